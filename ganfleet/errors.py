@@ -1,0 +1,73 @@
+"""One exception per exit code. A raised GanfleetError is a finished message: what, where, what to do."""
+
+
+class GanfleetError(Exception):
+    """Base of every error a user can cause or must act on; the CLI prints it without a traceback."""
+
+    exit_code = 70
+
+
+class ConfigError(GanfleetError):
+    """Wrong usage or configuration."""
+
+    exit_code = 2
+
+
+class DataError(GanfleetError):
+    """Training data are missing, unreadable, or damaged past the budget."""
+
+    exit_code = 65
+
+
+class CheckpointDamaged(GanfleetError):
+    """A checkpoint fails its manifest, or none is left that does not."""
+
+    exit_code = 65
+
+
+class PeerLost(GanfleetError):
+    """Another rank, or the rendezvous, is gone."""
+
+    exit_code = 69
+
+
+class StorageError(GanfleetError):
+    """Writing failed: no permission, disk full, I/O error."""
+
+    exit_code = 74
+
+
+class Stopped(GanfleetError):
+    """A signal asked the run to stop; its checkpoint is written and the run can be resumed."""
+
+    exit_code = 75
+
+
+class NonFinite(GanfleetError):
+    """More non-finite updates than the budget allows."""
+
+    exit_code = 80
+
+
+class ReplicasDiverged(GanfleetError):
+    """Ranks that must hold the same weights do not."""
+
+    exit_code = 82
+
+
+class Hang(GanfleetError):
+    """A rank stopped making progress."""
+
+    exit_code = 83
+
+
+class CheckpointMismatch(GanfleetError):
+    """The checkpoint was made with a config that does not fit this one."""
+
+    exit_code = 85
+
+
+class RestartsSpent(GanfleetError):
+    """The supervisor restarted the run as often as it may."""
+
+    exit_code = 86

@@ -1,0 +1,143 @@
+"""What one GAN is: networks, losses, schedule. A Strategy knows nothing of ranks, collectives or checkpoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from mindspore import nn as ms_nn
+from pydantic import BaseModel, ConfigDict
+
+from ganfleet.clock import Clock
+
+
+class StrategyOptions(BaseModel):
+    """Base of every strategy's own schema: what may stand under ``strategy:`` beside ``name``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resolution: int = 32
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What the data hold: ``channels`` (1 or 3) and ``classes`` (0 where there are no labels)."""
+
+    channels: int
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What stays fixed between two changes of the schedule. ``starts_at`` is in images."""
+
+    resolution: int
+    batch_size: int
+    starts_at: int = 0
+    name: str = "main"
+
+
+@dataclass(frozen=True)
+class Ema:
+    """Exponential moving average of a player's weights: a fixed ``decay`` per step, or a half-life in kimg."""
+
+    decay: float | None = None
+    half_life_kimg: float | None = None
+
+    def __post_init__(self):
+        if (self.decay is None) == (self.half_life_kimg is None):
+            raise ValueError("Ema takes exactly one of decay and half_life_kimg")
+
+    def beta(self, batch_size: int) -> float:
+        """The weight of the old average after one step of ``batch_size`` images."""
+        if self.decay is not None:
+            return self.decay
+        return 0.5 ** (batch_size / (self.half_life_kimg * 1000))
+
+
+@dataclass
+class Player:
+    """The networks one optimizer trains.
+
+    ``nets`` is one Cell, which takes the player's name, or a dict of Cells by name. ``after_update`` maps the flat
+    weights, a float32 tensor (P,), to what they become after each update (WGAN's clipping); it runs in a graph.
+    """
+
+    nets: ms_nn.Cell | dict[str, ms_nn.Cell]
+    optimizer: Any
+    ema: Ema | None = None
+    after_update: Callable | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One loss that updates one player, on the last of every ``every`` steps.
+
+    ``loss(nets, real, noise)`` runs inside ms.jit and returns a scalar and a dict of named stats; ``nets`` has every
+    network by name, ``real`` and ``noise`` have the arrays of the source and of ``Strategy.draw`` as attributes.
+    """
+
+    player: str
+    loss: Callable
+    every: int = 1
+    name: str = field(default="")
+
+    def __post_init__(self):
+        if not self.name:
+            object.__setattr__(self, "name", self.player)
+
+    def due(self, step: int) -> bool:
+        return (step + 1) % self.every == 0
+
+
+class Strategy:
+    """Base of every GAN. Subclasses give ``Options``, ``players``, ``phases`` and ``draw``; the rest has defaults."""
+
+    Options: ClassVar[type[StrategyOptions]] = StrategyOptions
+
+    def __init__(self, options: StrategyOptions, image: ImageSpec, batch_size: int):
+        self.options = options
+        self.image = image
+        self.batch_size = batch_size
+
+    def players(self) -> dict[str, Player]:
+        """The players by name, in the order checkpoints and logs show them."""
+        raise NotImplementedError
+
+    def phases(self, clock: Clock) -> list[Phase]:
+        """The phases of one step, in order. May read the clock, nothing else."""
+        raise NotImplementedError
+
+    def draw(self, rng: np.random.Generator, n: int, clock: Clock) -> dict[str, np.ndarray]:
+        """What a phase needs beside real samples, for one lane of ``n`` samples: latents, labels, fade-in weight.
+
+        Called on the host, once per phase and lane, with a stream of its own. Python numbers freeze in a graph, so
+        what changes over time (a fade-in weight) comes from here too, as a numpy scalar.
+        """
+        raise NotImplementedError
+
+    def sample(self, nets, noise):
+        """Images (n, channels, height, width) in [-1, 1] for what ``draw`` gave; runs inside ms.jit, networks in eval."""
+        return nets.G(noise.z)
+
+    def schedule(self) -> list[Stage]:
+        """Every stage in order; the first starts at 0 images."""
+        return [Stage(self.options.resolution, self.batch_size)]
+
+    def stage(self, clock: Clock) -> Stage:
+        """The stage in force at ``clock``."""
+        return [stage for stage in self.schedule() if stage.starts_at <= clock.nimg][-1]
+
+    def learning_rate(self, player: str, optimizer: Any, clock: Clock) -> float:
+        """The learning rate of ``player`` at ``clock``: its optimizer's own, unless a schedule says otherwise."""
+        return optimizer.lr
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What the strategy itself must remember across a resume; ``load_state`` takes it back."""
+        return {}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        pass
+
+    def after_step(self, clock: Clock, stats: dict[str, np.ndarray]) -> None:
+        """Called after a step's phases with their reduced stats, equal on every rank."""
