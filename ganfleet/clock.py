@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 @dataclass
 class Clock:
-    """Counts global batches and the images in them, up to ``total_nimg``."""
+    """Counts global batches and the images in them, up to ``total_nimg`` images or ``total_steps`` steps."""
 
     total_nimg: int
+    total_steps: int | None = None
     step: int = 0
     nimg: int = 0
 
@@ -18,7 +19,7 @@ class Clock:
 
     @property
     def done(self) -> bool:
-        return self.nimg >= self.total_nimg
+        return self.nimg >= self.total_nimg or (self.total_steps is not None and self.step >= self.total_steps)
 
     def tick(self, batch_size: int) -> None:
         """One more step over a global batch of ``batch_size`` images."""

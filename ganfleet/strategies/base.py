@@ -74,7 +74,7 @@ class Phase:
     """One loss that updates one player, on the last of every ``every`` steps.
 
     ``loss(nets, real, noise)`` runs inside ms.jit and returns a scalar and a dict of named stats; ``nets`` has every
-    network by name, ``real`` and ``noise`` have the arrays of the source and of ``Strategy.draw`` as attributes.
+    network by name as an attribute, ``real`` and ``noise`` are dicts of what the source and ``Strategy.draw`` give.
     """
 
     player: str
@@ -117,8 +117,8 @@ class Strategy:
         raise NotImplementedError
 
     def sample(self, nets, noise):
-        """Images (n, channels, height, width) in [-1, 1] for what ``draw`` gave; runs inside ms.jit, networks in eval."""
-        return nets.G(noise.z)
+        """Images (n, channels, height, width) in [-1, 1] for what ``draw`` gave; inside ms.jit, networks in eval."""
+        return nets.G(noise["z"])
 
     def schedule(self) -> list[Stage]:
         """Every stage in order; the first starts at 0 images."""

@@ -1,0 +1,206 @@
+"""``ganfleet plan``: what a config would do and need, worked out from its networks without training them.
+
+What imports MindSpore is imported late: a wrong option is reported at once.
+"""
+
+import json
+from math import ceil
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ganfleet import config as configs
+from ganfleet.clock import Clock
+from ganfleet.config import Config
+from ganfleet.errors import ConfigError
+from ganfleet.fleet.tree import power_of_two
+
+FLOAT = 4  # bytes
+MIB = 2**20
+COVERS = (
+    "weights, optimizer slots, EMA, the flat weights and gradients of each player, and one lane's images; "
+    "not activations, compiled graphs or the framework itself"
+)
+
+
+@click.command("plan")
+@click.option("--config", "path", required=True, help="The YAML file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+def command(path: str, as_json: bool, overrides: tuple[str, ...]) -> None:
+    """Show what a config would do, without training."""
+    planned = plan(configs.load(path, overrides))
+    if as_json:
+        click.echo(json.dumps(planned, indent=2))
+    else:
+        show(planned)
+
+
+def plan(config: Config) -> dict:
+    """Stages, lanes, networks, collectives, memory and checkpoint size of ``config``, sizes in bytes.
+
+    Raises:
+        ConfigError: a stage whose batch the lanes cannot share.
+        DataError: the data, which say the number of channels and classes, cannot be opened.
+    """
+    from ganfleet.engine.run import data_of, strategy_of
+
+    source = data_of(config)
+    strategy = strategy_of(config, source)
+    stages = _stages(strategy.schedule(), config)
+    players = {name: _measure(name, player) for name, player in strategy.players().items()}
+    largest = max(stages, key=lambda stage: stage["lane_batch_size"] * stage["resolution"] ** 2)
+    batch = largest["lane_batch_size"] * source.channels * largest["resolution"] ** 2 * FLOAT
+    return {
+        "strategy": config.strategy.name,
+        "images": {"count": len(source), "channels": source.channels, "classes": source.classes},
+        "steps": sum(stage["steps"] for stage in stages),
+        "kimg": sum(stage["steps"] * stage["batch_size"] for stage in stages) / 1000,
+        "stages": stages,
+        "lanes": config.train.lanes,
+        "world_sizes": [_share(config, n) for n in range(1, config.train.lanes + 1) if config.train.lanes % n == 0],
+        "networks": [network for player in players.values() for network in player["networks"]],
+        "phases": [
+            {"name": phase.name, "player": phase.player, "every": phase.every} | players[phase.player]["collective"]
+            for phase in _phases(strategy, stages)
+        ],
+        "memory": _memory(players.values(), batch),
+        "checkpoint_bytes": sum(player["checkpoint"] for player in players.values()),
+    }
+
+
+def _stages(schedule: list, config: Config) -> list[dict]:
+    """Each stage that the run reaches, with the steps it lasts."""
+    train = config.train
+    total_nimg, total_steps = round(train.kimg * 1000), train.steps
+    ends = [stage.starts_at for stage in schedule[1:]] + [total_nimg]
+    stages, nimg, step = [], 0, 0
+    for stage, end in zip(schedule, ends, strict=True):
+        if stage.batch_size % train.lanes:
+            raise ConfigError(
+                f"stage {stage.name!r} has batches of {stage.batch_size}, which do not divide among "
+                f"train.lanes={train.lanes}"
+            )
+        steps = max(0, ceil((min(end, total_nimg) - nimg) / stage.batch_size))
+        if total_steps is not None:
+            steps = min(steps, total_steps - step)
+        if steps:
+            stages.append(
+                {
+                    "name": stage.name,
+                    "resolution": stage.resolution,
+                    "starts_at_kimg": nimg / 1000,
+                    "first_step": step,
+                    "steps": steps,
+                    "batch_size": stage.batch_size,
+                    "lane_batch_size": stage.batch_size // train.lanes,
+                }
+            )
+        nimg, step = nimg + steps * stage.batch_size, step + steps
+    return stages
+
+
+def _share(config: Config, world_size: int) -> dict:
+    """Which lanes each rank of a fleet of ``world_size`` runs, and whether its sums can be exact."""
+    share = config.train.lanes // world_size
+    return {
+        "world_size": world_size,
+        "exact": power_of_two(world_size),
+        "lanes": [list(range(first, first + share)) for first in range(0, config.train.lanes, share)],
+    }
+
+
+def _phases(strategy, stages: list[dict]) -> list:
+    """The phases in force at the start of each stage, each named once."""
+    found = {}
+    for stage in stages:
+        clock = Clock(0, step=stage["first_step"], nimg=round(stage["starts_at_kimg"] * 1000))
+        found |= {phase.name: phase for phase in strategy.phases(clock) if phase.name not in found}
+    return list(found.values())
+
+
+def _measure(name: str, player) -> dict:
+    """What one player weighs: its networks' parameters, and bytes held, sent and stored."""
+    from ganfleet.nn import RunningStats
+
+    nets = player.nets if isinstance(player.nets, dict) else {name: player.nets}
+    layers = [cell for net in nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)]
+    weights = sum(p.size for net in nets.values() for p in net.trainable_params()) * FLOAT
+    running = sum(layer.running.size for layer in layers) * FLOAT
+    seen = sum(layer.seen.size for layer in layers) * FLOAT
+    optimizer = weights * len(player.optimizer.slots())
+    ema = weights + running if player.ema else 0
+    return {
+        "networks": [
+            {"name": net_name, "player": name, "parameters": sum(p.size for p in net.trainable_params())}
+            for net_name, net in nets.items()
+        ],
+        "collective": {"gradient_bytes": weights, "statistics_bytes": seen},
+        "weights": weights + running,
+        "optimizer": optimizer,
+        "ema": ema,
+        "flat": 2 * weights + seen,
+        "checkpoint": weights + running + optimizer + ema,
+    }
+
+
+def _memory(players, batch: int) -> dict:
+    """Bytes per card, by use."""
+    parts = {use: sum(player[use] for player in players) for use in ("weights", "optimizer", "ema", "flat")}
+    parts["batch"] = batch
+    return parts | {"total": sum(parts.values()), "covers": COVERS}
+
+
+def show(planned: dict) -> None:
+    """Print ``plan``'s answer as tables."""
+    console = Console(highlight=False, markup=False)
+    images, memory = planned["images"], planned["memory"]
+    console.print(
+        f"strategy {planned['strategy']} on {images['count']:,} images, {images['channels']} channels, "
+        f"{images['classes']} classes: {planned['steps']:,} steps, {planned['kimg']:,.1f} kimg"
+    )
+    stages = [
+        (s["name"], s["resolution"], f"{s['starts_at_kimg']:,.1f}", s["steps"], s["batch_size"], s["lane_batch_size"])
+        for s in planned["stages"]
+    ]
+    console.print(_table("stages", ["stage", "resolution", "from kimg", "steps", "batch", "per lane"], stages))
+
+    fleets = [
+        (w["world_size"], " | ".join(map(_span, w["lanes"])), "yes" if w["exact"] else "no")
+        for w in planned["world_sizes"]
+    ]
+    title = f"fleets that can run these {planned['lanes']} lanes"
+    console.print(_table(title, ["ranks", "lanes of each rank", "exact: the bits of one rank"], fleets))
+
+    networks = [(n["name"], n["player"], f"{n['parameters']:,}") for n in planned["networks"]]
+    console.print(_table("networks", ["network", "player", "trainable parameters"], networks))
+
+    phases = [
+        (p["name"], p["player"], p["every"], _size(p["gradient_bytes"]), _size(p["statistics_bytes"]))
+        for p in planned["phases"]
+    ]
+    title = "one collective per phase (each logged value adds 4 B)"
+    console.print(_table(title, ["phase", "player", "every", "gradient", "running statistics"], phases))
+
+    uses = [(use, _size(size)) for use, size in memory.items() if use != "covers"]
+    console.print(_table("memory per card", ["for", "size"], uses))
+    console.print(f"memory covers {memory['covers']}", soft_wrap=True)
+    console.print(f"a checkpoint takes about {_size(planned['checkpoint_bytes'])}")
+
+
+def _table(title: str, columns: list[str], rows: list[tuple]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table
+
+
+def _span(lanes: list[int]) -> str:
+    return str(lanes[0]) if len(lanes) == 1 else f"{lanes[0]}-{lanes[-1]}"
+
+
+def _size(size: int) -> str:
+    return f"{size / MIB:,.2f} MiB" if size >= MIB / 10 else f"{size:,} B"

@@ -1,0 +1,125 @@
+"""Pixels: an image file to 8-bit grey or RGB on white, and any image to the training resolution.
+
+Which images there are and how they are read is the business of sources.py.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ganfleet.errors import ConfigError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+RESIZES = ("crop", "fit", "stretch", "none")
+WHITE, BLACK = 255, 0
+
+
+def decode(data: bytes, channels: int) -> Image.Image:
+    """The picture in an image file, upright by its EXIF tag, as mode L (1 channel) or RGB (3 channels).
+
+    Transparency is composited on white; of 16-bit pixels the high byte is kept.
+
+    Raises:
+        ValueError: no image file at all.
+        Exception: whatever Pillow raises on a damaged file; there are a dozen kinds.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:  # its own message holds a memory address, another one on each rank
+        raise ValueError(f"it is not one of {', '.join(FORMATS)}") from None
+    with image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            image = grey_of_16_bits(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("L" if channels == 1 else "RGB")
+
+
+def grey_of_16_bits(image: Image.Image) -> Image.Image:
+    """Mode L, or LA where the file names one grey as transparent. Pillow itself would clip at 255, not scale."""
+    pixels = np.asarray(image)
+    grey = Image.fromarray((pixels >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        opaque = pixels != image.info["transparency"]
+        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return grey
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How an image of any size becomes ``resolution`` x ``resolution`` pixels.
+
+    ``crop``: the centre square, scaled. ``fit``: the whole image, scaled down if it is larger, in the middle of a
+    square of ``background``. ``stretch``: both sides scaled, whatever the aspect ratio. ``none``: it must have that
+    size already. Scaling is the mean over whole blocks of pixels where the sizes divide, Lanczos where they do not.
+    Images are enlarged only with ``upscale``.
+    """
+
+    resolution: int
+    how: str = "crop"
+    upscale: bool = False
+    background: int = WHITE
+
+    def __call__(self, image: Image.Image, name: str) -> np.ndarray:
+        """Pixels uint8 (channels, resolution, resolution) of an L or RGB ``image``, called ``name`` in errors.
+
+        Raises:
+            ConfigError: too small, or of another size under ``none``.
+        """
+        if self.how == "fit":
+            square = self._fit(image)
+        else:
+            self._refuse_misfit(image, name)
+            square = resample(centre_square(image) if self.how == "crop" else image, (self.resolution, self.resolution))
+        pixels = np.asarray(square)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+    def _refuse_misfit(self, image: Image.Image, name: str) -> None:
+        size = f"{image.width}x{image.height} pixels"
+        if self.how == "none" and image.size != (self.resolution, self.resolution):
+            raise ConfigError(
+                f"{name} has {size}, not {self.resolution}x{self.resolution}: set data.resize to crop, fit or stretch."
+            )
+        if min(image.size) < self.resolution and not self.upscale:
+            raise ConfigError(
+                f"{name} has {size}, too few for resolution {self.resolution}: "
+                "lower the resolution, set data.resize: fit to add a border, or data.upscale: true to enlarge."
+            )
+
+    def _fit(self, image: Image.Image) -> Image.Image:
+        longest = max(image.size)
+        if longest > self.resolution or self.upscale:
+            scale = self.resolution / longest
+            image = resample(image, tuple(max(1, round(side * scale)) for side in image.size))
+        ground = (self.background,) * len(image.getbands())
+        square = Image.new(image.mode, (self.resolution, self.resolution), ground)
+        square.paste(image, ((self.resolution - image.width) // 2, (self.resolution - image.height) // 2))
+        return square
+
+
+def centre_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def resample(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    factors = image.width // size[0], image.height // size[1]
+    if image.size == (size[0] * factors[0], size[1] * factors[1]):
+        return image.reduce(factors)
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def area_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Pixels uint8 (channels, height, width) made ``factor`` times smaller: the rounded mean over square blocks."""
+    if factor == 1:
+        return pixels
+    channels, height, width = pixels.shape
+    blocks = pixels.reshape(channels, height // factor, factor, width // factor, factor)
+    area = factor * factor
+    return ((blocks.sum(axis=(2, 4), dtype=np.uint32) + area // 2) // area).astype(np.uint8)

@@ -1,0 +1,102 @@
+"""What may end or spoil a run: signals, non-finite updates, bad images, replicas that drift apart."""
+
+import hashlib
+import os
+import signal
+import sys
+from collections import Counter
+
+import numpy as np
+
+from ganfleet.errors import DataError, NonFinite, ReplicasDiverged
+from ganfleet.fleet import Fleet
+
+
+class StopSignal:
+    """Remembers SIGTERM and SIGINT until the step's end; a second SIGINT ends the process at once with 130."""
+
+    def __init__(self):
+        self.received: signal.Signals | None = None
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number, _frame):
+        if self.received is not None and number == signal.SIGINT:
+            sys.stderr.write("ganfleet: interrupted twice, stopping without a checkpoint\n")
+            sys.stderr.flush()
+            os._exit(130)
+        self.received = signal.Signals(number)
+
+
+class Budgets:
+    """Counts updates that every rank skipped and images that none could decode, up to what the config allows."""
+
+    def __init__(self, nonfinite: int, bad_images: int):
+        self._nonfinite_budget = nonfinite
+        self._bad_budget = bad_images
+        self.nonfinite = 0
+        self.bad: set[int] = set()
+
+    def skipped(self, phase: str, step: int) -> str:
+        """Count an update of ``phase`` that was not finite; what to tell the user.
+
+        Raises:
+            NonFinite: the budget is spent.
+        """
+        self.nonfinite += 1
+        message = f"step {step}: the gradients or stats of phase {phase} are not finite, every rank skips the update"
+        if self.nonfinite > self._nonfinite_budget:
+            raise NonFinite(
+                f"{message}; that is more than train.nonfinite_budget {self._nonfinite_budget}. Resume from the last "
+                "checkpoint with a lower learning rate, or raise the budget"
+            )
+        return f"{message} ({self.nonfinite} of {self._nonfinite_budget} allowed)"
+
+    def undecodable(self, found: list[tuple[int, str]]) -> list[str]:
+        """Count images by index; a line for each that is new.
+
+        Raises:
+            DataError: the budget is spent.
+        """
+        new = {index: reason for index, reason in sorted(found) if index not in self.bad}
+        self.bad |= new.keys()
+        if len(self.bad) > self._bad_budget:
+            raise DataError(
+                f"{len(self.bad)} images cannot be decoded, more than data.bad_budget {self._bad_budget}; the last: "
+                + "; ".join(new.values())
+            )
+        return [f"{reason}: replaced by another image" for reason in new.values()]
+
+
+def audit(fleet: Fleet, components: dict[str, dict[str, np.ndarray]]) -> None:
+    """Compare every tensor over the ranks, by digest.
+
+    Raises:
+        ReplicasDiverged: naming the tensors and the ranks that differ from most.
+    """
+    digests = {
+        f"{component}/{name}": hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
+        for component, tensors in components.items()
+        for name, array in tensors.items()
+    }
+    total = hashlib.blake2b(repr(sorted(digests.items())).encode(), digest_size=16).hexdigest()
+    if len(set(fleet.gather(total))) == 1:
+        return
+    by_rank = fleet.gather(digests)
+    lines = []
+    for name in digests:
+        values = [each.get(name) for each in by_rank]
+        usual = Counter(values).most_common(1)[0][0]
+        odd = [str(rank) for rank, value in enumerate(values) if value != usual]
+        if odd:
+            lines.append(f"{name} on rank {', '.join(odd)}")
+    raise ReplicasDiverged(
+        f"weights that every rank must share differ: {'; '.join(lines)}. Resume from the last checkpoint; if it "
+        "happens again, test that card's memory"
+    )

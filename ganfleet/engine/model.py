@@ -1,0 +1,45 @@
+"""A strategy's networks and players, with weights that depend on the seed and their names alone."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from ganfleet.engine.player import FlatPlayer
+from ganfleet.errors import CheckpointMismatch
+from ganfleet.nn import initialize
+from ganfleet.strategies.base import Strategy
+
+
+class Model:
+    """``nets`` has every network by name as an attribute; ``players`` are what trains them."""
+
+    def __init__(self, strategy: Strategy, seed: int):
+        declared = strategy.players()
+        nets = {}
+        for name, player in declared.items():
+            nets |= player.nets if isinstance(player.nets, dict) else {name: player.nets}
+        for name, net in nets.items():
+            net.update_parameters_name(f"{name}.")
+            net.set_train(True)
+            for parameter in net.get_parameters():
+                initialize(parameter, seed)
+        self.nets = SimpleNamespace(**nets)
+        self.players = {name: FlatPlayer(name, player) for name, player in declared.items()}
+
+    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
+        """The tensors of every player, by checkpoint component."""
+        return {name: tensors for player in self.players.values() for name, tensors in player.tensors().items()}
+
+    def load(self, tensors: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take back what ``tensors`` gave.
+
+        Raises:
+            CheckpointMismatch: a tensor that these networks need is missing or has another shape.
+        """
+        try:
+            for player in self.players.values():
+                player.load(tensors)
+        except (KeyError, ValueError) as error:
+            raise CheckpointMismatch(
+                f"the checkpoint does not fit the networks of its config ({error}): was the strategy's code changed?"
+            ) from error

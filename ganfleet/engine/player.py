@@ -1,0 +1,172 @@
+"""One player at work: its networks' weights as one flat vector, with the optimizer and the EMA on that vector.
+
+The flat vector is the truth; the networks' own parameters are written from it after every update.
+"""
+
+from contextlib import contextmanager
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from ganfleet.nn import RunningStats
+from ganfleet.strategies.base import Player
+
+
+class FlatPlayer:
+    """A strategy's ``Player``, ready to train.
+
+    ``size`` is the number of trainable weights P; a phase's gradient for this player is flat, float32 (P,), in the
+    order of ``weights``. ``layers`` are its layers with running statistics, ``stats_size`` floats of which travel
+    behind the gradient.
+    """
+
+    def __init__(self, name: str, player: Player):
+        self.name = name
+        self.optimizer = player.optimizer
+        self.ema = player.ema
+        self.nets = player.nets if isinstance(player.nets, dict) else {name: player.nets}
+        self.weights = [p for net in self.nets.values() for p in net.trainable_params()]
+        self.layers = [
+            cell for net in self.nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)
+        ]
+        self.size = sum(p.size for p in self.weights)
+        self.stats_size = sum(layer.seen.size for layer in self.layers)
+        self.updates = 0
+        self._state = _FlatState(self, player.after_update)
+
+    def apply(self, flat: Tensor, lanes: int, lr: float, beta: float) -> None:
+        """One update with the fleet's sum of [gradients, running statistics, …] over ``lanes`` lanes.
+
+        ``beta`` is the weight of the old average in the EMA.
+        """
+        self.updates += 1
+        self._state.apply(flat, *(Tensor(np.float32(x)) for x in (1 / lanes, self.updates, lr, beta)))
+
+    @contextmanager
+    def averaged(self):
+        """While it lasts, the networks hold the EMA of their weights; without an EMA, their weights."""
+        if self.ema is None:
+            yield
+            return
+        running = [layer.running.asnumpy().copy() for layer in self.layers]
+        self._state.write(self._state.average)
+        for layer, average in zip(self.layers, self._state.running_averages, strict=True):
+            layer.running.set_data(Tensor(average.asnumpy()))
+        try:
+            yield
+        finally:
+            self._state.write(self._state.flat)
+            for layer, own in zip(self.layers, running, strict=True):
+                layer.running.set_data(Tensor(own))
+
+    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
+        """All that training changes, by component: ``NAME.weights``, ``NAME.optimizer``, with an EMA ``NAME.ema``."""
+        state = self._state
+        components = {
+            "weights": self._named(state.flat, [layer.running for layer in self.layers]),
+            "optimizer": {"updates": np.int64(self.updates).reshape(1)},
+        }
+        for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
+            named = self._cut(flat.asnumpy())
+            components["optimizer"] |= {f"{slot}/{weight}": array for weight, array in named.items()}
+        if self.ema is not None:
+            components["ema"] = self._named(state.average, state.running_averages)
+        return {f"{self.name}.{component}": arrays for component, arrays in components.items()}
+
+    def load(self, components: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take back what ``tensors`` gave.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        state = self._state
+        weights, optimizer = components[f"{self.name}.weights"], components[f"{self.name}.optimizer"]
+        state.flat.set_data(Tensor(self._join(weights)))
+        state.write(state.flat)
+        for layer in self.layers:
+            layer.running.set_data(Tensor(weights[layer.running.name]))
+        self.updates = int(optimizer["updates"][0])
+        for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
+            flat.set_data(Tensor(self._join(optimizer, f"{slot}/")))
+        if self.ema is not None:
+            averages = components[f"{self.name}.ema"]
+            state.average.set_data(Tensor(self._join(averages)))
+            for layer, average in zip(self.layers, state.running_averages, strict=True):
+                average.set_data(Tensor(averages[layer.running.name]))
+
+    def _named(self, flat, running) -> dict[str, np.ndarray]:
+        named = self._cut(flat.asnumpy())
+        return named | {layer.running.name: r.asnumpy() for layer, r in zip(self.layers, running, strict=True)}
+
+    def _cut(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        parts = np.split(flat, np.cumsum([p.size for p in self.weights])[:-1])
+        return {p.name: part.reshape(p.shape) for p, part in zip(self.weights, parts, strict=True)}
+
+    def _join(self, named: dict[str, np.ndarray], prefix: str = "") -> np.ndarray:
+        return np.concatenate([named[prefix + p.name].reshape(-1) for p in self.weights])
+
+
+class _FlatState(nn.Cell):
+    """The flat vectors of a player and the graphs that change them."""
+
+    def __init__(self, player: FlatPlayer, after_update):
+        super().__init__(auto_prefix=False)
+        start = np.concatenate([p.asnumpy().reshape(-1) for p in player.weights])
+
+        def vector(name, data):
+            return Parameter(Tensor(data), name=f"flat.{player.name}.{name}", requires_grad=False)
+
+        self.flat = vector("weights", start)
+        self.slots = ms.ParameterTuple([vector(slot, np.zeros_like(start)) for slot in player.optimizer.slots()])
+        self.has_ema = player.ema is not None
+        self.average = vector("ema", start if self.has_ema else start[:1])
+        self.running = ms.ParameterTuple([layer.running for layer in player.layers])
+        self.running_averages = ms.ParameterTuple(
+            [vector(f"ema.{layer.running.name}", layer.running.asnumpy()) for layer in player.layers]
+        )
+        self.momenta = tuple(layer.momentum for layer in player.layers)
+        self.weights = ms.ParameterTuple(player.weights)
+        self.sizes = tuple(int(p.size) for p in player.weights)
+        self.shapes = tuple(tuple(p.shape) for p in player.weights)
+        self.size = player.size
+        self.optimizer = player.optimizer
+        self.after_update = after_update
+
+    @ms.jit
+    def apply(self, total, scale, t, lr, beta):
+        gradient = total[: self.size] * scale
+        weights, slots = self.optimizer.update(gradient, self.flat, self.slots, t, lr)
+        if self.after_update is not None:
+            weights = self.after_update(weights)
+        for i in range(len(slots)):
+            ops.assign(self.slots[i], slots[i])
+        ops.assign(self.flat, weights)
+        if self.has_ema:
+            ops.assign(self.average, weights + (self.average - weights) * beta)
+        self.update_running(total, beta)
+        self.spread(weights)
+        return t
+
+    @ms.jit
+    def write(self, flat):
+        self.spread(flat)
+        return flat[:1]
+
+    def spread(self, flat):
+        parts = ops.split(flat, self.sizes)
+        for i in range(len(self.sizes)):
+            ops.assign(self.weights[i], parts[i].reshape(self.shapes[i]))
+
+    def update_running(self, total, beta):
+        """Move each layer's running statistics towards the mean of what its calls on all lanes saw."""
+        start = self.size
+        for i in range(len(self.momenta)):
+            running = self.running[i]
+            size = 2 * running.shape[1]
+            sums, calls = total[start : start + size], total[start + size]
+            new = running + (sums.reshape(running.shape) / calls - running) * self.momenta[i]
+            ops.assign(running, new)
+            if self.has_ema:
+                ops.assign(self.running_averages[i], new + (self.running_averages[i] - new) * beta)
+            start = start + size + 1

@@ -1,0 +1,91 @@
+"""A phase as one compiled graph: from a lane's samples to [gradients, running statistics, host values, stats]."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ganfleet.engine.model import Model
+from ganfleet.engine.tensors import named
+from ganfleet.strategies.base import Phase
+
+
+class PhaseProgram:
+    """Runs one phase on one lane after another, and takes the fleet's sum apart again.
+
+    The flat float32 vector of a lane is [gradients of the phase's player (P,), running statistics of its layers,
+    host values, loss, stats in the order the loss names them].
+    """
+
+    def __init__(self, phase: Phase, model: Model, host_size: int):
+        self.phase = phase
+        self.player = model.players[phase.player]
+        self._model = model
+        self._graph: _PhaseGraph | None = None  # made when the first samples tell their names
+        self._host_size = host_size
+        self._summary = _Summary(self.player.size + self.player.stats_size)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def run(self, real: dict[str, Tensor], noise: dict[str, Tensor], host: np.ndarray) -> Tensor:
+        """The flat vector of one lane. ``host`` (H,) are values of the host's that should reach every rank."""
+        if self._graph is None:
+            self._graph = _PhaseGraph(self.phase, self._model, self.player, tuple(real), tuple(noise))
+        flat, loss, stats = self._graph(Tensor(host), *real.values(), *noise.values())
+        if not self._shapes:
+            self._shapes = {f"Loss/{self.phase.name}": loss.shape} | {
+                f"Loss/{name}": value.shape for name, value in stats.items()
+            }
+        return flat
+
+    def summarize(self, total: Tensor, lanes: int) -> tuple[bool, np.ndarray, dict[str, np.ndarray]]:
+        """Whether the fleet's sum is finite, the sum of the host values, and the mean of loss and stats over lanes."""
+        summary = self._summary(total).asnumpy()
+        finite, host, tail = bool(summary[0]), summary[1 : 1 + self._host_size], summary[1 + self._host_size :] / lanes
+        stats, start = {}, 0
+        for name, shape in self._shapes.items():
+            size = int(np.prod(shape))
+            stats[name] = tail[start : start + size].reshape(shape)
+            start += size
+        return finite, host, stats
+
+
+class _PhaseGraph(nn.Cell):
+    def __init__(self, phase, model, player, real_names, noise_names):
+        super().__init__(auto_prefix=False)
+        self.nets = model.nets
+        self.loss = phase.loss
+        self.real_names, self.noise_names = real_names, noise_names
+        self.weights = ms.ParameterTuple(player.weights)
+        self.mailboxes = ms.ParameterTuple([layer.seen for layer in player.layers])
+        others = [layer.seen for other in model.players.values() if other is not player for layer in other.layers]
+        self.other_mailboxes = ms.ParameterTuple(others)
+
+    def forward(self, real, noise):
+        return self.loss(self.nets, real, noise)
+
+    @ms.jit
+    def construct(self, host, *arrays):
+        real = named(self.real_names, arrays)
+        noise = named(self.noise_names, arrays[len(self.real_names) :])
+        (loss, stats), gradients = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)(real, noise)
+        parts = [gradient.reshape(-1) for gradient in gradients]
+        for mailbox in self.mailboxes:
+            parts.append(mailbox.reshape(-1))
+            ops.assign(mailbox, ops.zeros_like(mailbox))
+        for mailbox in self.other_mailboxes:
+            ops.assign(mailbox, ops.zeros_like(mailbox))
+        parts.append(host)
+        parts.append(loss.reshape(-1))
+        for value in stats.values():
+            parts.append(value.reshape(-1))
+        return ops.concat(parts), loss, stats
+
+
+class _Summary(nn.Cell):
+    def __init__(self, start):
+        super().__init__(auto_prefix=False)
+        self.start = start
+
+    @ms.jit
+    def construct(self, total):
+        finite = ops.isfinite(total).all().astype(ms.float32)
+        return ops.concat((finite.reshape(1), total[self.start :]))

@@ -1,0 +1,227 @@
+"""A run from its config to its end: data, fleet, run directory, resume, and what happens beside the loop."""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ganfleet import config as configs
+from ganfleet import fleet, strategies
+from ganfleet.clock import Clock
+from ganfleet.config import Config
+from ganfleet.data import Source, open_source
+from ganfleet.engine import checkpoint
+from ganfleet.engine.checkpoint import Snapshot
+from ganfleet.engine.model import Model
+from ganfleet.engine.sampler import Sampler
+from ganfleet.engine.trainer import Trainer, Watch, total_nimg
+from ganfleet.errors import CheckpointMismatch, ConfigError, DataError
+from ganfleet.observe import Observers, rundir
+from ganfleet.strategies.base import ImageSpec, Strategy
+
+
+def train(config: Config) -> Path:
+    """Train as ``config`` says on the fleet that the launcher started; the run's directory.
+
+    Raises:
+        GanfleetError: see ``errors``; the message says what to do.
+    """
+    source = data_of(config)
+    strategy = strategy_of(config, source)
+    connected = fleet.connect(config.fleet, config.train.lanes)
+    run_dir = Path(connected.first(lambda: str(create_directory(config))))
+    trainer = Trainer(config, strategy, source, connected)
+    resumed_from = resume(trainer, run_dir)
+    with RunWatch(trainer, run_dir) as trainer.watch:
+        if resumed_from:
+            trainer.watch.say(f"resumed from {resumed_from} at {trainer.clock.kimg:g} kimg")
+        trainer.run()
+    connected.close()
+    return run_dir
+
+
+def data_of(config: Config) -> Source:
+    """The source that ``config`` names, at the strategy's resolution.
+
+    Raises:
+        ConfigError, DataError: it is missing or damaged, or too small for one batch.
+    """
+    data = config.data
+    source = open_source(
+        data.source,
+        path=data.path,
+        resolution=config.strategy.resolution,
+        channels=data.channels,
+        resize=data.resize,
+        upscale=data.upscale,
+        classes=data.classes,
+        labels=data.labels,
+    )
+    if len(source) < config.train.batch_size:
+        raise DataError(
+            f"data.source {data.source} has {len(source)} images, fewer than one batch of train.batch_size "
+            f"{config.train.batch_size}: add images or lower it"
+        )
+    return source
+
+
+def strategy_of(config: Config, source: Source) -> Strategy:
+    """The strategy that ``config`` names, for images like the source's."""
+    strategy = strategies.find(config.strategy.name)
+    image = ImageSpec(source.channels, source.classes)
+    return strategy(config.strategy, image, config.train.batch_size)
+
+
+def create_directory(config: Config) -> Path:
+    """The run's directory, with the resolved config in it."""
+    label = f"{config.strategy.name.split(':')[-1]}-{config.data.source}{config.strategy.resolution}".lower()
+    run_dir = rundir.create(Path(config.run.dir), config.run.name, label)
+    found = checkpoint.checkpoints(run_dir / "checkpoints")
+    if config.checkpoint.resume != "auto" and found:
+        raise ConfigError(
+            f"{run_dir} has checkpoints and checkpoint.resume is {config.checkpoint.resume}: set it to auto to go on "
+            "from them, or choose another run.name"
+        )
+    with rundir.writing(run_dir):
+        (run_dir / "config.yaml").write_text(configs.dump(config))
+    return run_dir
+
+
+def resume(trainer: Trainer, run_dir: Path) -> Path | None:
+    """Bring ``trainer`` to where its run stopped, and say which checkpoint that was; None where it begins.
+
+    Raises:
+        CheckpointDamaged: checkpoints are there, and none is whole.
+        CheckpointMismatch: the config has changed in what the result depends on.
+    """
+    path = trainer.fleet.first(lambda: find_checkpoint(trainer.config, run_dir))
+    if path is None:
+        return None
+    snapshot = checkpoint.load(Path(path))
+    check_same_config(snapshot, trainer.config, path)
+    trainer.restore(snapshot)
+    return Path(path)
+
+
+def find_checkpoint(config: Config, run_dir: Path) -> str | None:
+    """The checkpoint that ``checkpoint.resume`` asks for."""
+    match config.checkpoint.resume:
+        case "never":
+            return None
+        case "auto":
+            path, damaged = checkpoint.newest_valid(run_dir / "checkpoints")
+        case given:
+            path, damaged = checkpoint.resolve(Path(given))
+    for line in damaged:
+        print(f"ganfleet: {line}", file=sys.stderr)
+    return str(path) if path else None
+
+
+def check_same_config(snapshot: Snapshot, config: Config, path: str) -> None:
+    """Refuse to go on with a config that would have given another model.
+
+    Raises:
+        CheckpointMismatch: naming each changed key with both values.
+    """
+    changed = configs.differences(snapshot.config, config.resolved())
+    if changed:
+        lines = "; ".join(f"{key} was {old}, is {new}" for key, old, new in changed)
+        raise CheckpointMismatch(
+            f"{path} was made with another config: {lines}. Put these back, or start a new run (another run.name)"
+        )
+
+
+class RunWatch(Watch):
+    """Logs, sample grids and checkpoints of the run in ``run_dir``. Rank 0 writes; every rank takes part."""
+
+    def __init__(self, trainer: Trainer, run_dir: Path):
+        config, clock = trainer.config, trainer.clock
+        self._trainer = trainer
+        self._checkpoints = run_dir / "checkpoints"
+        self._log, self._checkpoint = config.log, config.checkpoint
+        self._seeds = list(range(config.log.samples))
+        self._observers = None
+        if trainer.fleet.rank == 0:
+            self._observers = Observers(run_dir, configs.dump(config), clock, config.log.every_steps)
+
+    def __enter__(self):
+        trainer = self._trainer
+        self.say(
+            f"{trainer.config.strategy.name}: {trainer.fleet.world_size} x {trainer.fleet.backend}, "
+            f"{trainer.fleet.total_lanes} lanes, reduction {trainer.fleet.reduction}"
+        )
+        if trainer.clock.step == 0:
+            self._sample()
+        return self
+
+    def __exit__(self, *_):
+        if self._observers:
+            self._observers.close()
+
+    def say(self, message):
+        if self._observers:
+            self._observers.say(message)
+
+    def after_step(self, trainer, stats):
+        clock, batch_size = trainer.clock, trainer.stage.batch_size
+        if self._observers:
+            scalars = {name: value for name, value in stats.items() if np.ndim(value) == 0}
+            totals = {"Progress/nonfinite": trainer.budgets.nonfinite, "Progress/bad_images": len(trainer.budgets.bad)}
+            self._observers.after_step(clock, trainer.stage, scalars, totals)
+        if clock.done or clock.crossed(self._log.samples_every_kimg * 1000, batch_size):
+            self._sample()
+        if clock.done or clock.crossed(self._checkpoint.every_kimg * 1000, batch_size):
+            self._save()
+
+    def before_stop(self, trainer):
+        self._save()
+
+    def _sample(self):
+        with self._paused():
+            images = self._trainer.sample(self._seeds)
+            self._trainer.fleet.first(lambda: self._observers.samples(self._trainer.clock, images))
+
+    def _save(self):
+        trainer = self._trainer
+        with self._paused():
+            path = trainer.fleet.first(
+                lambda: checkpoint.save(
+                    self._checkpoints, trainer.snapshot(), trainer.clock.step, self._checkpoint.keep
+                )
+            )
+        self.say(f"saved {path}")
+
+    @contextmanager
+    def _paused(self):
+        if self._observers:
+            with self._observers.pause():
+                yield
+        else:
+            yield
+
+
+def sample(path: Path, seeds: list[int], ema: bool) -> np.ndarray | None:
+    """Images (len(seeds), channels, height, width) in [-1, 1] from a checkpoint, on rank 0; None on the others.
+
+    Raises:
+        ConfigError: there is no checkpoint at ``path``.
+        CheckpointDamaged: there is, and it is not whole.
+    """
+    found, damaged = checkpoint.resolve(path)
+    for line in damaged:
+        print(f"ganfleet: {line}", file=sys.stderr)
+    snapshot = checkpoint.load(found)
+    config = configs.from_resolved(snapshot.config)
+    world_size = fleet.launcher.detect().world_size
+    connected = fleet.connect(config.fleet.model_copy(update={"backend": "auto", "world_size": None}), world_size)
+    strategy = strategies.find(config.strategy.name)(
+        config.strategy, ImageSpec(**snapshot.facts["image"]), config.train.batch_size
+    )
+    model = Model(strategy, config.train.seed)
+    model.load(snapshot.tensors)
+    strategy.load_state(snapshot.tensors["strategy"])
+    clock = Clock(total_nimg(config.train.kimg, config.train.steps, strategy), **snapshot.facts["clock"])
+    images = Sampler(strategy, model).images(seeds, clock, connected, ema)
+    connected.close()
+    return images if connected.rank == 0 else None

@@ -1,0 +1,195 @@
+"""The training loop, and what one step is made of. Reads top to bottom; the parts do the work."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from ganfleet import rng
+from ganfleet.clock import Clock
+from ganfleet.config import Config
+from ganfleet.data import Loader, Source
+from ganfleet.engine import guard
+from ganfleet.engine.checkpoint import Snapshot
+from ganfleet.engine.model import Model
+from ganfleet.engine.program import PhaseProgram
+from ganfleet.engine.sampler import Sampler
+from ganfleet.engine.tensors import tensors
+from ganfleet.errors import Stopped
+from ganfleet.fleet import Fleet
+from ganfleet.strategies.base import Phase, Stage, Strategy
+
+HOST_VALUES = 2  # per lane, beside gradients and stats: has a signal asked to stop, how many images were bad
+
+
+def total_nimg(kimg: float | None, steps: int | None, strategy: Strategy) -> int:
+    """The images of a whole run: ``kimg`` thousands, or where that is None those of ``steps`` steps."""
+    if kimg is not None:
+        return round(kimg * 1000)
+    clock = Clock(total_nimg=0)
+    for _ in range(steps):
+        clock.tick(strategy.stage(clock).batch_size)
+    return clock.nimg
+
+
+class Watch:
+    """What a run does beside training; the base does nothing. Called alike on every rank."""
+
+    def after_step(self, trainer: "Trainer", stats: dict[str, np.ndarray]) -> None:
+        """The clock has just counted a step whose reduced ``stats`` these are."""
+
+    def before_stop(self, trainer: "Trainer") -> None:
+        """A signal ends the run after this step."""
+
+    def say(self, message: str) -> None:
+        """One line for the user."""
+
+
+class Trainer:
+    """One rank's part of a run: the players, the data, the clock, and the loop over them.
+
+    ``watch`` observes and stores (see ``engine.run``).
+    """
+
+    def __init__(self, config: Config, strategy: Strategy, source: Source, fleet: Fleet, watch: Watch | None = None):
+        train = config.train
+        self.config = config
+        self.strategy = strategy
+        self.fleet = fleet
+        self.watch = watch or Watch()
+        self.clock = Clock(total_nimg(train.kimg, train.steps, strategy), train.steps)
+        self.budgets = guard.Budgets(train.nonfinite_budget, config.data.bad_budget)
+
+        self.model = Model(strategy, train.seed)
+        self.sampler = Sampler(strategy, self.model)
+        self._programs: dict[tuple[Phase, Stage], PhaseProgram] = {}
+
+        self.stage = strategy.stage(self.clock)
+        self.loader = Loader(
+            source.at(self.stage.resolution),
+            batch_size=self.stage.batch_size,
+            lanes=train.lanes,
+            owned=fleet.lanes,
+            seed=train.seed,
+            workers=config.data.workers,
+            prefetch=config.data.prefetch,
+        )
+        self._source = source
+
+    def run(self) -> None:
+        """Train until the clock is done.
+
+        Raises:
+            Stopped: a signal reached a rank; every rank ends after the same step.
+            NonFinite, DataError: a budget is spent.
+            ReplicasDiverged: an audit found ranks with different weights.
+        """
+        self.audit()
+        with guard.StopSignal() as signal, self.loader:
+            while not self.clock.done:
+                self.enter(self.strategy.stage(self.clock))
+                batch = self.loader.next()
+                host = np.array([signal.received is not None, len(batch.bad)], np.float32)
+                stats, (stop, bad) = self.step(batch, host)
+                if bad:
+                    self.name_bad_images(batch)
+                self.strategy.after_step(self.clock, stats)
+                self.clock.tick(self.stage.batch_size)
+                if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
+                    self.audit()
+                self.watch.after_step(self, stats)
+                if stop and not self.clock.done:
+                    self.watch.before_stop(self)
+                    raise Stopped(f"stopped by a signal after step {self.clock.step}; start again to go on from there")
+
+    def enter(self, stage: Stage) -> None:
+        """Make ``stage`` the one in force."""
+        if stage != self.stage:
+            self.stage = stage
+            self.loader.restart(self.loader.position, stage.batch_size, self._source.at(stage.resolution))
+
+    def step(self, batch, host: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Run every due phase on one global batch; the stats, and the fleet's sum of ``host`` (HOST_VALUES,)."""
+        lanes = [tensors(lane) for lane in batch.lanes]
+        stats: dict[str, np.ndarray] = {}
+        host_sum = np.zeros_like(host)
+        for phase in self.strategy.phases(self.clock):
+            if phase.due(self.clock.step):
+                phase_stats, arrived = self.run_phase(phase, lanes, host)
+                stats |= phase_stats
+                host_sum += arrived
+                host = np.zeros_like(host)  # it has travelled with the step's first phase
+        return stats, host_sum
+
+    def run_phase(self, phase: Phase, lanes: list, host: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """One phase: this rank's lanes, one collective, one update, or none where the sum is not finite."""
+        program = self.program(phase)
+        player, clock = program.player, self.clock
+        first = self.fleet.lanes.start
+        lane_size = self.stage.batch_size // self.fleet.total_lanes
+
+        def lane_flat(lane):
+            stream = rng.stream(self.config.train.seed, f"draw/{phase.name}", clock.step, lane)
+            noise = tensors(self.strategy.draw(stream, lane_size, clock))
+            return program.run(lanes[lane - first], noise, host if lane == first else np.zeros_like(host))
+
+        total = self.fleet.reduce(lane_flat)
+        finite, arrived, stats = program.summarize(total, self.fleet.total_lanes)
+        if finite:
+            lr = self.strategy.learning_rate(phase.player, player.optimizer, clock)
+            beta = player.ema.beta(self.stage.batch_size) if player.ema else 0.0
+            player.apply(total, self.fleet.total_lanes, lr, beta)
+        else:
+            self.watch.say(self.budgets.skipped(phase.name, clock.step))
+        return stats, arrived
+
+    def program(self, phase: Phase) -> PhaseProgram:
+        """The compiled graph of ``phase`` in this stage."""
+        key = (phase, self.stage)
+        if key not in self._programs:
+            self._programs[key] = PhaseProgram(phase, self.model, HOST_VALUES)
+        return self._programs[key]
+
+    def name_bad_images(self, batch) -> None:
+        """Tell every rank which images some rank could not decode."""
+        found = [pair for share in self.fleet.gather(batch.bad) for pair in share]
+        for line in self.budgets.undecodable(found):
+            self.watch.say(line)
+
+    def audit(self) -> None:
+        """Check that every rank holds the same weights, EMA and optimizer state."""
+        guard.audit(self.fleet, self.model.tensors())
+
+    def sample(self, seeds: list[int]) -> np.ndarray:
+        """Images (len(seeds), channels, height, width) in [-1, 1] of the averaged weights, on every rank."""
+        return self.sampler.images(seeds, self.clock, self.fleet)
+
+    # ── Checkpoints
+
+    def snapshot(self) -> Snapshot:
+        """Everything that training changes."""
+        clock, budgets = self.clock, self.budgets
+        return Snapshot(
+            tensors=self.model.tensors() | {"strategy": self.strategy.state()},
+            facts={
+                "clock": {"step": clock.step, "nimg": clock.nimg},
+                "data": {"position": self.loader.position, "bad": sorted(budgets.bad)},
+                "image": asdict(self.strategy.image),
+                "guard": {"nonfinite": budgets.nonfinite},
+            },
+            config=self.config.resolved(),
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from ``snapshot``, whatever fleet made it.
+
+        Raises:
+            CheckpointMismatch: it does not fit this config's networks.
+        """
+        self.model.load(snapshot.tensors)
+        self.strategy.load_state(snapshot.tensors["strategy"])
+        facts = snapshot.facts
+        self.clock.step, self.clock.nimg = facts["clock"]["step"], facts["clock"]["nimg"]
+        self.budgets.bad = set(facts["data"]["bad"])
+        self.budgets.nonfinite = facts["guard"]["nonfinite"]
+        self.stage = self.strategy.stage(self.clock)
+        self.loader.restart(facts["data"]["position"], self.stage.batch_size, self._source.at(self.stage.resolution))

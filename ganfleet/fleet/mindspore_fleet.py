@@ -1,0 +1,53 @@
+"""Fleets over mindspore.communication: HCCL on Ascend, mccl (its CPU stand-in) elsewhere. Started by msrun."""
+
+import pickle
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, communication, ops
+
+from ganfleet.errors import PeerLost
+from ganfleet.fleet.base import Fleet
+from ganfleet.fleet.tree import tree_sum
+
+
+class MindSporeFleet(Fleet):
+    """The ranks msrun started, on cards (``hccl``) or as CPU processes (``mccl``).
+
+    Raises:
+        PeerLost: the rendezvous failed.
+    """
+
+    def __init__(self, lanes: int, reduction: str):
+        self.on_cpu = mindspore.get_context("device_target") == "CPU"
+        self.backend = "mccl" if self.on_cpu else "hccl"
+        try:
+            communication.init()
+        except RuntimeError as error:
+            raise PeerLost(f"the fleet could not connect through msrun's scheduler: {_first_line(error)}") from error
+        super().__init__(lanes, reduction, communication.get_rank(), communication.get_group_size())
+        self._all_gather = ops.AllGather()
+        self._all_reduce = ops.AllReduce()
+
+    def gather(self, value):
+        # int32 is the narrowest integer that both HCCL and mccl gather.
+        payload = pickle.dumps(value)
+        sizes = self._all_gather(Tensor([len(payload)], mindspore.int32)).asnumpy()
+        words = np.zeros(-(-int(sizes.max()) // 4), np.int32)
+        words.view(np.uint8)[: len(payload)] = np.frombuffer(payload, np.uint8)
+        rows = self._all_gather(Tensor(words)).asnumpy().reshape(self.world_size, -1)
+        return [pickle.loads(row.tobytes()[:size]) for row, size in zip(rows, sizes, strict=True)]
+
+    def close(self):
+        communication.release()
+
+    def _combine(self, partial):
+        # Two ranks have one sum only, and a + b has the bits of b + a: the backend's own all-reduce is exact.
+        if self.reduction == "fast" or self.world_size == 2:
+            return self._all_reduce(partial)
+        rows = self._all_gather(partial).reshape(self.world_size, -1)
+        return tree_sum(range(self.world_size), lambda rank: rows[rank])
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip(" -")), type(error).__name__)

@@ -1,0 +1,50 @@
+"""Convolution and transposed convolution with PyTorch's geometry: the one place that decides which form runs.
+
+It is MindSpore's stock operator, on Ascend and on CPUs: exact to second order under ms.jit, and with the oneDNN kernels
+that ganfleet/__init__.py selects faster than patches times matrices at every size (benchmarks/conv_forms.py).
+"""
+
+from mindspore import nn, ops
+
+from ganfleet.nn.init import Constant, fan_in_uniform, parameter
+
+
+class Conv2d(nn.Cell):
+    """(n, in, h, w) → (n, out, ⌊(h + 2·padding − kernel) / stride⌋ + 1, …), zero-padded.
+
+    ``init`` is the weight's (out, in, kernel, kernel), by default U(±1/√fan_in); the bias starts at zero.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None):
+        super().__init__()
+        shape = (out_channels, in_channels, kernel, kernel)
+        self.weight = parameter("weight", shape, init or fan_in_uniform(shape))
+        self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
+        self.conv = ops.Conv2D(out_channels, kernel, pad_mode="pad", pad=padding, stride=stride)
+
+    def construct(self, x):
+        y = self.conv(x, self.weight)
+        return y if self.bias is None else ops.bias_add(y, self.bias)
+
+
+class ConvTranspose2d(nn.Cell):
+    """(n, in, h, w) → (n, out, (h − 1)·stride − 2·padding + kernel, …): the adjoint of Conv2d's map.
+
+    ``init`` is the weight's (in, out, kernel, kernel), by default U(±1/√fan_in); the bias starts at zero.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None):
+        super().__init__()
+        shape = (in_channels, out_channels, kernel, kernel)
+        self.out_channels, self.kernel, self.stride, self.padding = out_channels, kernel, stride, padding
+        self.weight = parameter("weight", shape, init or fan_in_uniform(shape))
+        self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
+        # MindSpore names this operator's channels after the convolution it is the adjoint of.
+        self.conv = ops.Conv2DTranspose(in_channels, kernel, pad_mode="pad", pad=padding, stride=stride)
+
+    def construct(self, x):
+        n, _, height, width = x.shape
+        grow = self.kernel - 2 * self.padding
+        size = (n, self.out_channels, (height - 1) * self.stride + grow, (width - 1) * self.stride + grow)
+        y = self.conv(x, self.weight, size)
+        return y if self.bias is None else ops.bias_add(y, self.bias)

@@ -1,0 +1,21 @@
+"""The losses of arXiv:1406.2661, on logits: D = sigmoid(logit), so −log D = softplus(−logit), −log(1 − D) = softplus(logit).
+
+Each takes logits of any shape and returns their scalar mean, to be minimised.
+"""
+
+from mindspore import ops
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """−E log D(x) − E log(1 − D(G(z))): −V(G, D), for both games."""
+    return ops.softplus(-real_logits).mean() + ops.softplus(fake_logits).mean()
+
+
+def minimax_generator_loss(fake_logits):
+    """E log(1 − D(G(z))), what G minimises in the minimax game."""
+    return -ops.softplus(fake_logits).mean()
+
+
+def nonsaturating_generator_loss(fake_logits):
+    """−E log D(G(z)), whose gradient does not vanish where D is sure."""
+    return ops.softplus(-fake_logits).mean()

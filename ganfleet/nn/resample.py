@@ -1,0 +1,15 @@
+"""Resampling by two, in forms with a second derivative (MindSpore's own interpolation and pooling have none)."""
+
+from mindspore import ops
+
+
+def upsample(x):
+    """Nearest neighbour: (n, c, h, w) → (n, c, 2h, 2w)."""
+    n, c, h, w = x.shape
+    return ops.broadcast_to(x.reshape(n, c, h, 1, w, 1), (n, c, h, 2, w, 2)).reshape(n, c, 2 * h, 2 * w)
+
+
+def downsample(x):
+    """Mean of each 2×2 block: (n, c, h, w), h and w even → (n, c, h/2, w/2)."""
+    n, c, h, w = x.shape
+    return x.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))

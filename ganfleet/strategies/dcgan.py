@@ -1,0 +1,82 @@
+"""DCGAN (arXiv:1511.06434): the GAN with strided convolutions and batch norm."""
+
+from itertools import pairwise
+
+from mindspore import nn as ms_nn
+from mindspore import ops
+from pydantic import field_validator
+
+from ganfleet import nn
+from ganfleet.strategies.gan import GAN
+
+CONV_INIT = nn.Normal(0.02)
+GAIN_INIT = nn.Normal(0.02, mean=1.0)
+
+
+class DCGAN(GAN):
+    """The GAN's losses and phases with convolutional networks.
+
+    Batch moments are those of a lane; the running ones, used when sampling, are means over all lanes.
+    """
+
+    class Options(GAN.Options):
+        resolution: int = 64
+        latent: int = 100
+        ngf: int = 64
+        ndf: int = 64
+
+        @field_validator("resolution")
+        @classmethod
+        def _power_of_two(cls, resolution):
+            if resolution < 8 or resolution & (resolution - 1):
+                raise ValueError("must be a power of two, 8 or more")
+            return resolution
+
+    def networks(self):
+        options, channels = self.options, self.image.channels
+        return (
+            DCGenerator(options.latent, options.ngf, channels, options.resolution),
+            DCDiscriminator(options.ndf, channels, options.resolution),
+        )
+
+
+def _widths(base: int, resolution: int) -> list[int]:
+    """Channels at resolution/2, resolution/4, … 4."""
+    return [base * 2**i for i in range(resolution.bit_length() - 3)]
+
+
+class DCGenerator(ms_nn.Cell):
+    """Latents (n, latent) → images (n, channels, resolution, resolution) in [-1, 1]."""
+
+    def __init__(self, latent: int, ngf: int, channels: int, resolution: int):
+        super().__init__()
+        widths = _widths(ngf, resolution)[::-1]
+        convs = [nn.ConvTranspose2d(latent, widths[0], 4, 1, 0, bias=False, init=CONV_INIT)]
+        convs += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False, init=CONV_INIT) for a, b in pairwise(widths)]
+        self.convs = ms_nn.CellList(convs)
+        self.norms = ms_nn.CellList([nn.BatchNorm(width, init=GAIN_INIT) for width in widths])
+        self.last = nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1, bias=False, init=CONV_INIT)
+
+    def construct(self, z):
+        x = z.reshape(z.shape[0], -1, 1, 1)
+        for i in range(len(self.convs)):
+            x = ops.relu(self.norms[i](self.convs[i](x)))
+        return ops.tanh(self.last(x))
+
+
+class DCDiscriminator(ms_nn.Cell):
+    """Images (n, channels, resolution, resolution) → logits (n, 1); no batch norm on the first layer."""
+
+    def __init__(self, ndf: int, channels: int, resolution: int):
+        super().__init__()
+        widths = _widths(ndf, resolution)
+        self.first = nn.Conv2d(channels, ndf, 4, 2, 1, bias=False, init=CONV_INIT)
+        self.convs = ms_nn.CellList([nn.Conv2d(a, b, 4, 2, 1, bias=False, init=CONV_INIT) for a, b in pairwise(widths)])
+        self.norms = ms_nn.CellList([nn.BatchNorm(width, init=GAIN_INIT) for width in widths[1:]])
+        self.last = nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False, init=CONV_INIT)
+
+    def construct(self, image):
+        x = nn.leaky_relu(self.first(image))
+        for i in range(len(self.convs)):
+            x = nn.leaky_relu(self.norms[i](self.convs[i](x)))
+        return self.last(x).reshape(image.shape[0], 1)

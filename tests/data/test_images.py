@@ -1,0 +1,152 @@
+"""Every kind of image file comes out as the pixels a viewer would show on white paper, at the resolution asked for."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganfleet.data.images import Resize, area_mean, decode
+from ganfleet.errors import ConfigError
+
+
+def encoded(image, format="PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def palette(*colours):
+    image = Image.new("P", (len(colours), 1))
+    image.putpalette([level for colour in colours for level in colour])
+    image.putdata(range(len(colours)))
+    return image
+
+
+def row(mode, *pixels):
+    image = Image.new(mode, (len(pixels), 1))
+    image.putdata(pixels)
+    return image
+
+
+def grey_16(*values):
+    return Image.fromarray(np.array([values], np.uint16))
+
+
+def plain(mode, colour):
+    return Image.new(mode, (16, 16), colour)
+
+
+# Each expected colour is worked out by hand: colour * alpha / 255 + 255 * (1 - alpha / 255).
+FILES = {
+    "L": (encoded(row("L", 7, 250)), [(7, 7, 7), (250, 250, 250)]),
+    "1": (encoded(row("1", 0, 255)), [(0, 0, 0), (255, 255, 255)]),
+    "RGB": (encoded(row("RGB", (1, 2, 3), (9, 8, 7))), [(1, 2, 3), (9, 8, 7)]),
+    "RGBA": (encoded(row("RGBA", (200, 0, 10, 64), (5, 6, 7, 0))), [(241, 191, 194), (255, 255, 255)]),
+    "LA": (encoded(row("LA", (100, 128), (100, 255))), [(177, 177, 177), (100, 100, 100)]),
+    "P": (encoded(palette((1, 2, 3), (4, 5, 6))), [(1, 2, 3), (4, 5, 6)]),
+    "P, alpha per colour": (
+        encoded(palette((1, 2, 3), (200, 100, 0)), transparency=b"\x00\x80"),
+        [(255, 255, 255), (227, 177, 127)],
+    ),
+    "P, one colour transparent": (
+        encoded(palette((1, 2, 3), (4, 5, 6)), transparency=1),
+        [(1, 2, 3), (255, 255, 255)],
+    ),
+    "L, one grey transparent": (encoded(row("L", 7, 9), transparency=7), [(255, 255, 255), (9, 9, 9)]),
+    "RGB, one colour transparent": (
+        encoded(row("RGB", (1, 2, 3), (4, 5, 6)), transparency=(1, 2, 3)),
+        [(255, 255, 255), (4, 5, 6)],
+    ),
+    "16 bits": (encoded(grey_16(0, 255, 100 * 256, 65535)), [(0,) * 3, (0,) * 3, (100,) * 3, (255,) * 3]),
+    "16 bits, one grey transparent": (
+        encoded(grey_16(100 * 256, 100 * 256 + 1), transparency=100 * 256),
+        [(255,) * 3, (100,) * 3],
+    ),
+    "WebP with alpha": (
+        encoded(row("RGBA", (200, 0, 10, 64), (1, 2, 3, 255)), "WEBP", lossless=True),
+        [(241, 191, 194), (1, 2, 3)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_pixel_mode_gives_its_colours_on_white(name):
+    data, expected = FILES[name]
+    pixels = np.asarray(decode(data, channels=3))[0].astype(int)
+    np.testing.assert_allclose(pixels, expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    "image, expected",
+    [
+        (plain("CMYK", (255, 0, 0, 0)), (0, 255, 255)),
+        (plain("CMYK", (0, 0, 0, 255)), (0, 0, 0)),
+        (plain("RGB", (200, 100, 50)), (200, 100, 50)),
+        (plain("L", 90), (90, 90, 90)),
+    ],
+    ids=["CMYK cyan", "CMYK black", "RGB", "L"],
+)
+def test_jpeg_colours_are_right_to_its_loss(image, expected):
+    pixels = np.asarray(decode(encoded(image, "JPEG", quality=95), channels=3)).astype(int)
+    np.testing.assert_allclose(pixels, np.broadcast_to(expected, (16, 16, 3)), atol=3)
+
+
+def test_one_channel_is_the_luma_of_the_colour():
+    pixels = np.asarray(decode(encoded(row("RGB", (255, 0, 0), (0, 255, 0), (0, 0, 255))), channels=1))
+    np.testing.assert_allclose(pixels, [[76, 150, 29]], atol=1)  # ITU-R 601: 0.299, 0.587, 0.114
+
+
+def test_a_photo_taken_sideways_is_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "the top of the picture is on the right"
+    upright = decode(encoded(row("L", 10, 20), exif=exif), channels=1)
+    assert np.asarray(upright).tolist() == [[10], [20]]
+
+
+@pytest.fixture
+def wide():
+    """8 wide, 4 high; columns 0 to 7 have the greys 0, 10, ... 70."""
+    return Image.fromarray(np.tile(np.arange(0, 80, 10, dtype=np.uint8), (4, 1)))
+
+
+def test_crop_keeps_the_centre_square(wide):
+    assert Resize(4, "crop")(wide, "it")[0, 0].tolist() == [20, 30, 40, 50]
+
+
+def test_stretch_squeezes_the_whole_image(wide):
+    assert Resize(4, "stretch")(wide, "it")[0, 0].tolist() == [5, 25, 45, 65]
+
+
+def test_fit_shows_the_whole_image_between_two_bars(wide):
+    fitted = Resize(4, "fit", background=255)(wide, "it")[0]
+    assert fitted[0].tolist() == fitted[3].tolist() == [255] * 4
+    assert fitted[1].tolist() == fitted[2].tolist() == [5, 25, 45, 65]
+
+
+def test_fit_puts_a_border_around_a_small_image_and_does_not_enlarge_it():
+    fitted = Resize(4, "fit", background=0)(plain("RGB", (1, 2, 3)).crop((0, 0, 2, 2)), "it")
+    assert fitted.shape == (3, 4, 4)
+    assert fitted[2].tolist() == [[0, 0, 0, 0], [0, 3, 3, 0], [0, 3, 3, 0], [0, 0, 0, 0]]
+
+
+def test_shrinking_by_a_whole_factor_is_the_mean_over_blocks():
+    noise = np.random.Generator(np.random.Philox(1)).integers(0, 256, (8, 8), dtype=np.uint8)
+    mean = noise.reshape(2, 4, 2, 4).astype(float).mean(axis=(1, 3))
+    assert np.abs(Resize(2)(Image.fromarray(noise), "it")[0] - mean).max() <= 0.5
+    assert np.abs(area_mean(noise[None], 4)[0] - mean).max() <= 0.5
+
+
+@pytest.mark.parametrize("how", ["crop", "stretch"])
+def test_a_small_image_is_enlarged_only_when_asked(how):
+    small = plain("L", 90).crop((0, 0, 5, 6))
+    with pytest.raises(ConfigError, match=r"cat\.png has 5x6 pixels, too few for resolution 8"):
+        Resize(8, how)(small, "cat.png")
+    assert (Resize(8, how, upscale=True)(small, "cat.png") == 90).all()
+
+
+def test_resize_none_takes_images_of_that_size_only(wide):
+    square = wide.crop((0, 0, 4, 4))
+    assert Resize(4, "none")(square, "it")[0, 0].tolist() == [0, 10, 20, 30]
+    with pytest.raises(ConfigError, match="8x4 pixels, not 4x4"):
+        Resize(4, "none")(wide, "it")

@@ -1,0 +1,244 @@
+"""Sources: what is in them, in which order, under which labels, and what is said of damaged ones."""
+
+import gzip
+import shutil
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganfleet.data import open_source
+from ganfleet.errors import ConfigError, DataError
+
+
+def reds(source):
+    """The first pixel's red of every image; the ``photos`` fixture has 10 i."""
+    return [int(source[i]["image"][0, 0, 0]) for i in range(len(source))]
+
+
+def labels(source):
+    return [int(source[i]["label"]) for i in range(len(source))]
+
+
+CATS_THEN_DOGS = [10, 30, 50, 70, 90, 0, 20, 40, 60, 80]
+
+
+class TestEmbedded:
+    def test_has_200_images_of_each_of_ten_classes(self):
+        source = open_source("embedded", resolution=32)
+        assert (len(source), source.channels, source.classes) == (2000, 1, 10)
+        assert np.bincount(labels(source)).tolist() == [200] * 10
+
+    def test_has_a_black_border_of_two_pixels_at_32(self):
+        source = open_source(resolution=32)
+        images = np.stack([source[i]["image"] for i in range(len(source))])
+        assert images.shape == (2000, 1, 32, 32) and images.dtype == np.uint8
+        inner = images[:, :, 2:30, 2:30]
+        assert images.sum() == inner.sum() and inner[:, :, 0].any()
+
+    def test_can_be_had_in_three_equal_channels(self):
+        grey, rgb = open_source(resolution=32), open_source(resolution=32, channels=3)
+        assert rgb.channels == 3
+        assert (rgb[5]["image"] == grey[5]["image"]).all() and rgb[5]["image"].shape == (3, 32, 32)
+
+    def test_is_not_enlarged_unless_asked(self):
+        with pytest.raises(ConfigError, match="32x32 pixels, too few for resolution 64"):
+            open_source(resolution=64)
+        assert open_source(resolution=64, upscale=True)[0]["image"].shape == (1, 64, 64)
+
+
+class TestFolder:
+    def test_is_sorted_by_path_whatever_the_file_system_says(self, photos):
+        source = open_source("folder", path=photos, resolution=8)
+        assert reds(source) == CATS_THEN_DOGS
+        assert source.describe(0) == str(photos / "cats" / "1.png")
+        assert (source.classes, source.channels) == (0, 3) and set(source[0]) == {"image"}
+
+    def test_takes_a_class_from_each_top_level_subfolder(self, photos):
+        (photos / "cats" / "old").mkdir()
+        shutil.move(photos / "cats" / "9.png", photos / "cats" / "old" / "9.png")
+        source = open_source("folder", path=photos, resolution=8, classes="subfolder")
+        assert source.classes == 2 and labels(source) == [0] * 5 + [1] * 5
+        assert source[0]["label"].dtype == np.int32
+
+    def test_leaves_out_hidden_files_and_other_kinds(self, photos):
+        (photos / "cats" / "._1.png").write_bytes(b"left by another system")
+        (photos / "notes.txt").write_text("cats and dogs")
+        (photos / "upper.JPG").write_bytes(b"")
+        assert len(open_source("folder", path=photos, resolution=8)) == 11
+
+    def test_refuses_an_image_without_a_class(self, photos):
+        shutil.copy(photos / "cats" / "1.png", photos / "loose.png")
+        with pytest.raises(ConfigError, match=r"loose\.png is in no subfolder"):
+            open_source("folder", path=photos, resolution=8, classes="subfolder")
+
+    def test_names_a_truncated_file(self, photos):
+        victim = photos / "cats" / "3.png"
+        noise = np.random.Generator(np.random.Philox(0)).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(victim)
+        victim.write_bytes(victim.read_bytes()[:5000])
+        source = open_source("folder", path=photos, resolution=8)
+        with pytest.raises(DataError, match=r"cats/3\.png cannot be decoded: .*truncated"):
+            source[1]
+
+    def test_names_a_file_that_went_away(self, photos):
+        source = open_source("folder", path=photos, resolution=8)
+        (photos / "cats" / "1.png").unlink()
+        with pytest.raises(DataError, match=r"cats/1\.png"):
+            source[0]
+
+    def test_refuses_at_once_when_images_are_too_small(self, photos):
+        with pytest.raises(ConfigError, match=r"cats/1\.png has 8x8 pixels, too few for resolution 16"):
+            open_source("folder", path=photos, resolution=16)
+
+    def test_opens_although_the_first_image_is_damaged(self, photos):
+        (photos / "cats" / "1.png").write_bytes(b"")
+        assert len(open_source("folder", path=photos, resolution=8)) == 10
+
+
+class TestZip:
+    @pytest.fixture
+    def archive(self, photos):
+        return shutil.make_archive(photos, "zip", photos)
+
+    def test_gives_what_the_folder_gives(self, photos, archive):
+        folder = open_source("folder", path=photos, resolution=4, classes="subfolder")
+        packed = open_source("zip", path=archive, resolution=4, classes="subfolder")
+        assert reds(packed) == reds(folder) == CATS_THEN_DOGS
+        assert labels(packed) == labels(folder) and packed.classes == 2
+        assert packed.describe(0) == f"{archive}:cats/1.png"
+
+    def test_a_folder_around_everything_is_no_class(self, photos):
+        wrapped = shutil.make_archive(photos, "zip", photos.parent, "photos")
+        packed = open_source("zip", path=wrapped, resolution=8, classes="subfolder")
+        assert packed.classes == 2 and labels(packed) == [0] * 5 + [1] * 5
+
+    def test_many_threads_read_it_at_once(self, archive):
+        source = open_source("zip", path=archive, resolution=8)
+        with ThreadPoolExecutor(8) as pool:
+            read = pool.map(lambda i: int(source[i % 10]["image"][0, 0, 0]), range(400))
+            assert list(read) == CATS_THEN_DOGS * 40
+
+    def test_names_a_damaged_member(self, photos, archive):
+        member = zipfile.ZipFile(archive).getinfo("cats/3.png")
+        data = bytearray(Path(archive).read_bytes())
+        data[member.header_offset + 30 + len(member.filename) + 10] ^= 1  # after the header of 30 bytes and the name
+        Path(archive).write_bytes(data)
+        source = open_source("zip", path=archive, resolution=8)
+        assert len(source[0]["image"]) == 3
+        with pytest.raises(DataError, match=r"photos\.zip:cats/3\.png cannot be decoded"):
+            source[1]
+
+    def test_refuses_what_is_no_zip(self, tmp_path):
+        (tmp_path / "a.zip").write_text("no archive")
+        with pytest.raises(DataError, match=r"a\.zip cannot be read as a ZIP file"):
+            open_source("zip", path=tmp_path / "a.zip", resolution=8)
+
+    def test_refuses_an_archive_without_images(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("notes.txt", "nothing to see")
+        with pytest.raises(ConfigError, match="no images"):
+            open_source("zip", path=tmp_path / "a.zip", resolution=8)
+
+
+class TestIdx:
+    IMAGES = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4)
+    HEADER = bytes.fromhex("00000803 00000003 00000004 00000004")
+    LABELS = bytes.fromhex("00000801 00000003 020009")
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "train-images-idx3-ubyte"
+        path.write_bytes(self.HEADER + self.IMAGES.tobytes())
+        return path
+
+    def test_gives_the_pixels_of_the_file(self, path):
+        source = open_source("idx", path=path, resolution=4)
+        assert (len(source), source.channels, source.classes) == (3, 1, 0)
+        assert (np.stack([source[i]["image"][0] for i in range(3)]) == self.IMAGES).all()
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_finds_the_labels_beside_it(self, path, packed):
+        name = "train-labels-idx1-ubyte" + (".gz" if packed else "")
+        path.with_name(name).write_bytes(gzip.compress(self.LABELS) if packed else self.LABELS)
+        source = open_source("idx", path=path, resolution=4)
+        assert labels(source) == [2, 0, 9] and source.classes == 10
+
+    def test_takes_labels_from_elsewhere(self, path, tmp_path):
+        (tmp_path / "other").write_bytes(self.LABELS)
+        assert labels(open_source("idx", path=path, resolution=4, labels=tmp_path / "other")) == [2, 0, 9]
+
+    def test_reads_gzip(self, path):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+        assert (open_source("idx", path=path, resolution=4)[2]["image"] == self.IMAGES[2]).all()
+
+    def test_fit_adds_a_black_border(self, path):
+        padded = open_source("idx", path=path, resolution=6, resize="fit")[1]["image"][0]
+        assert (padded == np.pad(self.IMAGES[1], 1)).all()
+
+    @pytest.mark.parametrize(
+        "damage, message",
+        [
+            (lambda data: data[:-1], "63 bytes long where its header says 64"),
+            (lambda data: data + b"x", "65 bytes long"),
+            (lambda data: b"", "starts with nothing"),
+            (lambda data: data[:6], "6 bytes long"),
+            (lambda data: b"\0\0\x0d\3" + data[4:], "starts with 00000d03, not 00000803"),
+            (lambda data: gzip.compress(data)[:-9], "cannot be read"),
+            (lambda data: gzip.compress(data)[:20] + b"????" + gzip.compress(data)[24:], "cannot be read"),
+        ],
+        ids=["truncated", "too long", "empty", "header cut", "floats", "gzip truncated", "gzip damaged"],
+    )
+    def test_refuses_a_damaged_file(self, path, damage, message):
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(DataError, match=message) as refused:
+            open_source("idx", path=path, resolution=4)
+        assert str(path) in str(refused.value)
+
+    def test_refuses_labels_for_another_number_of_images(self, path):
+        path.with_name("train-labels-idx1-ubyte").write_bytes(bytes.fromhex("00000801 00000002 0001"))
+        with pytest.raises(DataError, match="2 labels for the 3 images"):
+            open_source("idx", path=path, resolution=4)
+
+
+class TestEverySource:
+    def test_at_a_lower_resolution_gives_means_of_the_pixels_of_the_full_one(self, photos):
+        for source in (open_source(resolution=32), open_source("folder", path=photos, resolution=8)):
+            full = source[3]["image"].astype(float)
+            halved = full.reshape(full.shape[0], full.shape[1] // 2, 2, -1, 2).mean(axis=(2, 4))
+            view = source.at(source.resolution // 2)
+            assert view.resolution == source.resolution // 2 and len(view) == len(source)
+            assert np.abs(view[3]["image"] - halved).max() <= 0.5
+            assert (view.at(source.resolution)[3]["image"] == full).all()
+
+    def test_at_refuses_what_does_not_divide(self):
+        with pytest.raises(ConfigError, match="resolution 32 cannot be had at 12"):
+            open_source(resolution=32).at(12)
+
+    @pytest.mark.parametrize("kind", ["folder", "zip", "idx"])
+    def test_refuses_a_path_where_there_is_nothing(self, kind, tmp_path):
+        with pytest.raises(ConfigError, match=r"data\.path: there is nothing at .*/gone"):
+            open_source(kind, path=tmp_path / "gone", resolution=8)
+
+    def test_refuses_an_empty_folder(self, tmp_path):
+        with pytest.raises(ConfigError, match="no images"):
+            open_source("folder", path=tmp_path, resolution=8)
+
+    @pytest.mark.parametrize(
+        "options, key",
+        [
+            ({"source": "tape"}, "source"),
+            ({"source": "folder"}, "path"),
+            ({"path": "somewhere"}, "path"),
+            ({"channels": 4}, "channels"),
+            ({"resize": "shrink"}, "resize"),
+            ({"classes": "subfolder"}, "classes"),
+            ({"labels": "somewhere"}, "labels"),
+        ],
+    )
+    def test_refuses_options_that_do_not_go_together(self, options, key):
+        with pytest.raises(ConfigError, match=rf"data\.{key} "):
+            open_source(**options, resolution=8)

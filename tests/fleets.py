@@ -1,0 +1,98 @@
+"""Start real fleets from a test: msrun, mpiexec, or a lone process, and what they leave behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from ganfleet.engine import checkpoint
+
+REPOSITORY = Path(__file__).parent.parent
+SCRIPT = str(REPOSITORY / "launch" / "train.py")
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Ended:
+    """An ended command: its exit code and everything it printed."""
+
+    code: int
+    output: str
+
+
+def alone(*arguments: str) -> list[str]:
+    return [sys.executable, SCRIPT, *arguments]
+
+
+def workers(count: int, *arguments: str) -> list[str]:
+    """Through ``ganfleet train --workers``, which starts msrun and ends with the failing rank's code."""
+    return [str(BIN / "ganfleet"), "train", "--workers", str(count), *arguments]
+
+
+def msrun(count: int, logs: Path, *arguments: str) -> list[str]:
+    fleet = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={free_port()}"]
+    return [str(BIN / "msrun"), *fleet, f"--log_dir={logs}", "--join=True", "--cluster_time_out=60", SCRIPT, *arguments]
+
+
+def mpiexec(count: int, *arguments: str) -> list[str]:
+    return [str(BIN / "mpiexec"), "-n", str(count), sys.executable, "-m", "mpi4py", SCRIPT, *arguments]
+
+
+def run(command: list[str], cwd: Path, timeout: float = 300) -> Ended:
+    """Run ``command`` to its end and fail if it leaves a process behind."""
+    process = start(command, cwd)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f"{command} hangs; it printed:\n{process.communicate()[0]}") from None
+    finally:
+        left = survivors(cwd)
+        for survivor in left:
+            survivor.kill()
+    assert not left, f"{command} left {left}"
+    return Ended(process.returncode, output)
+
+
+def start(command: list[str], cwd: Path) -> subprocess.Popen:
+    """Start ``command`` in ``cwd``, in a session of its own, free to use all cores."""
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, range(os.cpu_count())),
+    )
+
+
+def survivors(cwd: Path, seconds: float = 5) -> list[psutil.Process]:
+    """The processes still at work in ``cwd`` after a moment's grace."""
+    found = [process for process in psutil.process_iter() if _works_in(process, cwd)]
+    return psutil.wait_procs(found, timeout=seconds)[1]
+
+
+def digest(run_dir: Path) -> dict[str, str]:
+    """The digests of a run's newest checkpoint, by component."""
+    path, damaged = checkpoint.newest_valid(run_dir / "checkpoints")
+    assert not damaged
+    return checkpoint.digest(checkpoint.load(path))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _works_in(process: psutil.Process, cwd: Path) -> bool:
+    try:
+        return process.pid != os.getpid() and Path(process.cwd()) == cwd and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
+        return False

@@ -1,0 +1,1 @@
+import ganfleet  # noqa: F401  (first: it sets what MindSpore reads once, when it is imported)

@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ganfleet import cli
+from ganfleet import config as configs
+from ganfleet.cli.plan import plan
+from ganfleet.errors import ConfigError
+
+HERE = Path(__file__).parent
+TINY = """\
+strategy: {name: "tiny_gan:TinyGAN", resolution: 8, batch_sizes: {4: 24}}
+train: {kimg: 1, batch_size: 12, lanes: 6}
+"""
+
+# TinyGAN on 8x8 grey images, counted by hand.
+D_WEIGHTS = 64 + 1  # Dense(64, 1)
+NORM_WEIGHTS = 5 + 5  # BatchNorm(5): gain and bias
+G_WEIGHTS = (2 * 3 + 3) + (3 * 64 + 64)  # Dense(2, 3), Dense(3, 64)
+RUNNING = 5 + 5  # mean and variance
+SEEN = 5 + 5 + 1  # their sums over a step's calls, and the number of calls
+
+
+@pytest.fixture(autouse=True)
+def tiny_gan_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def planned(path):
+    return plan(configs.load(path))
+
+
+def test_stages_say_when_they_start_and_how_long_they_last(planned):
+    small, full = planned["stages"]
+    # The small stage is due to end at 500 images, and does at the first multiple of 24 that is not below.
+    assert (small["resolution"], small["batch_size"], small["lane_batch_size"]) == (4, 24, 4)
+    assert (small["first_step"], small["steps"], small["starts_at_kimg"]) == (0, 21, 0.0)
+    # 496 images are left of 1000, in batches of 12.
+    assert (full["resolution"], full["batch_size"], full["lane_batch_size"]) == (8, 12, 2)
+    assert (full["first_step"], full["steps"], full["starts_at_kimg"]) == (21, 42, 0.504)
+    assert (planned["steps"], planned["kimg"]) == (63, 1.008)
+
+
+@pytest.mark.parametrize("limit, steps, last", [(5, [5], 0.12), (30, [21, 9], 0.612), (999, [21, 42], 1.008)])
+def test_steps_end_the_run_where_they_come_first(path, limit, steps, last):
+    planned = plan(configs.load(path, [f"train.steps={limit}"]))
+    assert [stage["steps"] for stage in planned["stages"]] == steps
+    assert planned["kimg"] == last
+
+
+def test_every_possible_fleet_gets_its_lanes(planned):
+    assert planned["world_sizes"] == [
+        {"world_size": 1, "exact": True, "lanes": [[0, 1, 2, 3, 4, 5]]},
+        {"world_size": 2, "exact": True, "lanes": [[0, 1, 2], [3, 4, 5]]},
+        {"world_size": 3, "exact": False, "lanes": [[0, 1], [2, 3], [4, 5]]},
+        {"world_size": 6, "exact": False, "lanes": [[0], [1], [2], [3], [4], [5]]},
+    ]
+
+
+def test_parameters_are_counted_by_network(planned):
+    assert planned["networks"] == [
+        {"name": "D", "player": "D", "parameters": D_WEIGHTS},
+        {"name": "Norm", "player": "D", "parameters": NORM_WEIGHTS},
+        {"name": "G", "player": "G", "parameters": G_WEIGHTS},
+    ]
+
+
+def test_each_phase_has_one_collective_of_its_players_gradients_and_statistics(planned):
+    d = {"player": "D", "gradient_bytes": 4 * (D_WEIGHTS + NORM_WEIGHTS), "statistics_bytes": 4 * SEEN}
+    g = {"player": "G", "gradient_bytes": 4 * G_WEIGHTS, "statistics_bytes": 0}
+    assert planned["phases"] == [
+        {"name": "D", "every": 1} | d,
+        {"name": "G", "every": 1} | g,
+        {"name": "path", "every": 4} | g,
+    ]
+
+
+def test_memory_and_checkpoint_add_up(planned):
+    d, g = 4 * (D_WEIGHTS + NORM_WEIGHTS), 4 * G_WEIGHTS
+    weights = d + g + 4 * RUNNING
+    optimizer = 2 * d + g  # Adam keeps two moments for D, RMSProp one for G
+    memory = dict(planned["memory"])
+    assert memory.pop("covers").startswith("weights, optimizer slots, EMA")
+    assert memory == {
+        "weights": weights,
+        "optimizer": optimizer,
+        "ema": g,
+        "flat": 2 * (d + g) + 4 * SEEN,
+        "batch": 2 * 8 * 8 * 4,
+        "total": weights + optimizer + g + 2 * (d + g) + 4 * SEEN + 2 * 8 * 8 * 4,
+    }
+    assert planned["checkpoint_bytes"] == weights + optimizer + g
+
+
+def test_a_stage_that_the_lanes_cannot_share_is_refused(path):
+    with pytest.raises(ConfigError, match=r"stage 'small' has batches of 20, which do not divide among train.lanes=6"):
+        plan(configs.load(path, ["strategy.batch_sizes={4: 20}"]))
+
+
+def test_the_command_prints_tables_or_json(path):
+    text = CliRunner().invoke(cli.main, ["plan", "--config", str(path)], env={"COLUMNS": "100"})
+    assert text.exit_code == 0
+    for shown in ("63 steps", "0-2 | 3-5", "trainable parameters", "265", "path", "checkpoint takes about"):
+        assert shown in text.output
+    printed = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "train.lanes=3", "--json"])
+    assert json.loads(printed.output)["lanes"] == 3
+
+
+def test_missing_data_are_reported_with_their_own_exit_code(path):
+    found = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "data.source=folder", "data.path=nowhere"])
+    assert found.exit_code == 2
+    assert "ganfleet: error: data.path: there is nothing at nowhere" in found.output
