@@ -1,3 +1,4 @@
+# ruff: noqa: E402, I001  (the order of imports matters here)
 """Which form of convolution should ganfleet/nn/conv.py run on a CPU? Prints one table; read the ratios, not the times.
 
     python benchmarks/conv_forms.py [CORES]
@@ -12,11 +13,11 @@ os.sched_setaffinity(0, range(int(sys.argv[1]) if len(sys.argv) > 1 else 1))  # 
 
 import time
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
 
-import ganfleet  # noqa: F401  (first: it chooses the oneDNN kernels before MindSpore is imported)
+import ganfleet  # noqa: F401  (chooses the oneDNN kernels, so before MindSpore)
+import mindspore as ms
+from mindspore import Tensor, nn, ops
 
 # batch, channels in, channels out, side, kernel, stride
 SHAPES = [

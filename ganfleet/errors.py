@@ -5,6 +5,7 @@ class GanfleetError(Exception):
     """Base of every error a user can cause or must act on; the CLI prints it without a traceback."""
 
     exit_code = 70
+    alike = True  # every rank of a fleet meets it at the same point; one of them tells the user
 
 
 class ConfigError(GanfleetError):
@@ -19,6 +20,12 @@ class DataError(GanfleetError):
     exit_code = 65
 
 
+class DataExhausted(DataError):
+    """One rank finds no readable image to put in the place of a bad one."""
+
+    alike = False
+
+
 class CheckpointDamaged(GanfleetError):
     """A checkpoint fails its manifest, or none is left that does not."""
 
@@ -29,6 +36,7 @@ class PeerLost(GanfleetError):
     """Another rank, or the rendezvous, is gone."""
 
     exit_code = 69
+    alike = False
 
 
 class StorageError(GanfleetError):

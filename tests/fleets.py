@@ -68,6 +68,7 @@ def start(command: list[str], cwd: Path) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},  # msrun starts ranks with this python
         preexec_fn=lambda: os.sched_setaffinity(0, range(os.cpu_count())),
     )
 

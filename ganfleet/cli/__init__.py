@@ -12,6 +12,7 @@ import click
 
 from ganfleet import __version__
 from ganfleet.errors import GanfleetError
+from ganfleet.fleet import launcher
 
 VERBS = {
     "plan": "Show what a config would do, without training.",
@@ -26,23 +27,26 @@ INTERRUPTED = 130
 def run(command: click.Command, args: list[str] | None = None, prog_name: str | None = None) -> NoReturn:
     """Run ``command`` on ``args`` (the process's own by default) and exit as the project's exit codes say.
 
-    A GanfleetError is printed as its message alone. Any other exception is a fault of ganfleet's or of a custom
-    strategy, and keeps its traceback.
+    A GanfleetError is printed as its message alone, once where all ranks met it alike. Any other exception is a fault
+    of ganfleet's or of a custom strategy, and keeps its traceback.
     """
+    rank = launcher.detect()
     try:
-        code = command.main(args, prog_name, standalone_mode=False)
+        code = command.main(args, prog_name, standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except click.Abort:
         code = INTERRUPTED
     except GanfleetError as error:
-        print(f"ganfleet: error: {error}", file=sys.stderr)
+        if rank.speaks or not error.alike:
+            print(f"ganfleet: {rank.prefix}error: {error}", file=sys.stderr)
         code = error.exit_code
     except Exception as error:
         traceback.print_exc()
-        print(f"ganfleet: internal error: {type(error).__name__} (the traceback is above)", file=sys.stderr)
+        print(f"ganfleet: {rank.prefix}internal error: {type(error).__name__} (traceback above)", file=sys.stderr)
         code = INTERNAL_ERROR
+    rank.report_exit(code)
     sys.exit(code)
 
 

@@ -1,5 +1,7 @@
 """``ganfleet train``: one process of a fleet, or with ``--workers`` a whole fleet through msrun."""
 
+import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -7,15 +9,31 @@ import click
 
 @click.command("train")
 @click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="A YAML file, see configs/.")
+@click.option("--workers", type=click.IntRange(1), help="Start so many ranks on this machine, through msrun.")
+@click.option("--log-dir", type=click.Path(path_type=Path), help="For the workers' output.  [default: a new one]")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def command(path: Path, overrides: tuple[str, ...]):
+def command(path: Path, workers: int | None, log_dir: Path | None, overrides: tuple[str, ...]):
     """Train the GAN that a config describes; overrides such as train.seed=1 come after it.
 
-    This is the script that msrun and mpiexec start; by itself it is a fleet of one process.
+    Without --workers this is one rank of the fleet that msrun or mpiexec starts (launch/train.py), or a fleet of one.
     """
     from ganfleet import config
 
     loaded = config.load(path, overrides)
-    from ganfleet.engine.run import train
+    if workers is None:
+        from ganfleet.engine.run import train
 
-    train(loaded)
+        train(loaded)
+        return
+    from ganfleet.fleet import msrun
+
+    config.check_world_size(loaded, workers)
+    log_dir = log_dir or Path(tempfile.mkdtemp(prefix="ganfleet-"))
+    log_dir.mkdir(parents=True, exist_ok=True)
+    sys.exit(msrun.launch(workers, __file__, ["--config", str(path), *overrides], log_dir))
+
+
+if __name__ == "__main__":  # what msrun starts
+    from ganfleet.cli import run
+
+    run(command)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ganfleet.data.order import index_at, replacement_at
 from ganfleet.data.sources import Source
-from ganfleet.errors import ConfigError, DataError, GanfleetError
+from ganfleet.errors import ConfigError, DataExhausted, GanfleetError
 
 TRIES = 16
 
@@ -74,7 +74,7 @@ class Loader:
         """The batch at ``position``, which moves on by ``batch_size``.
 
         Raises:
-            DataError: an image and all of its replacements cannot be read.
+            DataExhausted: an image and all of its replacements cannot be read.
         """
         results = [future.result() for future in self._ahead[0]]
         self._ahead.popleft()
@@ -134,7 +134,7 @@ def read_sample(source: Source, position: int, seed: int, bad: list[tuple[int, s
             return source[index]
         except GanfleetError as error:
             bad.append((index, str(error)))
-    raise DataError(f"{TRIES + 1} images drawn in a row cannot be used; the last: {bad[-1][1]}")
+    raise DataExhausted(f"{TRIES + 1} images drawn in a row cannot be used; the last: {bad[-1][1]}")
 
 
 def to_network(array: np.ndarray) -> np.ndarray:

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+EXIT_DIR = "GANFLEET_EXIT_DIR"  # where ranks started by fleet.msrun leave their exit codes
 MPI_VARIABLES = (  # size, rank, rank within the node
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
@@ -24,6 +26,16 @@ class Launcher:
     def speaks(self) -> bool:
         """Whether this process is the one to report an error that every process meets alike."""
         return not self.is_scheduler and self.rank in (0, None)
+
+    @property
+    def prefix(self) -> str:
+        """What goes before a message of this rank alone."""
+        return "" if self.world_size == 1 else f"rank {self.rank}: "
+
+    def report_exit(self, code: int) -> None:
+        """Leave this rank's exit code for ``ganfleet train --workers``, if that is what started it."""
+        if EXIT_DIR in os.environ and not self.is_scheduler:
+            Path(os.environ[EXIT_DIR], str(self.rank)).write_text(str(code))
 
 
 def detect(environ: Mapping[str, str] = os.environ) -> Launcher:

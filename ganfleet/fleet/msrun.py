@@ -11,20 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from ganfleet.errors import PeerLost
+from ganfleet.fleet.launcher import EXIT_DIR
 
-EXIT_DIR = "GANFLEET_EXIT_DIR"  # where ranks started here leave their exit codes
 POLL_SECONDS = 0.2
-
-
-def report_exit(code: int, rank: int) -> None:
-    """Leave this rank's exit code for the launcher, if there is one that asks."""
-    if EXIT_DIR in os.environ:
-        Path(os.environ[EXIT_DIR], str(rank)).write_text(str(code))
 
 
 def launch(workers: int, script: str, args: list[str], log_dir: Path) -> int:
@@ -40,7 +35,7 @@ def launch(workers: int, script: str, args: list[str], log_dir: Path) -> int:
         with open(log_dir / "msrun.log", "wb") as log:
             msrun = psutil.Popen(
                 _command(workers, script, args, log_dir),
-                env={**os.environ, EXIT_DIR: exit_dir},
+                env={**os.environ, EXIT_DIR: exit_dir, "PATH": _path()},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -78,6 +73,11 @@ def _command(workers: int, script: str, args: list[str], log_dir: Path) -> list[
     return [*msrun, "--cluster_time_out=120", script, *args]
 
 
+def _path() -> str:
+    """PATH with this Python first: msrun starts ranks with whatever ``python`` it finds."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
 def _exit_codes(exit_dir: str) -> dict[int, int]:
     return {int(path.name): int(text) for path in Path(exit_dir).iterdir() if (text := path.read_text())}
 
@@ -103,18 +103,14 @@ class _Family:
             signal.signal(number, handler)
         self.update()
         for process in [self._msrun, *self._members.values()]:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         psutil.wait_procs([self._msrun, *self._members.values()], timeout=10)
 
     def update(self) -> None:
         """Look for new members."""
-        try:
+        with suppress(psutil.NoSuchProcess):
             self._members |= {process.pid: process for process in self._msrun.children(recursive=True)}
-        except psutil.NoSuchProcess:
-            pass
 
     def pass_signals_on(self) -> None:
         """SIGTERM and SIGINT that reach this process go to every rank, and to nothing else."""
@@ -127,10 +123,8 @@ class _Family:
     def _pass_on(self, number, _frame):
         self.update()
         for rank in self._ranks():
-            try:
+            with suppress(psutil.NoSuchProcess):
                 rank.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
 
     def _ranks(self) -> list[psutil.Process]:
         return [process for process in self._members.values() if _is_rank(process)]

@@ -1,10 +1,10 @@
-"""Activations whose stock form is slow or inexact on a CPU; the others (nn.ReLU, ops.softplus …) are MindSpore's own."""
+"""Activations whose stock form is slow or inexact on a CPU; the others (ReLU, softplus …) are MindSpore's own."""
 
 from mindspore import nn, ops
 
 
 def leaky_relu(x, slope=0.2):
-    """x where x > 0, slope·x elsewhere. Through ReLU: the gradient of the stock form (a maximum) is five times slower."""
+    """x where x > 0, slope·x elsewhere. The gradient of the stock form, a maximum, is five times slower on a CPU."""
     return (1 - slope) * ops.relu(x) + slope * x
 
 

@@ -52,7 +52,7 @@ def fan_in_uniform(shape: tuple[int, ...]) -> Uniform:
 
 
 def parameter(name: str, shape: tuple[int, ...], init, trainable: bool = True) -> ms.Parameter:
-    """A float32 parameter that remembers its ``init`` for ``initialize``; zeros until then, unless ``init`` is Constant."""
+    """A float32 parameter that remembers its ``init`` for ``initialize``; until then zeros, or ``init``'s constant."""
     value = init(None, shape) if isinstance(init, Constant) else np.zeros(shape, np.float32)
     made = ms.Parameter(ms.Tensor(value), name=name, requires_grad=trainable)
     made.initial = init

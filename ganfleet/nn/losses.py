@@ -1,6 +1,7 @@
-"""The losses of arXiv:1406.2661, on logits: D = sigmoid(logit), so −log D = softplus(−logit), −log(1 − D) = softplus(logit).
+"""The GAN losses of arXiv:1406.2661, on logits.
 
-Each takes logits of any shape and returns their scalar mean, to be minimised.
+D = sigmoid(logit), so −log D = softplus(−logit) and −log(1 − D) = softplus(logit), finite for any logit. Each takes
+logits of any shape and returns their scalar mean, to be minimised.
 """
 
 from mindspore import ops

@@ -1,4 +1,4 @@
-"""Gradient penalties on a critic, for use inside a loss under ms.jit (outside of it their gradients are silently wrong).
+"""Gradient penalties on a critic, for use inside a loss under ms.jit (outside it their gradients are silently wrong).
 
 ``critic`` is a Cell or function from (n, c, h, w) to one score per sample, whatever its shape. Weights (γ/2, λ) are the
 caller's.

@@ -26,7 +26,7 @@ class Update(ms_nn.Cell):
     @ms.jit
     def construct(self, grad, t, lr):
         weights, state = self.optimizer.update(grad, self.weights, self.state, t, lr)
-        for old, new in zip(self.state, state):
+        for old, new in zip(self.state, state):  # noqa: B905  (ms.jit knows no strict)
             ms.ops.assign(old, new)
         return ms.ops.assign(self.weights, weights)
 
