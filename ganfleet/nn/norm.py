@@ -34,6 +34,13 @@ class RunningStats(nn.Cell):
         ops.assign_add(self.seen, ops.concat((mean, unbiased, ops.ones((1,), ms.float32))))
 
 
+def batch_moments(x):
+    """Mean and biased variance of ``x`` over all but axis 1, each (channels,)."""
+    axes = (0, *range(2, x.ndim))
+    mean = x.mean(axes, keep_dims=True)
+    return mean.reshape(-1), ((x - mean) * (x - mean)).mean(axes)
+
+
 class BatchNorm(RunningStats):
     """Batch normalisation (arXiv:1502.03167) over all but axis 1: (n, channels) or (n, channels, h, w), same shape out.
 
@@ -46,6 +53,8 @@ class BatchNorm(RunningStats):
         self.bias = parameter("bias", (channels,), Constant(0.0))
         # momentum 0: the operator writes back the running moments it is given.
         self.by_batch = ops.BatchNorm(is_training=True, epsilon=eps, momentum=0.0)
+        # What this operator keeps for its gradient is only known on a CPU; elsewhere the moments are computed.
+        self.keeps_moments = ms.get_context("device_target") == "CPU"
         self.by_running = ops.BatchNorm(is_training=False, epsilon=eps)
 
     def construct(self, x):
@@ -53,5 +62,7 @@ class BatchNorm(RunningStats):
         if not self.training:
             return self.by_running(x, self.gain, self.bias, mean, variance)[0]
         y, _, _, mean, variance = self.by_batch(x, self.gain, self.bias, mean, variance)
+        if not self.keeps_moments:
+            mean, variance = batch_moments(ops.stop_gradient(x))
         self.record(mean, variance, x.size // x.shape[1])
         return y

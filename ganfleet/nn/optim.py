@@ -5,7 +5,6 @@ Each has ``lr``, the base learning rate; ``slots()``, the names of its state vec
 each of the tuple ``state`` are float32 (P,); ``t``, 1 on the first update, and ``lr`` are float32 scalars as tensors.
 """
 
-import math
 from dataclasses import dataclass
 
 from mindspore import ops
@@ -13,11 +12,6 @@ from mindspore import ops
 
 def _moving_average(old, new, decay):
     return new if decay == 0 else decay * old + (1 - decay) * new
-
-
-def _bias_correction(decay, t):
-    """1 − decay^t, without the digits that float32 loses where decay is close to 1."""
-    return 1 if decay == 0 else -ops.expm1(t * math.log(decay))
 
 
 @dataclass(frozen=True)
@@ -35,8 +29,8 @@ class Adam:
         beta1, beta2 = self.betas
         m = _moving_average(state[0], grad, beta1)
         v = _moving_average(state[1], grad * grad, beta2)
-        root = ops.sqrt(_bias_correction(beta2, t))
-        step = lr * root / _bias_correction(beta1, t)
+        root = ops.sqrt(1 - ops.pow(beta2, t))
+        step = lr * root / (1 - ops.pow(beta1, t))
         return weights - step * (m / (ops.sqrt(v) + self.eps * root)), (m, v)
 
 

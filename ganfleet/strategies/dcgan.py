@@ -61,7 +61,7 @@ class DCGenerator(ms_nn.Cell):
         x = z.reshape(z.shape[0], -1, 1, 1)
         for i in range(len(self.convs)):
             x = ops.relu(self.norms[i](self.convs[i](x)))
-        return ops.tanh(self.last(x))
+        return nn.tanh(self.last(x))
 
 
 class DCDiscriminator(ms_nn.Cell):

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 from mindspore import nn as ms_nn
-from mindspore import ops
 
 from ganfleet import nn
 from ganfleet.strategies.base import Ema, Phase, Player, Strategy, StrategyOptions
@@ -72,7 +71,7 @@ class MLPGenerator(ms_nn.Cell):
         x = z
         for layer in self.layers:
             x = nn.leaky_relu(layer(x))
-        return ops.tanh(self.last(x)).reshape(z.shape[0], *self.shape)
+        return nn.tanh(self.last(x)).reshape(z.shape[0], *self.shape)
 
 
 class MLPDiscriminator(ms_nn.Cell):

@@ -92,8 +92,10 @@ def test_downsampling_is_exact_to_second_order():
     assert_exact_to_second_order(Function(nn.downsample), reference, normal(2, 3, 4, 6))
 
 
-def test_batch_norm_sums_mean_unbiased_variance_and_count_of_its_calls():
+@pytest.mark.parametrize("keeps_moments", [True, False], ids=["cpu", "ascend"])
+def test_batch_norm_sums_mean_unbiased_variance_and_count_of_its_calls(keeps_moments):
     layer = nn.BatchNorm(3)
+    layer.keeps_moments = keeps_moments
     train = Jitted(layer).set_train()
     batches = [normal(4, 3, 2, 2, seed=1), 3 * normal(4, 3, 2, 2, seed=2) + 1]
     for batch in batches:
