@@ -56,8 +56,6 @@ class _PhaseGraph(nn.Cell):
         self.real_names, self.noise_names = real_names, noise_names
         self.weights = ms.ParameterTuple(player.weights)
         self.mailboxes = ms.ParameterTuple([layer.seen for layer in player.layers])
-        others = [layer.seen for other in model.players.values() if other is not player for layer in other.layers]
-        self.other_mailboxes = ms.ParameterTuple(others)
 
     def forward(self, real, noise):
         return self.loss(self.nets, real, noise)
@@ -66,13 +64,13 @@ class _PhaseGraph(nn.Cell):
     def construct(self, host, *arrays):
         real = named(self.real_names, arrays)
         noise = named(self.noise_names, arrays[len(self.real_names) :])
+        # Zeroed before, not after: a graph may read a parameter as late as it likes, and would find the zeros.
+        for mailbox in self.mailboxes:
+            ops.assign(mailbox, ops.zeros_like(mailbox))
         (loss, stats), gradients = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)(real, noise)
         parts = [gradient.reshape(-1) for gradient in gradients]
         for mailbox in self.mailboxes:
             parts.append(mailbox.reshape(-1))
-            ops.assign(mailbox, ops.zeros_like(mailbox))
-        for mailbox in self.other_mailboxes:
-            ops.assign(mailbox, ops.zeros_like(mailbox))
         parts.append(host)
         parts.append(loss.reshape(-1))
         for value in stats.values():
