@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ganfleet import document, strategies
 from ganfleet.document import Document, closest, dotted
-from ganfleet.errors import ConfigError
+from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.fleet import check_lanes
 
 # A run may go on with other values of these: they change how, where and how long it runs, not the weights it gets.
@@ -141,6 +141,23 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def dump(config: Config) -> str:
     """``config`` as YAML that ``load`` reads back equal."""
     return document.dump(config.resolved())
+
+
+def from_resolved(resolved: dict) -> Config:
+    """The config whose ``resolved()`` this is, as a checkpoint keeps it.
+
+    Raises:
+        ConfigError: its strategy is not installed here.
+        CheckpointMismatch: this version's schema has no such keys or values.
+    """
+    try:
+        return _schema(strategies.find(resolved["strategy"]["name"]).Options).model_validate_json(json.dumps(resolved))
+    except ValidationError as error:
+        keys = ", ".join(dotted(problem["loc"]) for problem in error.errors())
+        raise CheckpointMismatch(
+            f"the checkpoint's config does not fit this version of ganfleet or of its strategy: {keys}. Use the "
+            "version that wrote it"
+        ) from error
 
 
 def check_world_size(config: Config, world_size: int) -> None:

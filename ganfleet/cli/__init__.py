@@ -27,8 +27,8 @@ INTERRUPTED = 130
 def run(command: click.Command, args: list[str] | None = None, prog_name: str | None = None) -> NoReturn:
     """Run ``command`` on ``args`` (the process's own by default) and exit as the project's exit codes say.
 
-    A GanfleetError is printed as its message alone, once where all ranks met it alike. Any other exception is a fault
-    of ganfleet's or of a custom strategy, and keeps its traceback.
+    A GanfleetError is printed as its message alone, once where all ranks met it alike. Any other exception, sys.exit
+    too, is a fault of ganfleet's or of a custom strategy, and keeps its traceback.
     """
     rank = launcher.detect()
     try:
@@ -42,7 +42,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         if rank.speaks or not error.alike:
             print(f"ganfleet: {rank.prefix}error: {error}", file=sys.stderr)
         code = error.exit_code
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code that exits early would leave the other ranks waiting
         traceback.print_exc()
         print(f"ganfleet: {rank.prefix}internal error: {type(error).__name__} (traceback above)", file=sys.stderr)
         code = INTERNAL_ERROR

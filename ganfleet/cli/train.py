@@ -1,6 +1,5 @@
 """``ganfleet train``: one process of a fleet, or with ``--workers`` a whole fleet through msrun."""
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,20 +16,31 @@ def command(path: Path, workers: int | None, log_dir: Path | None, overrides: tu
 
     Without --workers this is one rank of the fleet that msrun or mpiexec starts (launch/train.py), or a fleet of one.
     """
+    from ganfleet.engine import guard
+
+    with guard.stopping_at_once():
+        return train_alone(path, overrides) if workers is None else train_fleet(path, overrides, workers, log_dir)
+
+
+def train_alone(path: Path, overrides: tuple[str, ...]) -> None:
+    """Train in this process."""
     from ganfleet import config
+    from ganfleet.engine.run import train
+
+    train(config.load(path, overrides))
+
+
+def train_fleet(path: Path, overrides: tuple[str, ...], workers: int, log_dir: Path | None) -> int:
+    """Train in ``workers`` processes; the fleet's exit code."""
+    from ganfleet import config
+    from ganfleet.fleet import msrun
 
     loaded = config.load(path, overrides)
-    if workers is None:
-        from ganfleet.engine.run import train
-
-        train(loaded)
-        return
-    from ganfleet.fleet import msrun
 
     config.check_world_size(loaded, workers)
     log_dir = log_dir or Path(tempfile.mkdtemp(prefix="ganfleet-"))
     log_dir.mkdir(parents=True, exist_ok=True)
-    sys.exit(msrun.launch(workers, __file__, ["--config", str(path), *overrides], log_dir))
+    return msrun.launch(workers, __file__, ["--config", str(path), *overrides], log_dir)
 
 
 if __name__ == "__main__":  # what msrun starts

@@ -5,11 +5,31 @@ import os
 import signal
 import sys
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 
-from ganfleet.errors import DataError, NonFinite, ReplicasDiverged
-from ganfleet.fleet import Fleet
+from ganfleet.errors import DataError, NonFinite, ReplicasDiverged, Stopped
+from ganfleet.fleet import Fleet, launcher
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+INTERRUPTED = 130
+SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
+
+
+@contextmanager
+def stopping_at_once():
+    """SIGTERM and SIGINT end the process with 75 at once: for the time before the loop, with nothing to save yet."""
+
+    def end(_number, _frame):
+        _leave(Stopped.exit_code, "stopped by a signal before the first step; start again")
+
+    before = {number: signal.signal(number, end) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopSignal:
@@ -19,7 +39,7 @@ class StopSignal:
         self.received: signal.Signals | None = None
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {number: signal.signal(number, self._receive) for number in STOPS}
         return self
 
     def __exit__(self, *_):
@@ -28,10 +48,17 @@ class StopSignal:
 
     def _receive(self, number, _frame):
         if self.received is not None and number == signal.SIGINT:
-            sys.stderr.write("ganfleet: interrupted twice, stopping without a checkpoint\n")
-            sys.stderr.flush()
-            os._exit(130)
+            _leave(INTERRUPTED, "interrupted twice, stopping without a checkpoint")
         self.received = signal.Signals(number)
+
+
+def _leave(code: int, message: str) -> None:
+    """End this process from within a signal handler, whatever it is doing; an exception could be caught there."""
+    rank = launcher.detect()
+    if rank.speaks:
+        os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}ganfleet: error: {message}\n".encode())
+    rank.report_exit(code)
+    os._exit(code)
 
 
 class Budgets:
@@ -78,7 +105,7 @@ def audit(fleet: Fleet, components: dict[str, dict[str, np.ndarray]]) -> None:
     """Compare every tensor over the ranks, by digest.
 
     Raises:
-        ReplicasDiverged: naming the tensors and the ranks that differ from most.
+        ReplicasDiverged: naming the tensors and the ranks that differ from most, or all where there is no majority.
     """
     digests = {
         f"{component}/{name}": hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
@@ -92,10 +119,11 @@ def audit(fleet: Fleet, components: dict[str, dict[str, np.ndarray]]) -> None:
     lines = []
     for name in digests:
         values = [each.get(name) for each in by_rank]
-        usual = Counter(values).most_common(1)[0][0]
-        odd = [str(rank) for rank, value in enumerate(values) if value != usual]
-        if odd:
-            lines.append(f"{name} on rank {', '.join(odd)}")
+        usual, count = Counter(values).most_common(1)[0]
+        if count == len(values):
+            continue
+        odd = [rank for rank, value in enumerate(values) if value != usual or 2 * count <= len(values)]
+        lines.append(f"{name} on rank {', '.join(map(str, odd))}")
     raise ReplicasDiverged(
         f"weights that every rank must share differ: {'; '.join(lines)}. Resume from the last checkpoint; if it "
         "happens again, test that card's memory"

@@ -45,14 +45,12 @@ class FlatPlayer:
 
     @contextmanager
     def averaged(self):
-        """While it lasts, the networks hold the EMA of their weights; without an EMA, their weights."""
+        """While it lasts, the networks hold the EMA of their weights, if any; running statistics may change."""
         if self.ema is None:
             yield
             return
         running = [layer.running.asnumpy().copy() for layer in self.layers]
         self._state.write(self._state.average)
-        for layer, average in zip(self.layers, self._state.running_averages, strict=True):
-            layer.running.set_data(Tensor(average.asnumpy()))
         try:
             yield
         finally:
@@ -64,14 +62,15 @@ class FlatPlayer:
         """All that training changes, by component: ``NAME.weights``, ``NAME.optimizer``, with an EMA ``NAME.ema``."""
         state = self._state
         components = {
-            "weights": self._named(state.flat, [layer.running for layer in self.layers]),
+            "weights": self._cut(state.flat.asnumpy())
+            | {layer.running.name: layer.running.asnumpy() for layer in self.layers},
             "optimizer": {"updates": np.int64(self.updates).reshape(1)},
         }
         for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
             named = self._cut(flat.asnumpy())
             components["optimizer"] |= {f"{slot}/{weight}": array for weight, array in named.items()}
         if self.ema is not None:
-            components["ema"] = self._named(state.average, state.running_averages)
+            components["ema"] = self._cut(state.average.asnumpy())
         return {f"{self.name}.{component}": arrays for component, arrays in components.items()}
 
     def load(self, components: dict[str, dict[str, np.ndarray]]) -> None:
@@ -90,14 +89,7 @@ class FlatPlayer:
         for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
             flat.set_data(Tensor(self._join(optimizer, f"{slot}/")))
         if self.ema is not None:
-            averages = components[f"{self.name}.ema"]
-            state.average.set_data(Tensor(self._join(averages)))
-            for layer, average in zip(self.layers, state.running_averages, strict=True):
-                average.set_data(Tensor(averages[layer.running.name]))
-
-    def _named(self, flat, running) -> dict[str, np.ndarray]:
-        named = self._cut(flat.asnumpy())
-        return named | {layer.running.name: r.asnumpy() for layer, r in zip(self.layers, running, strict=True)}
+            state.average.set_data(Tensor(self._join(components[f"{self.name}.ema"])))
 
     def _cut(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         parts = np.split(flat, np.cumsum([p.size for p in self.weights])[:-1])
@@ -122,9 +114,6 @@ class _FlatState(nn.Cell):
         self.has_ema = player.ema is not None
         self.average = vector("ema", start if self.has_ema else start[:1])
         self.running = ms.ParameterTuple([layer.running for layer in player.layers])
-        self.running_averages = ms.ParameterTuple(
-            [vector(f"ema.{layer.running.name}", layer.running.asnumpy()) for layer in player.layers]
-        )
         self.momenta = tuple(layer.momentum for layer in player.layers)
         self.weights = ms.ParameterTuple(player.weights)
         self.sizes = tuple(int(p.size) for p in player.weights)
@@ -144,7 +133,7 @@ class _FlatState(nn.Cell):
         ops.assign(self.flat, weights)
         if self.has_ema:
             ops.assign(self.average, weights + (self.average - weights) * beta)
-        self.update_running(total, beta)
+        self.update_running(total)
         self.spread(weights)
         return t
 
@@ -158,15 +147,12 @@ class _FlatState(nn.Cell):
         for i in range(len(self.sizes)):
             ops.assign(self.weights[i], parts[i].reshape(self.shapes[i]))
 
-    def update_running(self, total, beta):
+    def update_running(self, total):
         """Move each layer's running statistics towards the mean of what its calls on all lanes saw."""
         start = self.size
         for i in range(len(self.momenta)):
             running = self.running[i]
             size = 2 * running.shape[1]
             sums, calls = total[start : start + size], total[start + size]
-            new = running + (sums.reshape(running.shape) / calls - running) * self.momenta[i]
-            ops.assign(running, new)
-            if self.has_ema:
-                ops.assign(self.running_averages[i], new + (self.running_averages[i] - new) * beta)
+            ops.assign(running, running + (sums.reshape(running.shape) / calls - running) * self.momenta[i])
             start = start + size + 1

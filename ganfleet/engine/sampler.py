@@ -4,7 +4,7 @@ from contextlib import ExitStack, contextmanager
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from ganfleet import rng
 from ganfleet.clock import Clock
@@ -14,6 +14,7 @@ from ganfleet.fleet import Fleet
 from ganfleet.strategies.base import Strategy
 
 CHUNK = 16  # images per graph run: one shape, so one compiled graph
+CALIBRATION_RUNS = 8  # graph runs that batch-norm moments of averaged weights are measured on
 
 
 class Sampler:
@@ -22,14 +23,16 @@ class Sampler:
     def __init__(self, strategy: Strategy, model: Model):
         self._strategy = strategy
         self._model = model
-        self._graph: _SampleGraph | None = None  # made when the first draw tells its names
+        self._graphs: dict[bool, _SampleGraph] = {}  # by training mode, which a graph freezes
 
     def images(self, seeds: list[int], clock: Clock, fleet: Fleet, ema: bool = True) -> np.ndarray:
         """Images (len(seeds), channels, height, width) in [-1, 1], on every rank; each rank generates its share."""
-        with ExitStack() as weights, _evaluating(self._model.nets):
+        with ExitStack() as weights:
             if ema:
                 for player in self._model.players.values():
                     weights.enter_context(player.averaged())
+                self._measure_running_statistics(clock)
+            weights.enter_context(_evaluating(self._model.nets))
             world_size = 1 if fleet.backend == "simulated" else fleet.world_size
             shares = fleet.gather(self._generate(seeds[fleet.rank :: world_size], clock))
         images = np.empty((len(seeds), *shares[0].shape[1:]), np.float32)
@@ -43,14 +46,35 @@ class Sampler:
 
     def _chunk(self, seeds, clock):
         padded = [*seeds, *[0] * (CHUNK - len(seeds))]
-        drawn = [self._strategy.draw(rng.stream(seed, "sample"), 1, clock) for seed in padded]
+        return self._run([rng.stream(seed, "sample") for seed in padded], clock, training=False)[: len(seeds)]
+
+    def _measure_running_statistics(self, clock):
+        """Give averaged weights the batch-norm moments they have.
+
+        Those of the weights they are averages of are larger: averaging takes away part of the weights' variance, and
+        images normalised by foreign moments come out pale.
+        """
+        layers = [layer for player in self._model.players.values() if player.ema for layer in player.layers]
+        if not layers:
+            return
+        for layer in layers:
+            layer.seen.set_data(Tensor(np.zeros(layer.seen.shape, np.float32)))
+        for i in range(CALIBRATION_RUNS):
+            self._run([rng.stream(i * CHUNK + j, "calibrate") for j in range(CHUNK)], clock, training=True)
+        for layer in layers:
+            seen = layer.seen.asnumpy()
+            if seen[-1]:  # 0 where sampling does not use the layer
+                layer.running.set_data(Tensor((seen[:-1] / seen[-1]).reshape(layer.running.shape)))
+
+    def _run(self, streams, clock, training):
+        drawn = [self._strategy.draw(stream, 1, clock) for stream in streams]
         noise = {
             name: np.concatenate([each[name] for each in drawn]) if np.ndim(drawn[0][name]) else drawn[0][name]
             for name in drawn[0]
         }
-        if self._graph is None:
-            self._graph = _SampleGraph(self._strategy, self._model.nets, tuple(noise))
-        return self._graph(*tensors(noise).values()).asnumpy()[: len(seeds)]
+        if training not in self._graphs:
+            self._graphs[training] = _SampleGraph(self._strategy, self._model.nets, tuple(noise))
+        return self._graphs[training](*tensors(noise).values()).asnumpy()
 
 
 class _SampleGraph(nn.Cell):

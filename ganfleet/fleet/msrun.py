@@ -1,9 +1,11 @@
 """Start a fleet on this machine through msrun, pass signals on, and end with the exit code of the rank that failed.
 
-msrun itself ends with 1 whatever a rank's code was, waits up to a minute for its scheduler after a failure, and
-leaves its processes behind when it is terminated; here none of that reaches the user.
+msrun itself ends with 1 whatever a rank's code was, waits up to a minute for its scheduler after a failure, takes a
+rank that leaves early for one that is done, and leaves its processes behind when it is terminated; here none of that
+reaches the user.
 """
 
+import math
 import os
 import signal
 import socket
@@ -11,57 +13,74 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from ganfleet.errors import PeerLost
+from ganfleet.errors import PeerLost, Stopped
 from ganfleet.fleet.launcher import EXIT_DIR
 
 POLL_SECONDS = 0.2
+GRACE_SECONDS = 5  # for the others to fail alike, once a rank has failed
+TAIL_LINES = 60
 
 
 def launch(workers: int, script: str, args: list[str], log_dir: Path) -> int:
     """Run ``script args`` on ``workers`` ranks of this machine, showing rank 0's output; the fleet's exit code.
 
-    Each rank's whole output is in ``log_dir/worker_N.log``. SIGTERM and SIGINT go on to the ranks, which stop after
-    their step; no process is left when this returns.
+    Each rank's whole output is in ``log_dir/worker_N.log``; where a rank fails alone, the end of it is shown. SIGTERM
+    and SIGINT go on to the ranks, which stop after their step; no process is left when this returns.
 
     Raises:
         PeerLost: a rank ended without an exit code of its own, killed for instance.
+        Stopped: a signal came before the ranks could take it.
     """
     with tempfile.TemporaryDirectory() as exit_dir:
-        with open(log_dir / "msrun.log", "wb") as log:
-            msrun = psutil.Popen(
-                _command(workers, script, args, log_dir),
-                env={**os.environ, EXIT_DIR: exit_dir, "PATH": _path()},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        with _Family(msrun) as family, open(log_dir / "worker_0.log", "a+b") as output:
-            output.seek(0)
-            family.pass_signals_on()
-            while msrun.poll() is None and not any(_exit_codes(exit_dir).values()):
-                family.update()
-                _show(output)
-                time.sleep(POLL_SECONDS)
-            family.wait_for_ranks()
-            _show(output)
-        codes = _exit_codes(exit_dir)
-    for rank, code in sorted(codes.items()):
-        if code:
-            if rank != 0:
-                print(f"ganfleet: rank {rank} ended with {code}, see {log_dir}/worker_{rank}.log", file=sys.stderr)
-            return code
+        with _Family() as family:
+            with open(log_dir / "msrun.log", "wb") as log:
+                family.start(
+                    _command(workers, script, args, log_dir),
+                    env={**os.environ, EXIT_DIR: exit_dir, "PATH": _path()},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            with open(log_dir / "worker_0.log", "a+b") as output:
+                output.seek(0)
+                _watch(family, workers, Path(exit_dir), output)
+        codes = _exit_codes(Path(exit_dir))
     missing = sorted(set(range(workers)) - codes.keys())
+    failed = [rank for rank, code in codes.items() if code]
+    if failed:
+        if not codes.get(0):
+            _show_end(log_dir / f"worker_{failed[0]}.log", failed[0], codes[failed[0]])
+        return codes[failed[0]]
+    if missing and family.received:
+        raise Stopped("stopped by a signal before the first step; start again")
     if missing:
+        log = log_dir / (f"worker_{missing[0]}.log" if family.ranks else "msrun.log")
         raise PeerLost(
-            f"rank {', '.join(map(str, missing))} ended without an exit code, see {log_dir}/worker_{missing[0]}.log; "
+            f"rank {', '.join(map(str, missing))} ended without an exit code, see {log}; "
             "start the run again to go on from its last checkpoint"
         )
     return 0
+
+
+def _watch(family: "_Family", workers: int, exit_dir: Path, output) -> None:
+    """Show ``output`` until every rank has ended, or one has failed and the others had their time."""
+    deadline = math.inf
+    while family.running() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        family.update()
+        _show(output)
+        ended = family.ended()  # before the codes are read: a rank leaves its code, then ends
+        codes = _exit_codes(exit_dir)
+        if len(ended) == workers or ended - codes.keys() or (family.received and not family.ranks):
+            break
+        if any(codes.values()):
+            deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+    _show(output)
 
 
 def _command(workers: int, script: str, args: list[str], log_dir: Path) -> list[str]:
@@ -78,8 +97,10 @@ def _path() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-def _exit_codes(exit_dir: str) -> dict[int, int]:
-    return {int(path.name): int(text) for path in Path(exit_dir).iterdir() if (text := path.read_text())}
+def _exit_codes(exit_dir: Path) -> dict[int, int]:
+    """The exit codes by rank, in the order in which they came."""
+    left = sorted(exit_dir.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return {int(path.name): int(text) for path in left if (text := path.read_text())}
 
 
 def _show(output) -> None:
@@ -87,51 +108,81 @@ def _show(output) -> None:
     sys.stdout.flush()
 
 
-class _Family:
-    """msrun and everything it started, found while it lives so that none outlives it."""
+def _show_end(log: Path, rank: int, code: int) -> None:
+    """What a rank other than 0 had to say at its end."""
+    lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    print(*lines, f"ganfleet: rank {rank} ended with {code}; all it printed is in {log}", sep="\n", file=sys.stderr)
 
-    def __init__(self, msrun: psutil.Popen):
-        self._msrun = msrun
+
+class _Family:
+    """msrun and everything it started, found while it lives so that none outlives it.
+
+    ``ranks`` are the processes of the ranks by number. SIGTERM and SIGINT that reach this process are in ``received``
+    and go on to every rank, and to nothing else.
+    """
+
+    def __init__(self):
+        self.ranks: dict[int, psutil.Process] = {}
+        self.received: list[int] = []
+        self._msrun: psutil.Popen | None = None
         self._members: dict[int, psutil.Process] = {}
-        self._handlers: dict[int, object] = {}
+        self._delivered: Counter[int] = Counter()  # signals, by rank
 
     def __enter__(self):
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._handlers = {n: signal.signal(n, lambda number, _: self.received.append(number)) for n in numbers}
         return self
 
     def __exit__(self, *_):
+        if self._msrun:
+            with suppress(psutil.NoSuchProcess):
+                self._msrun.suspend()  # so that it starts nothing more
+            self.update()
+            family = [self._msrun, *self._members.values()]
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(family, timeout=10)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self.update()
-        for process in [self._msrun, *self._members.values()]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs([self._msrun, *self._members.values()], timeout=10)
+
+    def start(self, command: list[str], **options) -> None:
+        """Start msrun, in a session of its own: a terminal's Ctrl-C must reach the ranks only through here."""
+        self._msrun = psutil.Popen(command, start_new_session=True, **options)
+
+    def running(self) -> bool:
+        return self._msrun.poll() is None
 
     def update(self) -> None:
-        """Look for new members."""
+        """Look for new members, and give the ranks the signals they have not had yet."""
         with suppress(psutil.NoSuchProcess):
             self._members |= {process.pid: process for process in self._msrun.children(recursive=True)}
+        known = {process.pid for process in self.ranks.values()}
+        for process in self._members.values():
+            if process.pid not in known and (rank := _rank_of(process)) is not None:
+                self.ranks[rank] = process
+        for rank, process in self.ranks.items():
+            for number in self.received[self._delivered[rank] :]:
+                self._delivered[rank] += 1
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
 
-    def pass_signals_on(self) -> None:
-        """SIGTERM and SIGINT that reach this process go to every rank, and to nothing else."""
-        self._handlers = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def wait_for_ranks(self, seconds: float = 15) -> None:
-        """Give ranks that are ending alike the time to do so."""
-        psutil.wait_procs(self._ranks(), timeout=seconds)
-
-    def _pass_on(self, number, _frame):
-        self.update()
-        for rank in self._ranks():
-            with suppress(psutil.NoSuchProcess):
-                rank.send_signal(number)
-
-    def _ranks(self) -> list[psutil.Process]:
-        return [process for process in self._members.values() if _is_rank(process)]
+    def ended(self) -> set[int]:
+        """The ranks whose processes have ended."""
+        return {rank for rank, process in self.ranks.items() if _has_ended(process)}
 
 
-def _is_rank(process: psutil.Process) -> bool:
+def _rank_of(process: psutil.Process) -> int | None:
+    """The rank that ``process`` is; None for msrun's scheduler and helpers."""
+    with suppress(psutil.Error):
+        environ = process.environ()
+        if environ.get("MS_ROLE") == "MS_WORKER" and process.name() != "tail":
+            return int(environ["RANK_ID"])
+    return None
+
+
+def _has_ended(process: psutil.Process) -> bool:
     try:
-        return process.environ().get("MS_ROLE") == "MS_WORKER" and process.name() != "tail"
-    except psutil.Error:
-        return False
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
