@@ -25,16 +25,19 @@ class PhaseProgram:
         self._summary = _Summary(self.player.size + self.player.stats_size)
         self._shapes: dict[str, tuple[int, ...]] = {}
 
-    def run(self, real: dict[str, Tensor], noise: dict[str, Tensor], host: np.ndarray) -> Tensor:
-        """The flat vector of one lane. ``host`` (H,) are values of the host's that should reach every rank."""
+    def run(self, real: dict[str, Tensor], noise: dict[str, Tensor], host: np.ndarray):
+        """The flat vector of one lane, and the tensors by name that the loss keeps for the lane's later phases.
+
+        ``host`` (H,) are values of the host's that should reach every rank.
+        """
         if self._graph is None:
             self._graph = _PhaseGraph(self.phase, self._model, self.player, tuple(real), tuple(noise))
-        flat, loss, stats = self._graph(Tensor(host), *real.values(), *noise.values())
+        flat, loss, stats, kept = self._graph(Tensor(host), *real.values(), *noise.values())
         if not self._shapes:
             self._shapes = {f"Loss/{self.phase.name}": loss.shape} | {
                 f"Loss/{name}": value.shape for name, value in stats.items()
             }
-        return flat
+        return flat, kept
 
     def summarize(self, total: Tensor, lanes: int) -> tuple[bool, np.ndarray, dict[str, np.ndarray]]:
         """Whether the fleet's sum is finite, the sum of the host values, and the mean of loss and stats over lanes."""
@@ -58,7 +61,13 @@ class _PhaseGraph(nn.Cell):
         self.mailboxes = ms.ParameterTuple([layer.seen for layer in player.layers])
 
     def forward(self, real, noise):
-        return self.loss(self.nets, real, noise)
+        result = self.loss(self.nets, real, noise)
+        loss, stats = result[0], result[1]
+        # Joined in here: to the graph around value_and_grad, tensors in a dict that comes out of it are constants.
+        logged = [loss.reshape(-1)]
+        for value in stats.values():
+            logged.append(value.reshape(-1))
+        return loss, ops.concat(logged), stats, result[2] if len(result) == 3 else {}
 
     @ms.jit
     def construct(self, host, *arrays):
@@ -67,15 +76,14 @@ class _PhaseGraph(nn.Cell):
         # Zeroed before, not after: a graph may read a parameter as late as it likes, and would find the zeros.
         for mailbox in self.mailboxes:
             ops.assign(mailbox, ops.zeros_like(mailbox))
-        (loss, stats), gradients = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)(real, noise)
+        run = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)
+        (loss, logged, stats, kept), gradients = run(real, noise)
         parts = [gradient.reshape(-1) for gradient in gradients]
         for mailbox in self.mailboxes:
             parts.append(mailbox.reshape(-1))
         parts.append(host)
-        parts.append(loss.reshape(-1))
-        for value in stats.values():
-            parts.append(value.reshape(-1))
-        return ops.concat(parts), loss, stats
+        parts.append(logged)
+        return ops.concat(parts), loss, stats, kept
 
 
 class _Summary(nn.Cell):

@@ -183,13 +183,10 @@ class RunWatch(Watch):
             self._trainer.fleet.first(lambda: self._observers.samples(self._trainer.clock, images))
 
     def _save(self):
-        trainer = self._trainer
+        trainer, keep = self._trainer, self._checkpoint.keep
         with self._paused():
-            path = trainer.fleet.first(
-                lambda: checkpoint.save(
-                    self._checkpoints, trainer.snapshot(), trainer.clock.step, self._checkpoint.keep
-                )
-            )
+            snapshot = trainer.snapshot()
+            path = trainer.fleet.first(lambda: checkpoint.save(self._checkpoints, snapshot, trainer.clock.step, keep))
         self.say(f"saved {path}")
 
     @contextmanager

@@ -1,8 +1,9 @@
 """The training loop, and what one step is made of. Reads top to bottom; the parts do the work."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+from mindspore import Tensor
 
 from ganfleet import rng
 from ganfleet.clock import Clock
@@ -29,6 +30,14 @@ def total_nimg(kimg: float | None, steps: int | None, strategy: Strategy) -> int
     for _ in range(steps):
         clock.tick(strategy.stage(clock).batch_size)
     return clock.nimg
+
+
+@dataclass
+class Lane:
+    """One lane during one step: its real samples, and what phases keep for later ones."""
+
+    real: dict[str, Tensor]
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Watch:
@@ -61,6 +70,7 @@ class Trainer:
 
         self.model = Model(strategy, train.seed)
         self.sampler = Sampler(strategy, self.model)
+        self.memory: dict[int, dict[str, np.ndarray]] = {lane: {} for lane in fleet.lanes}
         self._programs: dict[tuple[Phase, Stage], PhaseProgram] = {}
 
         self.stage = strategy.stage(self.clock)
@@ -109,7 +119,7 @@ class Trainer:
 
     def step(self, batch, host: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Run every due phase on one global batch; the stats, and the fleet's sum of ``host`` (HOST_VALUES,)."""
-        lanes = [tensors(lane) for lane in batch.lanes]
+        lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, batch.lanes, strict=True)}
         stats: dict[str, np.ndarray] = {}
         host_sum = np.zeros_like(host)
         for phase in self.strategy.phases(self.clock):
@@ -120,17 +130,25 @@ class Trainer:
                 host = np.zeros_like(host)  # it has travelled with the step's first phase
         return stats, host_sum
 
-    def run_phase(self, phase: Phase, lanes: list, host: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def run_phase(
+        self, phase: Phase, lanes: dict[int, Lane], host: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """One phase: this rank's lanes, one collective, one update, or none where the sum is not finite."""
         program = self.program(phase)
         player, clock = program.player, self.clock
-        first = self.fleet.lanes.start
         lane_size = self.stage.batch_size // self.fleet.total_lanes
 
-        def lane_flat(lane):
-            stream = rng.stream(self.config.train.seed, f"draw/{phase.name}", clock.step, lane)
-            noise = tensors(self.strategy.draw(stream, lane_size, clock))
-            return program.run(lanes[lane - first], noise, host if lane == first else np.zeros_like(host))
+        def lane_flat(number):
+            lane, seed = lanes[number], self.config.train.seed
+            noise = self.strategy.draw(rng.stream(seed, f"draw/{phase.name}", clock.step, number), lane_size, clock)
+            if phase.prepare is not None:
+                stream = rng.stream(seed, f"prepare/{phase.name}", clock.step, number)
+                kept = {name: tensor.asnumpy() for name, tensor in lane.kept.items()}
+                noise |= phase.prepare(stream, kept, self.memory[number])
+            values = host if number == self.fleet.lanes.start else np.zeros_like(host)
+            flat, kept = program.run(lane.real, tensors(noise), values)
+            lane.kept |= kept
+            return flat
 
         total = self.fleet.reduce(lane_flat)
         finite, arrived, stats = program.summarize(total, self.fleet.total_lanes)
@@ -166,10 +184,15 @@ class Trainer:
     # ── Checkpoints
 
     def snapshot(self) -> Snapshot:
-        """Everything that training changes."""
+        """Everything that training changes. Every rank takes part, since each remembers its own lanes only."""
         clock, budgets = self.clock, self.budgets
+        memory = {lane: arrays for share in self.fleet.gather(self.memory) for lane, arrays in share.items()}
         return Snapshot(
-            tensors=self.model.tensors() | {"strategy": self.strategy.state()},
+            tensors=self.model.tensors()
+            | {
+                "strategy": self.strategy.state(),
+                "lanes": {f"{lane}/{name}": array for lane in memory for name, array in memory[lane].items()},
+            },
             facts={
                 "clock": {"step": clock.step, "nimg": clock.nimg},
                 "data": {"position": self.loader.position, "bad": sorted(budgets.bad)},
@@ -187,6 +210,10 @@ class Trainer:
         """
         self.model.load(snapshot.tensors)
         self.strategy.load_state(snapshot.tensors["strategy"])
+        for name, array in snapshot.tensors["lanes"].items():
+            lane, _, name = name.partition("/")
+            if int(lane) in self.memory:
+                self.memory[int(lane)][name] = array
         facts = snapshot.facts
         self.clock.step, self.clock.nimg = facts["clock"]["step"], facts["clock"]["nimg"]
         self.budgets.bad = set(facts["data"]["bad"])

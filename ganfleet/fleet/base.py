@@ -58,8 +58,5 @@ class Fleet:
     def close(self) -> None:
         """Leave the fleet."""
 
-    def abort(self, exit_code: int) -> None:
-        """Called when this rank fails while others may wait for it in a collective."""
-
     def _combine(self, partial: Any) -> Any:
         return partial

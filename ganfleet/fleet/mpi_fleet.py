@@ -29,10 +29,6 @@ class MpiFleet(Fleet):
     def gather(self, value):
         return self._comm.allgather(value)
 
-    def abort(self, exit_code):
-        if self.world_size > 1:
-            self._comm.Abort(exit_code)
-
     def _combine(self, partial):
         mine = partial.asnumpy()
         theirs = np.empty_like(mine)

@@ -75,12 +75,18 @@ class Phase:
 
     ``loss(nets, real, noise)`` runs inside ms.jit and returns a scalar and a dict of named stats; ``nets`` has every
     network by name as an attribute, ``real`` and ``noise`` are dicts of what the source and ``Strategy.draw`` give.
+    A third result, a dict of tensors, is kept on the lane for the step's later phases.
+
+    ``prepare(rng, kept, memory)`` runs on the host before the loss, lane by lane, and returns arrays that join
+    ``noise``. ``kept`` has the arrays that the step's earlier phases kept on this lane; ``memory`` is the lane's own
+    dict of arrays, which it may change and which is part of a checkpoint: CycleGAN's pool of earlier fakes.
     """
 
     player: str
     loss: Callable
     every: int = 1
     name: str = field(default="")
+    prepare: Callable | None = None
 
     def __post_init__(self):
         if not self.name:
