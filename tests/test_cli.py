@@ -121,5 +121,5 @@ def test_an_interrupt_ends_with_130(capsys):
 
 
 def test_a_command_that_returns_ends_with_0(capsys):
-    assert ending(capsys, lambda: None) == (None, "")
+    assert ending(capsys, lambda: None) == (0, "")
     assert ending(capsys, lambda: click.get_current_context().exit(3))[0] == 3

@@ -40,7 +40,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         code = INTERRUPTED
     except GanfleetError as error:
         if rank.speaks or not error.alike:
-            print(f"ganfleet: {rank.prefix}error: {error}", file=sys.stderr)
+            print(f"ganfleet: {'' if error.alike else rank.prefix}error: {error}", file=sys.stderr)
         code = error.exit_code
     except (Exception, SystemExit) as error:  # code that exits early would leave the other ranks waiting
         traceback.print_exc()

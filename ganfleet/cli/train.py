@@ -34,12 +34,13 @@ def train_fleet(path: Path, overrides: tuple[str, ...], workers: int, log_dir: P
     """Train in ``workers`` processes; the fleet's exit code."""
     from ganfleet import config
     from ganfleet.fleet import msrun
+    from ganfleet.observe.rundir import writing
 
     loaded = config.load(path, overrides)
-
     config.check_world_size(loaded, workers)
     log_dir = log_dir or Path(tempfile.mkdtemp(prefix="ganfleet-"))
-    log_dir.mkdir(parents=True, exist_ok=True)
+    with writing(log_dir):
+        log_dir.mkdir(parents=True, exist_ok=True)
     return msrun.launch(workers, __file__, ["--config", str(path), *overrides], log_dir)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import signal
-import sys
+import time
 from collections import Counter
 from contextlib import contextmanager
 
@@ -14,15 +14,16 @@ from ganfleet.fleet import Fleet, launcher
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 INTERRUPTED = 130
+ECHO_SECONDS = 0.5
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
 @contextmanager
 def stopping_at_once():
-    """SIGTERM and SIGINT end the process with 75 at once: for the time before the loop, with nothing to save yet."""
+    """SIGTERM and SIGINT end the process with 75 at once; for before and after the loop, with nothing to save."""
 
     def end(_number, _frame):
-        _leave(Stopped.exit_code, "stopped by a signal before the first step; start again")
+        _leave(Stopped.exit_code, "stopped by a signal; start again")
 
     before = {number: signal.signal(number, end) for number in STOPS}
     try:
@@ -33,10 +34,15 @@ def stopping_at_once():
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT until the step's end; a second SIGINT ends the process at once with 130."""
+    """Remembers SIGTERM and SIGINT until the step's end; a second Ctrl-C ends the process at once with 130.
+
+    MindSpore takes over SIGINT whenever a graph runs, and sends itself SIGTERM instead. So a second SIGTERM counts too,
+    unless it follows at once: some supervisors signal the launcher and the ranks, and the launcher the ranks again.
+    """
 
     def __init__(self):
         self.received: signal.Signals | None = None
+        self._received_at = 0.0
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._receive) for number in STOPS}
@@ -47,9 +53,10 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _receive(self, number, _frame):
-        if self.received is not None and number == signal.SIGINT:
+        if self.received is not None and time.monotonic() - self._received_at > ECHO_SECONDS:
             _leave(INTERRUPTED, "interrupted twice, stopping without a checkpoint")
-        self.received = signal.Signals(number)
+        if self.received is None:
+            self.received, self._received_at = signal.Signals(number), time.monotonic()
 
 
 def _leave(code: int, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import mindspore as ms
 import numpy as np
 
 from ganfleet.engine.player import FlatPlayer
@@ -14,6 +15,8 @@ class Model:
     """``nets`` has every network by name as an attribute; ``players`` are what trains them."""
 
     def __init__(self, strategy: Strategy, seed: int):
+        # In MindSpore's default mode the thread that waits for a graph spins, on the core the kernels are pinned to.
+        ms.set_context(mode=ms.GRAPH_MODE)
         declared = strategy.players()
         nets = {}
         for name, player in declared.items():

@@ -1,6 +1,7 @@
 """One player at work: its networks' weights as one flat vector, with the optimizer and the EMA on that vector.
 
-The flat vector is the truth; the networks' own parameters are written from it after every update.
+The flat vector is the truth; the networks' own parameters are written from it after every update. Parameters are
+written through ``ops.assign`` only: a graph that is compiled already does not see ``set_data``.
 """
 
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class FlatPlayer:
         self.stats_size = sum(layer.seen.size for layer in self.layers)
         self.updates = 0
         self._state = _FlatState(self, player.after_update)
+        self._update, self._write = _Update(self._state), _Write(self._state)
 
     def apply(self, flat: Tensor, lanes: int, lr: float, beta: float) -> None:
         """One update with the fleet's sum of [gradients, running statistics, …] over ``lanes`` lanes.
@@ -41,7 +43,7 @@ class FlatPlayer:
         ``beta`` is the weight of the old average in the EMA.
         """
         self.updates += 1
-        self._state.apply(flat, *(Tensor(np.float32(x)) for x in (1 / lanes, self.updates, lr, beta)))
+        self._update(flat, *(Tensor(np.float32(x)) for x in (1 / lanes, self.updates, lr, beta)))
 
     @contextmanager
     def averaged(self):
@@ -50,13 +52,13 @@ class FlatPlayer:
             yield
             return
         running = [layer.running.asnumpy().copy() for layer in self.layers]
-        self._state.write(self._state.average)
+        self._write(self._state.average)
         try:
             yield
         finally:
-            self._state.write(self._state.flat)
+            self._write(self._state.flat)
             for layer, own in zip(self.layers, running, strict=True):
-                layer.running.set_data(Tensor(own))
+                ops.assign(layer.running, Tensor(own))
 
     def tensors(self) -> dict[str, dict[str, np.ndarray]]:
         """All that training changes, by component: ``NAME.weights``, ``NAME.optimizer``, with an EMA ``NAME.ema``."""
@@ -81,15 +83,15 @@ class FlatPlayer:
         """
         state = self._state
         weights, optimizer = components[f"{self.name}.weights"], components[f"{self.name}.optimizer"]
-        state.flat.set_data(Tensor(self._join(weights)))
-        state.write(state.flat)
+        ops.assign(state.flat, Tensor(self._join(weights)))
+        self._write(state.flat)
         for layer in self.layers:
-            layer.running.set_data(Tensor(weights[layer.running.name]))
+            ops.assign(layer.running, Tensor(weights[layer.running.name]))
         self.updates = int(optimizer["updates"][0])
         for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
-            flat.set_data(Tensor(self._join(optimizer, f"{slot}/")))
+            ops.assign(flat, Tensor(self._join(optimizer, f"{slot}/")))
         if self.ema is not None:
-            state.average.set_data(Tensor(self._join(components[f"{self.name}.ema"])))
+            ops.assign(state.average, Tensor(self._join(components[f"{self.name}.ema"])))
 
     def _cut(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         parts = np.split(flat, np.cumsum([p.size for p in self.weights])[:-1])
@@ -100,7 +102,7 @@ class FlatPlayer:
 
 
 class _FlatState(nn.Cell):
-    """The flat vectors of a player and the graphs that change them."""
+    """The flat vectors of a player, and what changes them inside a graph."""
 
     def __init__(self, player: FlatPlayer, after_update):
         super().__init__(auto_prefix=False)
@@ -122,7 +124,6 @@ class _FlatState(nn.Cell):
         self.optimizer = player.optimizer
         self.after_update = after_update
 
-    @ms.jit
     def apply(self, total, scale, t, lr, beta):
         gradient = total[: self.size] * scale
         weights, slots = self.optimizer.update(gradient, self.flat, self.slots, t, lr)
@@ -136,11 +137,6 @@ class _FlatState(nn.Cell):
         self.update_running(total)
         self.spread(weights)
         return t
-
-    @ms.jit
-    def write(self, flat):
-        self.spread(flat)
-        return flat[:1]
 
     def spread(self, flat):
         parts = ops.split(flat, self.sizes)
@@ -156,3 +152,28 @@ class _FlatState(nn.Cell):
             sums, calls = total[start : start + size], total[start + size]
             ops.assign(running, running + (sums.reshape(running.shape) / calls - running) * self.momenta[i])
             start = start + size + 1
+
+
+class _Update(nn.Cell):
+    """One update as a graph. Only a Cell's ``construct`` in graph mode runs without a waiting thread that spins."""
+
+    def __init__(self, state):
+        super().__init__(auto_prefix=False)
+        self.state = state
+
+    @ms.jit
+    def construct(self, total, scale, t, lr, beta):
+        return self.state.apply(total, scale, t, lr, beta)
+
+
+class _Write(nn.Cell):
+    """A flat vector into the networks' own parameters, as a graph."""
+
+    def __init__(self, state):
+        super().__init__(auto_prefix=False)
+        self.state = state
+
+    @ms.jit
+    def construct(self, flat):
+        self.state.spread(flat)
+        return flat[:1]

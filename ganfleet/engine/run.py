@@ -141,6 +141,7 @@ class RunWatch(Watch):
         self._checkpoints = run_dir / "checkpoints"
         self._log, self._checkpoint = config.log, config.checkpoint
         self._seeds = list(range(config.log.samples))
+        self._saved_step: int | None = None
         self._observers = None
         if trainer.fleet.rank == 0:
             self._observers = Observers(run_dir, configs.dump(config), clock, config.log.every_steps)
@@ -173,9 +174,11 @@ class RunWatch(Watch):
             self._sample()
         if clock.done or clock.crossed(self._checkpoint.every_kimg * 1000, batch_size):
             self._save()
+            self._saved_step = clock.step
 
     def before_stop(self, trainer):
-        self._save()
+        if self._saved_step != trainer.clock.step:
+            self._save()
 
     def _sample(self):
         with self._paused():

@@ -4,7 +4,7 @@ from contextlib import ExitStack, contextmanager
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from ganfleet import rng
 from ganfleet.clock import Clock
@@ -58,13 +58,13 @@ class Sampler:
         if not layers:
             return
         for layer in layers:
-            layer.seen.set_data(Tensor(np.zeros(layer.seen.shape, np.float32)))
+            ops.assign(layer.seen, Tensor(np.zeros(layer.seen.shape, np.float32)))
         for i in range(CALIBRATION_RUNS):
             self._run([rng.stream(i * CHUNK + j, "calibrate") for j in range(CHUNK)], clock, training=True)
         for layer in layers:
             seen = layer.seen.asnumpy()
             if seen[-1]:  # 0 where sampling does not use the layer
-                layer.running.set_data(Tensor((seen[:-1] / seen[-1]).reshape(layer.running.shape)))
+                ops.assign(layer.running, Tensor((seen[:-1] / seen[-1]).reshape(layer.running.shape)))
 
     def _run(self, streams, clock, training):
         drawn = [self._strategy.draw(stream, 1, clock) for stream in streams]

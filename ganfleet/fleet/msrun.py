@@ -48,39 +48,44 @@ def launch(workers: int, script: str, args: list[str], log_dir: Path) -> int:
                 )
             with open(log_dir / "worker_0.log", "a+b") as output:
                 output.seek(0)
-                _watch(family, workers, Path(exit_dir), output)
+                lost = _watch(family, workers, Path(exit_dir), output)
         codes = _exit_codes(Path(exit_dir))
-    missing = sorted(set(range(workers)) - codes.keys())
     failed = [rank for rank, code in codes.items() if code]
     if failed:
         if not codes.get(0):
             _show_end(log_dir / f"worker_{failed[0]}.log", failed[0], codes[failed[0]])
         return codes[failed[0]]
-    if missing and family.received:
-        raise Stopped("stopped by a signal before the first step; start again")
-    if missing:
-        log = log_dir / (f"worker_{missing[0]}.log" if family.ranks else "msrun.log")
+    lost = sorted(lost or set(range(workers)) - codes.keys())
+    if lost and family.received:
+        raise Stopped("stopped by a signal; start again")
+    if lost:
+        log = log_dir / (f"worker_{lost[0]}.log" if family.ranks else "msrun.log")
         raise PeerLost(
-            f"rank {', '.join(map(str, missing))} ended without an exit code, see {log}; "
+            f"rank {', '.join(map(str, lost))} ended without an exit code, see {log}; "
             "start the run again to go on from its last checkpoint"
         )
     return 0
 
 
-def _watch(family: "_Family", workers: int, exit_dir: Path, output) -> None:
-    """Show ``output`` until every rank has ended, or one has failed and the others had their time."""
-    deadline = math.inf
+def _watch(family: "_Family", workers: int, exit_dir: Path, output) -> set[int]:
+    """Show ``output`` until every rank has ended, or one has failed and the others had their time.
+
+    Returns the ranks that were the first to end, if they left no exit code.
+    """
+    deadline, lost = math.inf, set()
     while family.running() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
         family.update()
         _show(output)
         ended = family.ended()  # before the codes are read: a rank leaves its code, then ends
         codes = _exit_codes(exit_dir)
-        if len(ended) == workers or ended - codes.keys() or (family.received and not family.ranks):
+        lost = ended - codes.keys()
+        if lost or len(ended) == workers or (family.received and not family.ranks):
             break
         if any(codes.values()):
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
     _show(output)
+    return lost
 
 
 def _command(workers: int, script: str, args: list[str], log_dir: Path) -> list[str]:

@@ -1,0 +1,225 @@
+"""What a step costs under ganfleet, over the same networks in a loop written by hand for one process.
+
+    python benchmarks/overhead.py [--config F] [--blocks 8] [--steps 5] [key=value ...]
+
+Both loops live in one process on one core, as a rank does, and take turns in blocks of steps: the hand-written loop
+runs inside the trainer's own ``run``, between two of its steps. Every ratio is of neighbouring blocks. The wall clock
+sees whatever else the machine does; the CPU seconds of the process hardly do, but count the loader's threads too.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from ganfleet import config as configs
+from ganfleet import fleet
+from ganfleet.engine.run import RunWatch, data_of, strategy_of
+from ganfleet.engine.trainer import Trainer, Watch
+from ganfleet.nn import RunningStats, discriminator_loss, initialize, nonsaturating_generator_loss
+from ganfleet.observe import rundir
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+class Loss(nn.Cell):
+    """The loss of one player, from the arguments of a micro-batch."""
+
+    def __init__(self, g, d):
+        super().__init__(auto_prefix=False)
+        self.g, self.d = g, d
+
+
+class DLoss(Loss):
+    def construct(self, real, z):
+        return discriminator_loss(self.d(real), self.d(self.g(z)))
+
+
+class GLoss(Loss):
+    def construct(self, real, z):
+        return nonsaturating_generator_loss(self.d(self.g(z)))
+
+
+class HandStep(nn.Cell):
+    """One player's update over a whole batch, as one graph: gradients, MindSpore's fused Adam, running statistics."""
+
+    def __init__(self, loss, net, lr, betas):
+        super().__init__(auto_prefix=False)
+        self.loss = loss
+        self.weights = ParameterTuple(net.trainable_params())
+        self.optimizer = nn.Adam(self.weights, lr, *betas)
+        layers = [cell for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)]
+        self.running = ParameterTuple([layer.running for layer in layers])
+        self.seen = ParameterTuple([layer.seen for layer in layers])
+
+    @ms.jit
+    def construct(self, real, z):
+        self.forget()
+        loss, gradients = ms.value_and_grad(self.loss, None, self.weights)(real, z)
+        loss = ops.depend(loss, self.optimizer(gradients))
+        self.update_running()
+        return loss
+
+    def forget(self):
+        for seen in self.seen:
+            ops.assign(seen, ops.zeros_like(seen))
+
+    def update_running(self):
+        for i in range(len(self.seen)):
+            running, seen = self.running[i], self.seen[i]
+            ops.assign(running, 0.9 * running + 0.1 * (seen[:-1] / seen[-1]).reshape(running.shape))
+
+
+class Accumulate(HandStep):
+    """The gradients of one micro-batch, added up."""
+
+    def __init__(self, loss, net, lr, betas):
+        super().__init__(loss, net, lr, betas)
+        self.sums = ParameterTuple(
+            [Parameter(ops.zeros_like(p), name=f"sum.{p.name}", requires_grad=False) for p in self.weights]
+        )
+
+    @ms.jit
+    def construct(self, real, z):
+        loss, gradients = ms.value_and_grad(self.loss, None, self.weights)(real, z)
+        for i in range(len(gradients)):
+            ops.assign_add(self.sums[i], gradients[i])
+        return loss
+
+
+class ApplySums(nn.Cell):
+    """The update with the mean of what ``accumulate`` added up, which starts anew."""
+
+    def __init__(self, accumulate, micro_batches):
+        super().__init__(auto_prefix=False)
+        self.accumulate, self.micro_batches = accumulate, micro_batches
+
+    @ms.jit
+    def construct(self):
+        gradients = ()
+        for total in self.accumulate.sums:
+            gradients += (total / self.micro_batches,)
+        done = self.accumulate.optimizer(gradients)
+        self.accumulate.update_running()
+        for total in self.accumulate.sums:
+            ops.assign(total, ops.zeros_like(total))
+        self.accumulate.forget()
+        return done
+
+
+class AccumulatingHandStep:
+    """One player's update over several micro-batches: one graph adds up gradients, another applies their mean."""
+
+    def __init__(self, loss, net, lr, betas, micro_batches):
+        self.accumulate = Accumulate(loss, net, lr, betas)
+        self.apply = ApplySums(self.accumulate, micro_batches)
+
+    def __call__(self, real, z):
+        losses = [self.accumulate(x, y) for x, y in zip(real, z, strict=True)]
+        self.apply()
+        return losses[-1]
+
+
+class HandLoop:
+    """What one would write without a framework: arrays in memory, a shuffle per epoch, D then G, losses as tensors."""
+
+    def __init__(self, config, strategy, source):
+        options = config.strategy
+        self.g, self.d = strategy.networks()
+        for name, net in (("hand.G", self.g), ("hand.D", self.d)):
+            net.update_parameters_name(f"{name}.")
+            net.set_train(True)
+            for parameter in net.get_parameters():
+                initialize(parameter, config.train.seed)
+        self.lanes, self.batch_size, self.latent = config.train.lanes, config.train.batch_size, options.latent
+        arguments = (options.lr, options.betas) + ((self.lanes,) if self.lanes > 1 else ())
+        step = HandStep if self.lanes == 1 else AccumulatingHandStep
+        self.d_step = step(DLoss(self.g, self.d), self.d, *arguments)
+        self.g_step = step(GLoss(self.g, self.d), self.g, *arguments)
+        self.images = np.stack([source[i]["image"] for i in range(len(source))])
+        self.rng = np.random.default_rng(0)
+        self.order = np.empty(0, int)
+
+    def run(self, steps):
+        for _ in range(steps):
+            real = self.real()
+            losses = self.d_step(real, self.noise()), self.g_step(real, self.noise())
+        return [float(loss.asnumpy()) for loss in losses]
+
+    def real(self):
+        if len(self.order) < self.batch_size:
+            self.order = self.rng.permutation(len(self.images))
+        chosen, self.order = np.split(self.order, [self.batch_size])
+        return self.micro(self.images[chosen].astype(np.float32) / 127.5 - 1)
+
+    def noise(self):
+        return self.micro(self.rng.standard_normal((self.batch_size, self.latent), dtype=np.float32))
+
+    def micro(self, array):
+        return Tensor(array) if self.lanes == 1 else [Tensor(part) for part in np.split(array, self.lanes)]
+
+
+class TakingTurns(Watch):
+    """After every block of the trainer's steps, a block of the hand-written loop's; ``blocks`` (n, 2, 2) are
+    [ganfleet, by hand] by [wall, CPU] seconds per step, the first block with its compilation left out.
+    """
+
+    def __init__(self, inner, hand, steps):
+        self.inner, self.hand, self.steps = inner, hand, steps
+        self.blocks = []
+
+    def after_step(self, trainer, stats):
+        self.inner.after_step(trainer, stats)
+        if trainer.clock.step % self.steps:
+            return
+        turn = now()
+        self.hand.run(self.steps)
+        end = now()
+        if trainer.clock.step > self.steps:
+            self.blocks.append(((turn - self.start) / self.steps, (end - turn) / self.steps))
+        self.start = now()
+
+
+def now():
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def measure(config, steps, blocks):
+    connected = fleet.connect(config.fleet, config.train.lanes)  # pins the process, before its first kernel
+    ms.set_context(mode=ms.GRAPH_MODE)  # by default the thread that waits for a graph takes the core from its kernels
+    source = data_of(config)
+    strategy = strategy_of(config, source)
+    trainer = Trainer(config, strategy, source, connected)
+    trainer.clock.total_steps = (blocks + 1) * steps + 1  # the last step, with its checkpoint, is in no block
+    hand = HandLoop(config, strategy, source)
+    with tempfile.TemporaryDirectory() as runs, RunWatch(trainer, rundir.create(Path(runs), None, "run")) as watch:
+        trainer.watch = TakingTurns(watch, hand, steps)
+        trainer.run()
+    return np.array(trainer.watch.blocks)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=CONFIGS / "dcgan_fashion.yaml")
+    parser.add_argument("--steps", type=int, default=5, help="of a block")
+    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    quiet = ["train.kimg=1e6", "checkpoint.every_kimg=1e6", "log.samples_every_kimg=1e6", "train.audit_every=1000000"]
+    config = configs.load(options.config, [*quiet, *options.overrides])
+    blocks = measure(config, options.steps, options.blocks)
+    ratios = blocks[:, 0] / blocks[:, 1]
+    print(f"{options.config.name} {' '.join(options.overrides)}: {len(blocks)} blocks of {options.steps} steps")
+    print(f"{'':12}{'ganfleet':>12}{'by hand':>12}{'ratio':>8}   quartiles of the blocks' ratios")
+    for column, name in enumerate(("wall", "CPU")):
+        mine, by_hand = np.median(blocks[:, :, column], axis=0)
+        low, middle, high = np.percentile(ratios[:, column], [25, 50, 75])
+        print(f"{name + ' ms/step':12}{1e3 * mine:12.1f}{1e3 * by_hand:12.1f}{middle:8.3f}   {low:.3f} – {high:.3f}")
+
+
+if __name__ == "__main__":
+    main()

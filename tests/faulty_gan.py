@@ -1,0 +1,56 @@
+"""A GAN in whose training something goes wrong, as its options say; for tests of what happens then."""
+
+import os
+import signal
+import sys
+import time
+from typing import Literal
+
+import numpy as np
+
+from ganfleet.fleet import launcher
+from ganfleet.strategies.gan import GAN
+
+
+class FaultyGAN(GAN):
+    """``fault`` happens after step ``at`` (to step ``until``) on ``rank``, or to the samples of ``lane``."""
+
+    class Options(GAN.Options):
+        fault: Literal["none", "raise", "exit", "kill", "terminated at start", "nan"] = "none"
+        at: int = 3
+        until: int = 3
+        rank: int = 1
+        lane: int = 1
+        seconds: float = 0.0  # how long each step takes beside the work
+
+    def players(self):
+        if self.options.fault == "terminated at start":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().players()
+
+    def draw(self, rng, n, clock):
+        # The stream's counter holds (step, lane); no honest strategy looks at it.
+        lane = int(rng.bit_generator.state["state"]["counter"][2])
+        drawn = super().draw(rng, n, clock)
+        poisoned = self.options.fault == "nan" and self._due(clock.step) and lane == self.options.lane
+        return drawn | {"poison": np.float32(np.nan if poisoned else 0)}
+
+    def d_loss(self, nets, real, noise):
+        loss, stats = super().d_loss(nets, real, noise)
+        return loss * (1 + noise["poison"]), stats
+
+    def after_step(self, clock, stats):
+        if self.options.seconds:
+            print("sleeping", flush=True)
+            time.sleep(self.options.seconds)
+        if launcher.detect().rank != self.options.rank or not self._due(clock.step):
+            return
+        if self.options.fault == "raise":
+            raise RuntimeError("this rank alone")
+        if self.options.fault == "exit":
+            sys.exit(0)
+        if self.options.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _due(self, step):
+        return self.options.at <= step <= self.options.until

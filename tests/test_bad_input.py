@@ -1,0 +1,157 @@
+"""What a user gets wrong, or finds damaged: one clear message, the right exit code, on one process and on a fleet."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ganfleet, one_error, tiny
+from fleets import digest, mpiexec, msrun, run, workers
+from PIL import Image
+
+
+@pytest.fixture(params=["alone", pytest.param("2 workers", marks=pytest.mark.slow)])
+def train(request, tmp_path, monkeypatch):
+    """Trains with the tiny config and overrides, in this process or through msrun."""
+    monkeypatch.chdir(tmp_path)
+    path = tiny(tmp_path)
+    if request.param == "alone":
+        return lambda *overrides: ganfleet("train", "--config", path, *overrides)
+    return lambda *overrides: run(workers(2, "--config", path, *overrides), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A directory whose runs/stopped ended after 12 steps, with checkpoints of steps 4, 8 and 12."""
+    directory = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        assert ganfleet("train", "--config", tiny(directory), "run.name=stopped").code == 0
+    return directory
+
+
+@pytest.fixture
+def stopped(finished, tmp_path):
+    """A copy of that run in the test's own directory."""
+    return Path(shutil.copytree(finished / "runs" / "stopped", tmp_path / "runs" / "stopped"))
+
+
+def flip_a_bit(checkpoint):
+    path = checkpoint / "G.weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+# ── Config: told before any worker starts
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("train.lanes=1", "train.lanes is 1: 2 ranks cannot share them equally, but 1 can"),
+        ("strategy.name=dcgam", "unknown strategy 'dcgam', did you mean dcgan?"),
+        ("fleet.world_size=3", "3 ranks cannot share them equally, but 1, 2, 4 can"),
+    ],
+)
+def test_what_the_config_alone_shows_is_told_before_a_worker_starts(override, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = ganfleet("train", "--workers", "2", "--log-dir", "logs", "--config", tiny(tmp_path), override)
+    assert ended.code == 2
+    assert ended.output.count(told) == ended.output.count("error:") == 1
+    assert not Path("logs").exists() and not Path("runs").exists()
+
+
+def test_lanes_that_mpiexecs_ranks_cannot_share_are_told_once(tmp_path):
+    ended = run(mpiexec(2, "--config", tiny(tmp_path), "train.lanes=1"), tmp_path)
+    assert "train.lanes is 1: 2 ranks cannot share them equally" in one_error(ended, 2)
+
+
+# ── Files that are missing or cannot be written
+
+
+def test_a_missing_data_path_is_named(train):
+    message = one_error(train("data.source=folder", "data.path=no/such"), 2)
+    assert "data.path: there is nothing at no/such" in message
+
+
+@pytest.mark.slow
+def test_a_missing_data_path_is_named_once_under_raw_msrun(tmp_path):
+    command = msrun(2, tmp_path / "logs", "--config", tiny(tmp_path), "data.source=folder", "data.path=no/such")
+    ended = run(command, tmp_path)
+    assert ended.code != 0  # msrun's own: 1 whatever the ranks ended with
+    assert ended.output.count("ganfleet: error: data.path: there is nothing at no/such") == 1
+
+
+def test_a_run_directory_that_cannot_be_written_ends_with_74(train, tmp_path):
+    (tmp_path / "file").touch()
+    message = one_error(train("run.dir=file/runs"), 74)
+    assert "cannot write file/runs" in message and "choose another run.dir" in message
+
+
+# ── Images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Forty images, the twelfth of them damaged."""
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number:02}.png")
+    (tmp_path / "images" / "11.png").write_bytes((tmp_path / "images" / "10.png").read_bytes()[:60])
+    return ["data.source=folder", "data.path=images"]
+
+
+def test_a_damaged_image_is_named_once_and_skipped_alike_on_every_fleet(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tiny(tmp_path)
+    fleets = {
+        "alone": ganfleet("train", "--config", path, "run.name=alone", *folder),
+        "simulated": ganfleet("train", "--config", path, "run.name=simulated", "fleet.world_size=2", *folder),
+        "workers": run(workers(2, "--config", path, "run.name=workers", *folder), tmp_path),
+    }
+    for name, ended in fleets.items():
+        assert ended.code == 0, ended.output
+        assert len(re.findall(r"images/11\.png cannot be decoded: .*: replaced by another image", ended.output)) == 1
+        last = json.loads((tmp_path / "runs" / name / "log.jsonl").read_text().splitlines()[-1])
+        assert (last["step"], last["Progress/bad_images"]) == (12, 1)
+        assert digest(tmp_path / "runs" / name) == digest(tmp_path / "runs" / "alone"), name
+
+
+def test_more_damaged_images_than_the_budget_end_the_run_with_65(folder, train):
+    message = one_error(train(*folder, "data.bad_budget=0"), 65)
+    assert "1 images cannot be decoded, more than data.bad_budget 0" in message and "images/11.png" in message
+
+
+# ── Checkpoints
+
+
+def test_the_checkpoint_before_a_damaged_one_is_used_and_the_damage_told(train, stopped, finished):
+    flip_a_bit(stopped / "checkpoints" / "step-00000012")
+    ended = train("run.name=stopped")
+    assert ended.code == 0, ended.output
+    assert ended.output.count("step-00000012/G.weights.safetensors is damaged") == 1
+    assert "resumed from runs/stopped/checkpoints/step-00000008" in ended.output
+    assert digest(stopped) == digest(finished / "runs" / "stopped")
+
+
+def test_a_run_without_a_whole_checkpoint_ends_with_65(train, stopped):
+    for checkpoint in (stopped / "checkpoints").iterdir():
+        flip_a_bit(checkpoint)
+    message = one_error(train("run.name=stopped"), 65)
+    assert "None of the 3 checkpoints in runs/stopped/checkpoints is valid" in message
+
+
+def test_a_config_that_would_give_another_model_ends_with_85_and_both_values(train, stopped):
+    message = one_error(train("run.name=stopped", "train.seed=4", "strategy.lr=1e-3", "log.every_steps=1"), 85)
+    assert "train.seed was 3, is 4" in message
+    assert "strategy.lr was 0.0002, is 0.001" in message
+    assert "every_steps" not in message
+
+
+def test_a_named_run_that_must_not_be_resumed_is_not_begun_again(train, stopped):
+    message = one_error(train("run.name=stopped", "checkpoint.resume=never"), 2)
+    assert "runs/stopped has checkpoints and checkpoint.resume is never" in message

@@ -1,0 +1,62 @@
+"""The gradients the engine gives DCGAN equal those of float64 JAX, and its networks have the published size."""
+
+from types import SimpleNamespace
+
+import dcgan_float64 as float64
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nn.reference import assert_close, normal
+
+from ganfleet.clock import Clock
+from ganfleet.engine.model import Model
+from ganfleet.engine.program import PhaseProgram
+from ganfleet.engine.tensors import tensors
+from ganfleet.strategies.base import ImageSpec
+from ganfleet.strategies.dcgan import DCGAN
+
+REFERENCE = {
+    loss.__name__[0].upper(): jax.jit(jax.grad(loss, has_aux=True)) for loss in (float64.d_loss, float64.g_loss)
+}
+
+
+def dcgan(**options):
+    return DCGAN(DCGAN.Options(**options), ImageSpec(channels=3), batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A DCGAN of 16x16: its model, the tensors it starts with, and its phases' programs by name."""
+    strategy = dcgan(resolution=16, latent=20, ngf=8, ndf=8)
+    model = Model(strategy, seed=3)
+    programs = {phase.name: PhaseProgram(phase, model, host_size=0) for phase in strategy.phases(Clock(total_nimg=1))}
+    return SimpleNamespace(model=model, start=model.tensors(), programs=programs)
+
+
+@pytest.mark.parametrize("scale", [1, 20], ids=["initial weights", "weights so large that tanh saturates"])
+@pytest.mark.parametrize("player", ["D", "G"])
+def test_gradients_equal_float64_for_every_weight(player, scale, small):
+    components = dict(small.start)
+    for component in ("D.weights", "G.weights"):
+        convolutions = {name: a * scale for name, a in small.start[component].items() if name.endswith(".weight")}
+        components[component] = small.start[component] | convolutions
+    small.model.load(components)
+    real, z = np.tanh(normal(8, 3, 16, 16, seed=1)), normal(8, 20, seed=2)
+
+    flat, _ = small.programs[player].run(tensors({"image": real}), tensors({"z": z}), np.zeros(0, np.float32))
+    w = {n: jnp.asarray(a, jnp.float64) for n, a in (components["D.weights"] | components["G.weights"]).items()}
+    gradients, _ = REFERENCE[player](w, real.astype(np.float64), z.astype(np.float64))
+
+    weights = small.model.players[player].weights
+    assert {p.name for p in weights} == {n for n in w if n.startswith(player) and not n.endswith(".running")}
+    parts = np.split(flat.asnumpy(), np.cumsum([p.size for p in weights]))
+    for p, part in zip(weights, parts, strict=False):  # behind the gradients there are statistics
+        assert_close(part.reshape(p.shape), gradients[p.name], 1e-5, p.name)
+
+
+def test_the_default_networks_have_the_published_number_of_weights():
+    """That of PyTorch's DCGAN example: the same networks for 64x64 and 3 channels, with 100 latents."""
+    players = Model(dcgan(), seed=0).players
+    assert players["G"].size == 3_576_704
+    assert players["D"].size == 2_765_568

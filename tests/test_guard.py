@@ -1,0 +1,133 @@
+"""Updates that are not finite are skipped by all alike; replicas that drift apart are found."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ganfleet, one_error, tiny
+from fleets import digest, run, workers
+
+from ganfleet.engine import checkpoint, guard
+from ganfleet.errors import ReplicasDiverged
+
+NAN = ["strategy.name=faulty_gan:FaultyGAN", "strategy.fault=nan", "run.name=nan"]
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    return tmp_path
+
+
+# ── Not finite
+
+
+FLEETS = ["simulated", pytest.param("workers", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("fleet", FLEETS)
+def test_a_nan_in_one_lane_costs_one_update_of_one_player_on_every_fleet_alike(fleet, directory):
+    path = tiny(directory)
+    alone = ganfleet("train", "--config", path, *NAN, "run.name=alone")
+    if fleet == "simulated":
+        other = ganfleet("train", "--config", path, *NAN, "fleet.world_size=2")
+    else:
+        other = run(workers(2, "--config", path, *NAN), directory)
+    told = "step 3: the gradients or stats of phase D are not finite, every rank skips the update (1 of 10 allowed)"
+    for name, ended in {"alone": alone, "nan": other}.items():
+        assert ended.code == 0, ended.output
+        assert ended.output.count(told) == 1
+        lines = [json.loads(line) for line in Path(f"runs/{name}/log.jsonl").read_text().splitlines()]
+        assert [(line["step"], line["Progress/nonfinite"]) for line in lines] == [(4, 1), (8, 1), (12, 1)]
+    tensors = checkpoint.load(Path("runs/nan/checkpoints/step-00000012")).tensors
+    assert (tensors["D.optimizer"]["updates"], tensors["G.optimizer"]["updates"]) == (11, 12)
+    assert all(np.isfinite(array).all() for component in tensors.values() for array in component.values())
+    assert digest(Path("runs/nan")) == digest(Path("runs/alone"))
+
+
+def test_a_nan_that_stays_ends_the_run_with_80_and_leaves_the_last_checkpoint(directory):
+    budget = ["strategy.at=5", "strategy.until=99", "train.nonfinite_budget=2"]
+    message = one_error(ganfleet("train", "--config", tiny(directory), *NAN, *budget), 80)
+    assert "step 7:" in message and "that is more than train.nonfinite_budget 2" in message
+    path, damaged = checkpoint.newest_valid(Path("runs/nan/checkpoints"))
+    assert (path.name, damaged) == ("step-00000004", [])
+
+
+# ── Replicas
+
+
+class Ranks:
+    """A fleet whose ranks are threads that gather in this process."""
+
+    def __init__(self, count):
+        self._all_here = threading.Barrier(count)
+        self._values = [None] * count
+
+    def audit(self, replicas):
+        """What each rank's audit raised, None for nothing."""
+        outcomes = [None] * len(replicas)
+
+        def audit(rank):
+            try:
+                guard.audit(_Rank(self, rank), replicas[rank])
+            except ReplicasDiverged as error:
+                outcomes[rank] = error
+
+        threads = [threading.Thread(target=audit, args=[rank]) for rank in range(len(replicas))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return outcomes
+
+    def gather(self, rank, value):
+        self._values[rank] = value
+        self._all_here.wait()
+        values = list(self._values)
+        self._all_here.wait()
+        return values
+
+
+class _Rank:
+    def __init__(self, ranks, rank):
+        self._ranks, self._rank = ranks, rank
+
+    def gather(self, value):
+        return self._ranks.gather(self._rank, value)
+
+
+def replica(flipped=None):
+    """A player's tensors; the lowest bit of one number flipped in the tensor of that name."""
+    rng = np.random.default_rng(7)
+    names = ["D.weights/D.last.weight", "D.optimizer/moment1/D.last.weight", "G.ema/G.last.bias"]
+    tensors = {name: rng.standard_normal((4, 4)).astype(np.float32) for name in names}
+    if flipped:
+        tensors[flipped].view(np.uint32)[2, 1] ^= 1
+    components = {}
+    for path, array in tensors.items():
+        component, _, name = path.partition("/")
+        components.setdefault(component, {})[name] = array
+    return components
+
+
+def test_equal_replicas_pass_the_audit():
+    assert Ranks(3).audit([replica() for _ in range(3)]) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "tensor", ["D.weights/D.last.weight", "D.optimizer/moment1/D.last.weight", "G.ema/G.last.bias"]
+)
+def test_one_flipped_bit_is_found_by_every_rank_with_the_tensor_and_the_rank(tensor):
+    outcomes = Ranks(3).audit([replica(), replica(tensor), replica()])
+    assert {type(outcome) for outcome in outcomes} == {ReplicasDiverged}
+    assert {outcome.exit_code for outcome in outcomes} == {82}
+    assert {str(outcome).split(". ")[0] for outcome in outcomes} == {str(outcomes[0]).split(". ")[0]}
+    assert f"differ: {tensor} on rank 1." in str(outcomes[0])
+
+
+def test_of_two_ranks_neither_is_called_the_right_one():
+    outcomes = Ranks(2).audit([replica(), replica("G.ema/G.last.bias")])
+    assert "differ: G.ema/G.last.bias on rank 0, 1." in str(outcomes[0])
