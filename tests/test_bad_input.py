@@ -126,6 +126,13 @@ def test_more_damaged_images_than_the_budget_end_the_run_with_65(folder, train):
     assert "1 images cannot be decoded, more than data.bad_budget 0" in message and "images/11.png" in message
 
 
+def test_a_run_is_not_resumed_on_other_data(folder, train, tmp_path):
+    assert train(*folder, "run.name=run", "train.steps=4").code == 0
+    (tmp_path / "images" / "12.png").unlink()
+    message = one_error(train(*folder, "run.name=run"), 85)
+    assert "images was 40, is 39" in message
+
+
 # ── Checkpoints
 
 

@@ -215,9 +215,8 @@ def sample(path: Path, seeds: list[int], ema: bool) -> np.ndarray | None:
     config = configs.from_resolved(snapshot.config)
     world_size = fleet.launcher.detect().world_size
     connected = fleet.connect(config.fleet.model_copy(update={"backend": "auto", "world_size": None}), world_size)
-    strategy = strategies.find(config.strategy.name)(
-        config.strategy, ImageSpec(**snapshot.facts["image"]), config.train.batch_size
-    )
+    image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
+    strategy = strategies.find(config.strategy.name)(config.strategy, image, config.train.batch_size)
     model = Model(strategy, config.train.seed)
     model.load(snapshot.tensors)
     strategy.load_state(snapshot.tensors["strategy"])

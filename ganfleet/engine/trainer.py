@@ -15,7 +15,7 @@ from ganfleet.engine.model import Model
 from ganfleet.engine.program import PhaseProgram
 from ganfleet.engine.sampler import Sampler
 from ganfleet.engine.tensors import tensors
-from ganfleet.errors import Stopped
+from ganfleet.errors import CheckpointMismatch, Stopped
 from ganfleet.fleet import Fleet
 from ganfleet.strategies.base import Phase, Stage, Strategy
 
@@ -196,7 +196,7 @@ class Trainer:
             facts={
                 "clock": {"step": clock.step, "nimg": clock.nimg},
                 "data": {"position": self.loader.position, "bad": sorted(budgets.bad)},
-                "image": asdict(self.strategy.image),
+                "source": self._source_facts(),
                 "guard": {"nonfinite": budgets.nonfinite},
             },
             config=self.config.resolved(),
@@ -206,8 +206,12 @@ class Trainer:
         """Go on from ``snapshot``, whatever fleet made it.
 
         Raises:
-            CheckpointMismatch: it does not fit this config's networks.
+            CheckpointMismatch: it does not fit this config's networks, or the data are not those it was made with.
         """
+        before, now = snapshot.facts["source"], self._source_facts()
+        if before != now:
+            changed = ", ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in now)
+            raise CheckpointMismatch(f"the data are not those of the checkpoint ({changed}): bring them back to resume")
         self.model.load(snapshot.tensors)
         self.strategy.load_state(snapshot.tensors["strategy"])
         for name, array in snapshot.tensors["lanes"].items():
@@ -220,3 +224,7 @@ class Trainer:
         self.budgets.nonfinite = facts["guard"]["nonfinite"]
         self.stage = self.strategy.stage(self.clock)
         self.loader.restart(facts["data"]["position"], self.stage.batch_size, self._source.at(self.stage.resolution))
+
+    def _source_facts(self) -> dict[str, int]:
+        """What the order of the data and the networks' shapes depend on."""
+        return {"images": len(self._source), **asdict(self.strategy.image)}

@@ -109,7 +109,8 @@ def _exit_codes(exit_dir: Path) -> dict[int, int]:
 
 
 def _show(output) -> None:
-    sys.stdout.buffer.write(output.read())
+    """Pass on what rank 0 has printed since the last time, without what MindSpore's libraries say as they unload."""
+    sys.stdout.buffer.writelines(line for line in output.readlines() if not line.startswith(b"[INFO] DISTRIBUTED("))
     sys.stdout.flush()
 
 
