@@ -190,7 +190,6 @@ def now():
 
 def measure(config, steps, blocks):
     connected = fleet.connect(config.fleet, config.train.lanes)  # pins the process, before its first kernel
-    ms.set_context(mode=ms.GRAPH_MODE)  # by default the thread that waits for a graph takes the core from its kernels
     source = data_of(config)
     strategy = strategy_of(config, source)
     trainer = Trainer(config, strategy, source, connected)

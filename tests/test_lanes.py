@@ -91,3 +91,12 @@ def test_memory_of_every_lane_is_in_the_checkpoint_and_comes_back_on_another_fle
     forgetful.restore(snapshot)
     step(forgetful, 3)
     assert checkpoint.digest(forgetful.snapshot())["total"] != checkpoint.digest(straight.snapshot())["total"]
+
+
+def test_a_snapshot_stays_as_it_is_while_training_goes_on(make):
+    trained = make()
+    step(trained, 1)
+    snapshot = trained.snapshot()
+    before = checkpoint.digest(snapshot)
+    step(trained, 1)
+    assert checkpoint.digest(snapshot) == before

@@ -51,7 +51,7 @@ class FlatPlayer:
         if self.ema is None:
             yield
             return
-        running = [layer.running.asnumpy().copy() for layer in self.layers]
+        running = [_copy(layer.running) for layer in self.layers]
         self._write(self._state.average)
         try:
             yield
@@ -64,15 +64,14 @@ class FlatPlayer:
         """All that training changes, by component: ``NAME.weights``, ``NAME.optimizer``, with an EMA ``NAME.ema``."""
         state = self._state
         components = {
-            "weights": self._cut(state.flat.asnumpy())
-            | {layer.running.name: layer.running.asnumpy() for layer in self.layers},
+            "weights": self._cut(state.flat) | {layer.running.name: _copy(layer.running) for layer in self.layers},
             "optimizer": {"updates": np.int64(self.updates).reshape(1)},
         }
         for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
-            named = self._cut(flat.asnumpy())
+            named = self._cut(flat)
             components["optimizer"] |= {f"{slot}/{weight}": array for weight, array in named.items()}
         if self.ema is not None:
-            components["ema"] = self._cut(state.average.asnumpy())
+            components["ema"] = self._cut(state.average)
         return {f"{self.name}.{component}": arrays for component, arrays in components.items()}
 
     def load(self, components: dict[str, dict[str, np.ndarray]]) -> None:
@@ -93,12 +92,17 @@ class FlatPlayer:
         if self.ema is not None:
             ops.assign(state.average, Tensor(self._join(components[f"{self.name}.ema"])))
 
-    def _cut(self, flat: np.ndarray) -> dict[str, np.ndarray]:
-        parts = np.split(flat, np.cumsum([p.size for p in self.weights])[:-1])
+    def _cut(self, flat: Parameter) -> dict[str, np.ndarray]:
+        parts = np.split(_copy(flat), np.cumsum([p.size for p in self.weights])[:-1])
         return {p.name: part.reshape(p.shape) for p, part in zip(self.weights, parts, strict=True)}
 
     def _join(self, named: dict[str, np.ndarray], prefix: str = "") -> np.ndarray:
         return np.concatenate([named[prefix + p.name].reshape(-1) for p in self.weights])
+
+
+def _copy(parameter: Parameter) -> np.ndarray:
+    """The values of now: on a CPU, asnumpy gives the memory that the next update writes into."""
+    return parameter.asnumpy().copy()
 
 
 class _FlatState(nn.Cell):

@@ -143,7 +143,7 @@ class Trainer:
             noise = self.strategy.draw(rng.stream(seed, f"draw/{phase.name}", clock.step, number), lane_size, clock)
             if phase.prepare is not None:
                 stream = rng.stream(seed, f"prepare/{phase.name}", clock.step, number)
-                kept = {name: tensor.asnumpy() for name, tensor in lane.kept.items()}
+                kept = {name: tensor.asnumpy().copy() for name, tensor in lane.kept.items()}
                 noise |= phase.prepare(stream, kept, self.memory[number])
             values = host if number == self.fleet.lanes.start else np.zeros_like(host)
             flat, kept = program.run(lane.real, tensors(noise), values)
