@@ -52,7 +52,7 @@ def test_every_fleet_gives_the_same_bits(strategy, config, tmp_path):
     assert components <= set(other_seed)
 
 
-@pytest.mark.parametrize("strategy", ["gan", "dcgan"])
+@pytest.mark.parametrize("strategy", [pytest.param("gan", marks=pytest.mark.slow), "dcgan"])
 def test_a_run_resumed_by_another_fleet_ends_with_the_bits_of_one_straight_through(strategy, config, tmp_path):
     path = str(config(strategy))
     steps = [
