@@ -1,5 +1,7 @@
 """One exception per exit code. A raised GanfleetError is a finished message: what, where, what to do."""
 
+INTERRUPTED = 130  # the one exit code that no exception carries: a second Ctrl-C
+
 
 class GanfleetError(Exception):
     """Base of every error a user can cause or must act on; the CLI prints it without a traceback."""

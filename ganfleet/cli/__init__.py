@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from ganfleet import __version__
-from ganfleet.errors import GanfleetError
+from ganfleet.errors import INTERRUPTED, GanfleetError
 from ganfleet.fleet import launcher
 
 VERBS = {
@@ -21,7 +21,6 @@ VERBS = {
     "ckpt": "List, verify and compare checkpoints.",
 }
 INTERNAL_ERROR = 70
-INTERRUPTED = 130
 
 
 def run(command: click.Command, args: list[str] | None = None, prog_name: str | None = None) -> NoReturn:

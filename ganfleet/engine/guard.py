@@ -9,11 +9,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ganfleet.errors import DataError, NonFinite, ReplicasDiverged, Stopped
+from ganfleet.errors import INTERRUPTED, DataError, NonFinite, ReplicasDiverged, Stopped
 from ganfleet.fleet import Fleet, launcher
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
-INTERRUPTED = 130
 ECHO_SECONDS = 0.5
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 

@@ -174,7 +174,6 @@ class RunWatch(Watch):
             self._sample()
         if clock.done or clock.crossed(self._checkpoint.every_kimg * 1000, batch_size):
             self._save()
-            self._saved_step = clock.step
 
     def before_stop(self, trainer):
         if self._saved_step != trainer.clock.step:
@@ -190,6 +189,7 @@ class RunWatch(Watch):
         with self._paused():
             snapshot = trainer.snapshot()
             path = trainer.fleet.first(lambda: checkpoint.save(self._checkpoints, snapshot, trainer.clock.step, keep))
+        self._saved_step = trainer.clock.step
         self.say(f"saved {path}")
 
     @contextmanager
