@@ -1,5 +1,6 @@
 """Fleets without training: the tree, simulated ranks, what launchers say, and how a fleet's processes end."""
 
+import re
 import signal
 import time
 from functools import reduce
@@ -202,6 +203,12 @@ def test_ranks_that_end_well_end_the_fleet_with_0(tmp_path):
     assert run(launch(tmp_path, seconds=0), tmp_path, timeout=60) == Ended(0, "rank 0 works\n")
 
 
+def test_what_a_rank_starts_is_not_taken_for_the_rank(tmp_path):
+    # Many at once, the last one to start being the next to end.
+    children = "[__import__('subprocess').Popen(['sleep', str(3 - i / 200)]) for i in range(400)]; time.sleep(4)"
+    assert run(launch(tmp_path, children, seconds=0), tmp_path, timeout=60).code == 0
+
+
 @pytest.mark.parametrize("sign", ["msrun.log", "worker_1.log"])
 def test_a_signal_before_ranks_can_take_it_ends_the_fleet_with_75(sign, tmp_path):
     process = start(launch(tmp_path), tmp_path)
@@ -229,6 +236,7 @@ def test_a_rank_of_mpiexec_that_fails_alone_ends_them_all(tmp_path, faulty):
 def test_a_rank_that_fails_in_training_ends_the_fleet(fault, code, tmp_path, faulty):
     ended = run(workers(2, "--config", *faulty(fault)), tmp_path)
     assert ended.code == code
-    assert "rank 1 ended with" in ended.output
+    # Rank 0 may die of the lost peer before anyone looks.
+    assert re.search("rank (0, )?1 ended with", ended.output)
     if fault == "raise":
         assert ended.output.count("RuntimeError: this rank alone") == 1

@@ -53,13 +53,16 @@ def launch(workers: int, script: str, args: list[str], log_dir: Path) -> int:
     failed = [rank for rank, code in codes.items() if code]
     if failed:
         if not codes.get(0):
-            _show_end(log_dir / f"worker_{failed[0]}.log", failed[0], codes[failed[0]])
+            log = log_dir / f"worker_{failed[0]}.log"
+            _show_end(log, f"rank {failed[0]} ended with {codes[failed[0]]}")
         return codes[failed[0]]
     lost = sorted(lost or set(range(workers)) - codes.keys())
     if lost and family.received:
         raise Stopped("stopped by a signal; start again")
     if lost:
         log = log_dir / (f"worker_{lost[0]}.log" if family.ranks else "msrun.log")
+        if lost[0] and log.exists():
+            _show_end(log, f"rank {lost[0]} was lost")
         raise PeerLost(
             f"rank {', '.join(map(str, lost))} ended without an exit code, see {log}; "
             "start the run again to go on from its last checkpoint"
@@ -114,10 +117,10 @@ def _show(output) -> None:
     sys.stdout.flush()
 
 
-def _show_end(log: Path, rank: int, code: int) -> None:
+def _show_end(log: Path, ending: str) -> None:
     """What a rank other than 0 had to say at its end."""
     lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-    print(*lines, f"ganfleet: rank {rank} ended with {code}; all it printed is in {log}", sep="\n", file=sys.stderr)
+    print(*lines, f"ganfleet: {ending}; all it printed is in {log}", sep="\n", file=sys.stderr)
 
 
 class _Family:
@@ -163,10 +166,10 @@ class _Family:
         """Look for new members, and give the ranks the signals they have not had yet."""
         with suppress(psutil.NoSuchProcess):
             self._members |= {process.pid: process for process in self._msrun.children(recursive=True)}
-        known = {process.pid for process in self.ranks.values()}
         for process in self._members.values():
-            if process.pid not in known and (rank := _rank_of(process)) is not None:
-                self.ranks[rank] = process
+            rank = _rank_of(process, self._msrun.pid)
+            if rank is not None:
+                self.ranks.setdefault(rank, process)
         for rank, process in self.ranks.items():
             for number in self.received[self._delivered[rank] :]:
                 self._delivered[rank] += 1
@@ -178,11 +181,14 @@ class _Family:
         return {rank for rank, process in self.ranks.items() if _has_ended(process)}
 
 
-def _rank_of(process: psutil.Process) -> int | None:
-    """The rank that ``process`` is; None for msrun's scheduler and helpers."""
+def _rank_of(process: psutil.Process, msrun: int) -> int | None:
+    """The rank that ``process`` is; None for msrun's scheduler and helpers, and for what a rank itself starts.
+
+    The latter have a rank's environment too, and live for moments: one of them taken for the rank looks like its end.
+    """
     with suppress(psutil.Error):
         environ = process.environ()
-        if environ.get("MS_ROLE") == "MS_WORKER" and process.name() != "tail":
+        if environ.get("MS_ROLE") == "MS_WORKER" and process.name() != "tail" and process.ppid() == msrun:
             return int(environ["RANK_ID"])
     return None
 
