@@ -23,10 +23,10 @@ class FaultyGAN(GAN):
         lane: int = 1
         seconds: float = 0.0  # how long each step takes beside the work
 
-    def players(self):
+    def players(self, stage):
         if self.options.fault == "terminated at start":
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().players()
+        return super().players(stage)
 
     def draw(self, rng, n, clock):
         # The stream's counter holds (step, lane); no honest strategy looks at it.

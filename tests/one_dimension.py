@@ -31,7 +31,7 @@ class FixedGenerator(Strategy):
         mean: float = 0.0
         std: float = 1.0
 
-    def players(self):
+    def players(self, stage):
         d = ms_nn.SequentialCell(nn.Dense(1, 32), nn.Tanh(), nn.Dense(32, 32), nn.Tanh(), nn.Dense(32, 1))
         return {"D": Player(d, nn.Adam(0.02))}
 

@@ -284,10 +284,10 @@ def test_none_valid_is_an_error_that_names_every_damaged_file_and_none_at_all_is
 
 
 def test_a_later_format_is_refused_as_a_mismatch_and_not_taken_for_damage(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganfleet.engine.checkpoint.FORMAT", 2)
+    monkeypatch.setattr("ganfleet.engine.checkpoint.FORMAT", 99)
     path = save(tmp_path, snapshot(), 10, keep=1)
     monkeypatch.undo()
-    with pytest.raises(CheckpointMismatch, match="format 2, but this ganfleet reads format 1"):
+    with pytest.raises(CheckpointMismatch, match="format 99, but this ganfleet reads format 2"):
         load(path)
 
 

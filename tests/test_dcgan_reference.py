@@ -29,7 +29,7 @@ def dcgan(**options):
 def small():
     """A DCGAN of 16x16: its model, the tensors it starts with, and its phases' programs by name."""
     strategy = dcgan(resolution=16, latent=20, ngf=8, ndf=8)
-    model = Model(strategy, seed=3)
+    model = Model(strategy, 3, strategy.schedule()[0])
     programs = {phase.name: PhaseProgram(phase, model, host_size=0) for phase in strategy.phases(Clock(total_nimg=1))}
     return SimpleNamespace(model=model, start=model.tensors(), programs=programs)
 
@@ -57,6 +57,7 @@ def test_gradients_equal_float64_for_every_weight(player, scale, small):
 
 def test_the_default_networks_have_the_published_number_of_weights():
     """That of PyTorch's DCGAN example: the same networks for 64x64 and 3 channels, with 100 latents."""
-    players = Model(dcgan(), seed=0).players
+    strategy = dcgan()
+    players = Model(strategy, 0, strategy.schedule()[0]).players
     assert players["G"].size == 3_576_704
     assert players["D"].size == 2_765_568

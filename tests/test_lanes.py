@@ -24,7 +24,7 @@ class Replay(Strategy):
         super().__init__(*args)
         self.made, self.shown = [], []
 
-    def players(self):
+    def players(self, stage):
         return {
             "G": Player(ms_nn.SequentialCell(nn.Dense(2, 3)), nn.SGD(0.1)),
             "D": Player(ms_nn.SequentialCell(nn.Dense(3, 1)), nn.SGD(0.1)),

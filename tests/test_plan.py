@@ -68,7 +68,7 @@ def test_every_possible_fleet_gets_its_lanes(planned):
 
 
 def test_parameters_are_counted_by_network(planned):
-    assert planned["networks"] == [
+    assert planned["stages"][1]["networks"] == [
         {"name": "D", "player": "D", "parameters": D_WEIGHTS},
         {"name": "Norm", "player": "D", "parameters": NORM_WEIGHTS},
         {"name": "G", "player": "G", "parameters": G_WEIGHTS},
@@ -78,7 +78,7 @@ def test_parameters_are_counted_by_network(planned):
 def test_each_phase_has_one_collective_of_its_players_gradients_and_statistics(planned):
     d = {"player": "D", "gradient_bytes": 4 * (D_WEIGHTS + NORM_WEIGHTS), "statistics_bytes": 4 * SEEN}
     g = {"player": "G", "gradient_bytes": 4 * G_WEIGHTS, "statistics_bytes": 0}
-    assert planned["phases"] == [
+    assert planned["stages"][0]["phases"] == [
         {"name": "D", "every": 1} | d,
         {"name": "G", "every": 1} | g,
         {"name": "path", "every": 4} | g,
@@ -89,7 +89,7 @@ def test_memory_and_checkpoint_add_up(planned):
     d, g = 4 * (D_WEIGHTS + NORM_WEIGHTS), 4 * G_WEIGHTS
     weights = d + g + 4 * RUNNING
     optimizer = 2 * d + g  # Adam keeps two moments for D, RMSProp one for G
-    memory = dict(planned["memory"])
+    memory = dict(planned["stages"][1]["memory"])
     assert memory.pop("covers").startswith("weights, optimizer slots, EMA")
     assert memory == {
         "weights": weights,
@@ -110,7 +110,7 @@ def test_a_stage_that_the_lanes_cannot_share_is_refused(path):
 def test_the_command_prints_tables_or_json(path):
     text = CliRunner().invoke(cli.main, ["plan", "--config", str(path)], env={"COLUMNS": "100"})
     assert text.exit_code == 0
-    for shown in ("63 steps", "0-2 | 3-5", "trainable parameters", "265", "path", "checkpoint takes about"):
+    for shown in ("63 steps", "0-2 | 3-5", "trained parameters", "265", "path", "checkpoint takes about"):
         assert shown in text.output
     printed = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "train.lanes=3", "--json"])
     assert json.loads(printed.output)["lanes"] == 3

@@ -22,7 +22,7 @@ class TinyGAN(Strategy):
         batch_sizes: dict[int, int] = Field(default_factory=dict)
         growth: Growth = Growth()
 
-    def players(self):
+    def players(self, stage):
         pixels = self.image.channels * self.options.resolution**2
         g = ms_nn.SequentialCell(ms_nn.Dense(self.options.latent, 3), ms_nn.Dense(3, pixels))
         d = {"D": ms_nn.Dense(pixels, 1), "Norm": nn.BatchNorm(5)}

@@ -13,7 +13,6 @@ from rich.table import Table
 from ganfleet import config as configs
 from ganfleet.clock import Clock
 from ganfleet.config import Config
-from ganfleet.errors import ConfigError
 from ganfleet.fleet.tree import power_of_two
 
 FLOAT = 4  # bytes
@@ -48,10 +47,7 @@ def plan(config: Config) -> dict:
 
     source = data_of(config)
     strategy = strategy_of(config, source)
-    stages = _stages(strategy.schedule(), config)
-    players = {name: _measure(name, player) for name, player in strategy.players().items()}
-    largest = max(stages, key=lambda stage: stage["lane_batch_size"] * stage["resolution"] ** 2)
-    batch = largest["lane_batch_size"] * source.channels * largest["resolution"] ** 2 * FLOAT
+    stages = [stage | _needs(strategy, stage, source.channels) for stage in _stages(strategy.schedule(), config)]
     return {
         "strategy": config.strategy.name,
         "images": {"count": len(source), "channels": source.channels, "classes": source.classes},
@@ -60,13 +56,7 @@ def plan(config: Config) -> dict:
         "stages": stages,
         "lanes": config.train.lanes,
         "world_sizes": [_share(config, n) for n in range(1, config.train.lanes + 1) if config.train.lanes % n == 0],
-        "networks": [network for player in players.values() for network in player["networks"]],
-        "phases": [
-            {"name": phase.name, "player": phase.player, "every": phase.every} | players[phase.player]["collective"]
-            for phase in _phases(strategy, stages)
-        ],
-        "memory": _memory(players.values(), batch),
-        "checkpoint_bytes": sum(player["checkpoint"] for player in players.values()),
+        "checkpoint_bytes": max(stage["checkpoint_bytes"] for stage in stages),
     }
 
 
@@ -77,11 +67,6 @@ def _stages(schedule: list, config: Config) -> list[dict]:
     ends = [stage.starts_at for stage in schedule[1:]] + [total_nimg]
     stages, nimg, step = [], 0, 0
     for stage, end in zip(schedule, ends, strict=True):
-        if stage.batch_size % train.lanes:
-            raise ConfigError(
-                f"stage {stage.name!r} has batches of {stage.batch_size}, which do not divide among "
-                f"train.lanes={train.lanes}"
-            )
         steps = max(0, ceil((min(end, total_nimg) - nimg) / stage.batch_size))
         if total_steps is not None:
             steps = min(steps, total_steps - step)
@@ -111,13 +96,21 @@ def _share(config: Config, world_size: int) -> dict:
     }
 
 
-def _phases(strategy, stages: list[dict]) -> list:
-    """The phases in force at the start of each stage, each named once."""
-    found = {}
-    for stage in stages:
-        clock = Clock(0, step=stage["first_step"], nimg=round(stage["starts_at_kimg"] * 1000))
-        found |= {phase.name: phase for phase in strategy.phases(clock) if phase.name not in found}
-    return list(found.values())
+def _needs(strategy, stage: dict, channels: int) -> dict:
+    """The networks of a stage, its phases' collectives, and what it takes."""
+    declared = next(each for each in strategy.schedule() if each.name == stage["name"])
+    players = {name: _measure(name, player) for name, player in strategy.players(declared).items()}
+    clock = Clock(0, step=stage["first_step"], nimg=round(stage["starts_at_kimg"] * 1000))
+    batch = stage["lane_batch_size"] * channels * stage["resolution"] ** 2 * FLOAT
+    return {
+        "networks": [network for player in players.values() for network in player["networks"]],
+        "phases": [
+            {"name": phase.name, "player": phase.player, "every": phase.every} | players[phase.player]["collective"]
+            for phase in strategy.phases(clock)
+        ],
+        "memory": _memory(players.values(), batch),
+        "checkpoint_bytes": sum(player["checkpoint"] for player in players.values()),
+    }
 
 
 def _measure(name: str, player) -> dict:
@@ -127,21 +120,21 @@ def _measure(name: str, player) -> dict:
     nets = player.nets if isinstance(player.nets, dict) else {name: player.nets}
     layers = [cell for net in nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)]
     weights = sum(p.size for net in nets.values() for p in net.trainable_params()) * FLOAT
-    running = sum(layer.running.size for layer in layers) * FLOAT
+    stored = sum(p.size for net in nets.values() for p in net.get_parameters()) * FLOAT
     seen = sum(layer.seen.size for layer in layers) * FLOAT
     optimizer = weights * len(player.optimizer.slots())
-    ema = weights + running if player.ema else 0
+    ema = weights if player.ema else 0
     return {
         "networks": [
             {"name": net_name, "player": name, "parameters": sum(p.size for p in net.trainable_params())}
             for net_name, net in nets.items()
         ],
         "collective": {"gradient_bytes": weights, "statistics_bytes": seen},
-        "weights": weights + running,
+        "weights": stored - seen,
         "optimizer": optimizer,
         "ema": ema,
         "flat": 2 * weights + seen,
-        "checkpoint": weights + running + optimizer + ema,
+        "checkpoint": stored - seen + optimizer + ema,
     }
 
 
@@ -155,16 +148,20 @@ def _memory(players, batch: int) -> dict:
 def show(planned: dict) -> None:
     """Print ``plan``'s answer as tables."""
     console = Console(highlight=False, markup=False)
-    images, memory = planned["images"], planned["memory"]
+    images = planned["images"]
     console.print(
         f"strategy {planned['strategy']} on {images['count']:,} images, {images['channels']} channels, "
         f"{images['classes']} classes: {planned['steps']:,} steps, {planned['kimg']:,.1f} kimg"
     )
+    columns = ["stage", "resolution", "from kimg", "steps", "batch", "per lane", "memory per card"]
     stages = [
-        (s["name"], s["resolution"], f"{s['starts_at_kimg']:,.1f}", s["steps"], s["batch_size"], s["lane_batch_size"])
+        (
+            *(s["name"], s["resolution"], f"{s['starts_at_kimg']:,.1f}", s["steps"], s["batch_size"]),
+            *(s["lane_batch_size"], _size(s["memory"]["total"])),
+        )
         for s in planned["stages"]
     ]
-    console.print(_table("stages", ["stage", "resolution", "from kimg", "steps", "batch", "per lane"], stages))
+    console.print(_table("stages", columns, stages))
 
     fleets = [
         (w["world_size"], " | ".join(map(_span, w["lanes"])), "yes" if w["exact"] else "no")
@@ -173,20 +170,34 @@ def show(planned: dict) -> None:
     title = f"fleets that can run these {planned['lanes']} lanes"
     console.print(_table(title, ["ranks", "lanes of each rank", "exact: the bits of one rank"], fleets))
 
-    networks = [(n["name"], n["player"], f"{n['parameters']:,}") for n in planned["networks"]]
-    console.print(_table("networks", ["network", "player", "trainable parameters"], networks))
+    networks = _unrepeated(
+        (s["name"], n["name"], n["player"], f"{n['parameters']:,}") for s in planned["stages"] for n in s["networks"]
+    )
+    console.print(_table("networks", ["from stage", "network", "player", "trained parameters"], networks))
 
-    phases = [
-        (p["name"], p["player"], p["every"], _size(p["gradient_bytes"]), _size(p["statistics_bytes"]))
-        for p in planned["phases"]
-    ]
+    phases = _unrepeated(
+        (s["name"], p["name"], p["player"], p["every"], _size(p["gradient_bytes"]), _size(p["statistics_bytes"]))
+        for s in planned["stages"]
+        for p in s["phases"]
+    )
     title = "one collective per phase (each logged value adds 4 B)"
-    console.print(_table(title, ["phase", "player", "every", "gradient", "running statistics"], phases))
+    console.print(_table(title, ["from stage", "phase", "player", "every", "gradient", "running statistics"], phases))
 
+    memory = max((s["memory"] for s in planned["stages"]), key=lambda memory: memory["total"])
     uses = [(use, _size(size)) for use, size in memory.items() if use != "covers"]
-    console.print(_table("memory per card", ["for", "size"], uses))
+    console.print(_table("memory per card, at most", ["for", "size"], uses))
     console.print(f"memory covers {memory['covers']}", soft_wrap=True)
     console.print(f"a checkpoint takes about {_size(planned['checkpoint_bytes'])}")
+
+
+def _unrepeated(rows) -> list[tuple]:
+    """``rows`` of (stage, name, …) without those that say of a name what the last stage said."""
+    last, kept = {}, []
+    for row in rows:
+        if last.get(row[1]) != row[2:]:
+            kept.append(row)
+        last[row[1]] = row[2:]
+    return kept
 
 
 def _table(title: str, columns: list[str], rows: list[tuple]) -> Table:

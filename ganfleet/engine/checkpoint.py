@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from ganfleet.errors import CheckpointDamaged, CheckpointMismatch, ConfigError, StorageError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
 SUFFIX = ".safetensors"

@@ -1,4 +1,4 @@
-"""A strategy's networks and players, with weights that depend on the seed and their names alone."""
+"""A strategy's networks and players; initial weights depend on the seed and their names alone, whatever the stage."""
 
 from types import SimpleNamespace
 
@@ -8,16 +8,16 @@ import numpy as np
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.errors import CheckpointMismatch
 from ganfleet.nn import initialize
-from ganfleet.strategies.base import Strategy
+from ganfleet.strategies.base import Stage, Strategy
 
 
 class Model:
-    """``nets`` has every network by name as an attribute; ``players`` are what trains them."""
+    """The networks of one stage: ``nets`` has each by name as an attribute, ``players`` are what trains them."""
 
-    def __init__(self, strategy: Strategy, seed: int):
+    def __init__(self, strategy: Strategy, seed: int, stage: Stage):
         # In MindSpore's default mode the thread that waits for a graph spins, on the core the kernels are pinned to.
         ms.set_context(mode=ms.GRAPH_MODE)
-        declared = strategy.players()
+        declared = strategy.players(stage)
         nets = {}
         for name, player in declared.items():
             nets |= player.nets if isinstance(player.nets, dict) else {name: player.nets}
@@ -32,6 +32,11 @@ class Model:
     def tensors(self) -> dict[str, dict[str, np.ndarray]]:
         """The tensors of every player, by checkpoint component."""
         return {name: tensors for player in self.players.values() for name, tensors in player.tensors().items()}
+
+    def inherit(self, tensors: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take over weights and EMA, by name, from the ``tensors`` of the stage before; optimizers start afresh."""
+        for player in self.players.values():
+            player.inherit(tensors)
 
     def load(self, tensors: dict[str, dict[str, np.ndarray]]) -> None:
         """Take back what ``tensors`` gave.

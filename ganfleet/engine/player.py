@@ -19,7 +19,7 @@ class FlatPlayer:
 
     ``size`` is the number of trainable weights P; a phase's gradient for this player is flat, float32 (P,), in the
     order of ``weights``. ``layers`` are its layers with running statistics, ``stats_size`` floats of which travel
-    behind the gradient.
+    behind the gradient. ``idle`` are parameters that this stage does not train; they are only kept.
     """
 
     def __init__(self, name: str, player: Player):
@@ -31,6 +31,8 @@ class FlatPlayer:
         self.layers = [
             cell for net in self.nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)
         ]
+        statistics = {p.name for layer in self.layers for p in (layer.running, layer.seen)}
+        self.idle = [p for net in self.nets.values() for p in net.untrainable_params() if p.name not in statistics]
         self.size = sum(p.size for p in self.weights)
         self.stats_size = sum(layer.seen.size for layer in self.layers)
         self.updates = 0
@@ -64,7 +66,7 @@ class FlatPlayer:
         """All that training changes, by component: ``NAME.weights``, ``NAME.optimizer``, with an EMA ``NAME.ema``."""
         state = self._state
         components = {
-            "weights": self._cut(state.flat) | {layer.running.name: _copy(layer.running) for layer in self.layers},
+            "weights": self._cut(state.flat) | {p.name: _copy(p) for p in self._kept()},
             "optimizer": {"updates": np.int64(self.updates).reshape(1)},
         }
         for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
@@ -80,24 +82,56 @@ class FlatPlayer:
         Raises:
             KeyError: a tensor is missing.
         """
+        self._set(components[f"{self.name}.weights"], components.get(f"{self.name}.ema"))
+        optimizer = components[f"{self.name}.optimizer"]
+        self.updates = int(optimizer["updates"][0])
+        for slot, flat in zip(self.optimizer.slots(), self._state.slots, strict=True):
+            ops.assign(flat, Tensor(self._join(optimizer, f"{slot}/")))
+
+    def inherit(self, components: dict[str, dict[str, np.ndarray]]) -> None:
+        """Take over what networks of another stage had under the same names; the rest stays as initialised."""
+        weights = self._cut(self._state.flat) | {p.name: _copy(p) for p in self._kept()}
+        weights |= components[f"{self.name}.weights"]
+        # The average of a weight that was not trained before is the weight.
+        self._set(weights, weights | components.get(f"{self.name}.ema", {}))
+
+    def _set(self, weights: dict[str, np.ndarray], ema: dict[str, np.ndarray] | None) -> None:
+        """Set the weights, what is kept beside them, and the EMA.
+
+        Raises:
+            KeyError, ValueError: a tensor is missing, or has another shape.
+        """
         state = self._state
-        weights, optimizer = components[f"{self.name}.weights"], components[f"{self.name}.optimizer"]
         ops.assign(state.flat, Tensor(self._join(weights)))
         self._write(state.flat)
-        for layer in self.layers:
-            ops.assign(layer.running, Tensor(weights[layer.running.name]))
-        self.updates = int(optimizer["updates"][0])
-        for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
-            ops.assign(flat, Tensor(self._join(optimizer, f"{slot}/")))
+        for parameter in self._kept():
+            ops.assign(parameter, Tensor(_shaped(weights, parameter)))
         if self.ema is not None:
-            ops.assign(state.average, Tensor(self._join(components[f"{self.name}.ema"])))
+            ops.assign(state.average, Tensor(self._join(ema)))
+
+    def _kept(self) -> list[Parameter]:
+        """What belongs to the weights, and no gradient reaches."""
+        return [layer.running for layer in self.layers] + self.idle
 
     def _cut(self, flat: Parameter) -> dict[str, np.ndarray]:
         parts = np.split(_copy(flat), np.cumsum([p.size for p in self.weights])[:-1])
         return {p.name: part.reshape(p.shape) for p, part in zip(self.weights, parts, strict=True)}
 
     def _join(self, named: dict[str, np.ndarray], prefix: str = "") -> np.ndarray:
-        return np.concatenate([named[prefix + p.name].reshape(-1) for p in self.weights])
+        return np.concatenate([_shaped(named, p, prefix).reshape(-1) for p in self.weights])
+
+
+def _shaped(named: dict[str, np.ndarray], parameter: Parameter, prefix: str = "") -> np.ndarray:
+    """The array for ``parameter``.
+
+    Raises:
+        KeyError: there is none.
+        ValueError: it has another shape.
+    """
+    array = named[prefix + parameter.name]
+    if array.shape != tuple(parameter.shape):
+        raise ValueError(f"{parameter.name} has shape {tuple(parameter.shape)}, not {array.shape}")
+    return array
 
 
 def _copy(parameter: Parameter) -> np.ndarray:

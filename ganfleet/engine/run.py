@@ -14,8 +14,8 @@ from ganfleet.data import Source, open_source
 from ganfleet.engine import checkpoint
 from ganfleet.engine.checkpoint import Snapshot
 from ganfleet.engine.model import Model
-from ganfleet.engine.sampler import Sampler
-from ganfleet.engine.trainer import Trainer, Watch, total_nimg
+from ganfleet.engine.sampler import Inputs, Sampler, seeded
+from ganfleet.engine.trainer import Trainer, Watch, check_schedule, stage_of, total_nimg
 from ganfleet.errors import CheckpointMismatch, ConfigError, DataError
 from ganfleet.observe import Observers, rundir
 from ganfleet.strategies.base import ImageSpec, Strategy
@@ -45,10 +45,10 @@ def data_of(config: Config) -> Source:
     """The source that ``config`` names, at the strategy's resolution.
 
     Raises:
-        ConfigError, DataError: it is missing or damaged, or too small for one batch.
+        ConfigError, DataError: it is missing or damaged.
     """
     data = config.data
-    source = open_source(
+    return open_source(
         data.source,
         path=data.path,
         resolution=config.strategy.resolution,
@@ -57,20 +57,27 @@ def data_of(config: Config) -> Source:
         upscale=data.upscale,
         classes=data.classes,
         labels=data.labels,
+        cached=data.cache,
     )
-    if len(source) < config.train.batch_size:
-        raise DataError(
-            f"data.source {data.source} has {len(source)} images, fewer than one batch of train.batch_size "
-            f"{config.train.batch_size}: add images or lower it"
-        )
-    return source
 
 
 def strategy_of(config: Config, source: Source) -> Strategy:
-    """The strategy that ``config`` names, for images like the source's."""
-    strategy = strategies.find(config.strategy.name)
-    image = ImageSpec(source.channels, source.classes)
-    return strategy(config.strategy, image, config.train.batch_size)
+    """The strategy that ``config`` names, for images like the source's.
+
+    Raises:
+        ConfigError: its schedule does not fit the lanes.
+        DataError: the source is too small for one batch.
+    """
+    found = strategies.find(config.strategy.name)
+    strategy = found(config.strategy, ImageSpec(source.channels, source.classes), config.train.batch_size)
+    check_schedule(strategy, config.train.lanes)
+    largest = max(stage.batch_size for stage in strategy.schedule())
+    if len(source) < largest:
+        raise DataError(
+            f"data.source {config.data.source} has {len(source)} images, fewer than a batch of {largest}: add images "
+            "or lower it"
+        )
+    return strategy
 
 
 def create_directory(config: Config) -> Path:
@@ -201,26 +208,40 @@ class RunWatch(Watch):
             yield
 
 
-def sample(path: Path, seeds: list[int], ema: bool) -> np.ndarray | None:
-    """Images (len(seeds), channels, height, width) in [-1, 1] from a checkpoint, on rank 0; None on the others.
+class Studio:
+    """A checkpoint's networks, ready to draw images; on a fleet every rank has one."""
 
-    Raises:
-        ConfigError: there is no checkpoint at ``path``.
-        CheckpointDamaged: there is, and it is not whole.
-    """
-    found, damaged = checkpoint.resolve(path)
-    for line in damaged:
-        print(f"ganfleet: {line}", file=sys.stderr)
-    snapshot = checkpoint.load(found)
-    config = configs.from_resolved(snapshot.config)
-    world_size = fleet.launcher.detect().world_size
-    connected = fleet.connect(config.fleet.model_copy(update={"backend": "auto", "world_size": None}), world_size)
-    image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
-    strategy = strategies.find(config.strategy.name)(config.strategy, image, config.train.batch_size)
-    model = Model(strategy, config.train.seed)
-    model.load(snapshot.tensors)
-    strategy.load_state(snapshot.tensors["strategy"])
-    clock = Clock(total_nimg(config.train.kimg, config.train.steps, strategy), **snapshot.facts["clock"])
-    images = Sampler(strategy, model).images(seeds, clock, connected, ema)
-    connected.close()
-    return images if connected.rank == 0 else None
+    def __init__(self, path: Path):
+        """Load the checkpoint that ``path`` means.
+
+        Raises:
+            ConfigError: there is no checkpoint at ``path``.
+            CheckpointDamaged: there is, and it is not whole.
+        """
+        found, damaged = checkpoint.resolve(path)
+        for line in damaged:
+            print(f"ganfleet: {line}", file=sys.stderr)
+        snapshot = checkpoint.load(found)
+        config = configs.from_resolved(snapshot.config)
+        world_size = fleet.launcher.detect().world_size
+        self.fleet = fleet.connect(config.fleet.model_copy(update={"backend": "auto", "world_size": None}), world_size)
+        image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
+        self.strategy = strategies.find(config.strategy.name)(config.strategy, image, config.train.batch_size)
+        self.stage = stage_of(snapshot, self.strategy)
+        model = Model(self.strategy, config.train.seed, self.stage)
+        model.load(snapshot.tensors)
+        self.strategy.load_state(snapshot.tensors["strategy"])
+        total = total_nimg(config.train.kimg, config.train.steps, self.strategy)
+        self.clock = Clock(total, **snapshot.facts["clock"])
+        self._sampler = Sampler(self.strategy, model)
+
+    def inputs(self, seed: int, label: int | None = None) -> Inputs:
+        """What the image of ``seed`` is made of."""
+        return seeded(self.strategy, self.clock, seed, label)
+
+    def images(self, inputs: list[Inputs], ema: bool = True) -> np.ndarray:
+        """Images (len(inputs), channels, height, width) in [-1, 1], on every rank."""
+        return self._sampler.images(inputs, self.clock, self.fleet, ema)
+
+    def close(self) -> None:
+        self.fleet.close()

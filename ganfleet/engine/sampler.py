@@ -1,4 +1,4 @@
-"""Images from fixed seeds: the grids a run writes, and ``ganfleet sample``. The fleet shares the work."""
+"""Images from what a strategy says they are made of, for grids and ``ganfleet sample``. The fleet shares the work."""
 
 from contextlib import ExitStack, contextmanager
 
@@ -17,16 +17,27 @@ CHUNK = 16  # images per graph run: one shape, so one compiled graph
 CALIBRATION_RUNS = 8  # graph runs that batch-norm moments of averaged weights are measured on
 
 
+Inputs = dict[str, np.ndarray]
+
+
+def seeded(strategy: Strategy, clock: Clock, seed: int, label: int | None = None) -> Inputs:
+    """What the image of ``seed`` is made of: the same latents for the same seed, whatever the run."""
+    return strategy.sample_inputs(rng.stream(seed, "sample"), clock, label)
+
+
 class Sampler:
-    """Draws what seed ``s`` looks like: the same latents for the same seed, whatever the run."""
+    """Draws images with the networks of one stage."""
 
     def __init__(self, strategy: Strategy, model: Model):
         self._strategy = strategy
         self._model = model
         self._graphs: dict[bool, _SampleGraph] = {}  # by training mode, which a graph freezes
 
-    def images(self, seeds: list[int], clock: Clock, fleet: Fleet, ema: bool = True) -> np.ndarray:
-        """Images (len(seeds), channels, height, width) in [-1, 1], on every rank; each rank generates its share."""
+    def images(self, inputs: list[Inputs], clock: Clock, fleet: Fleet, ema: bool = True) -> np.ndarray:
+        """Images (len(inputs), channels, height, width) in [-1, 1], on every rank; each rank generates its share.
+
+        ``inputs`` are such as ``Strategy.sample_inputs`` gives, one for each image and equal on every rank.
+        """
         with ExitStack() as weights:
             if ema:
                 for player in self._model.players.values():
@@ -34,19 +45,19 @@ class Sampler:
                 self._measure_running_statistics(clock)
             weights.enter_context(_evaluating(self._model.nets))
             world_size = 1 if fleet.backend == "simulated" else fleet.world_size
-            shares = fleet.gather(self._generate(seeds[fleet.rank :: world_size], clock))
-        images = np.empty((len(seeds), *shares[0].shape[1:]), np.float32)
+            mine = inputs[fleet.rank :: world_size] or inputs[:1]
+            shares = fleet.gather(self._generate(mine))
+        images = np.empty((len(inputs), *shares[0].shape[1:]), np.float32)
         for rank, share in enumerate(shares):
-            images[rank :: len(shares)] = share
+            images[rank :: len(shares)] = share[: len(range(rank, len(inputs), len(shares)))]
         return images
 
-    def _generate(self, seeds, clock):
-        chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)] or [[]]
-        return np.concatenate([self._chunk(chunk, clock) for chunk in chunks])
+    def _generate(self, inputs):
+        chunks = [inputs[i : i + CHUNK] for i in range(0, len(inputs), CHUNK)]
+        return np.concatenate([self._run(self._padded(chunk), training=False)[: len(chunk)] for chunk in chunks])
 
-    def _chunk(self, seeds, clock):
-        padded = [*seeds, *[0] * (CHUNK - len(seeds))]
-        return self._run([rng.stream(seed, "sample") for seed in padded], clock, training=False)[: len(seeds)]
+    def _padded(self, chunk):
+        return [*chunk, *chunk[:1] * (CHUNK - len(chunk))]
 
     def _measure_running_statistics(self, clock):
         """Give averaged weights the batch-norm moments they have.
@@ -60,17 +71,19 @@ class Sampler:
         for layer in layers:
             ops.assign(layer.seen, Tensor(np.zeros(layer.seen.shape, np.float32)))
         for i in range(CALIBRATION_RUNS):
-            self._run([rng.stream(i * CHUNK + j, "calibrate") for j in range(CHUNK)], clock, training=True)
+            streams = [rng.stream(i * CHUNK + j, "calibrate") for j in range(CHUNK)]
+            self._run([self._strategy.sample_inputs(stream, clock) for stream in streams], training=True)
         for layer in layers:
             seen = layer.seen.asnumpy()
             if seen[-1]:  # 0 where sampling does not use the layer
                 ops.assign(layer.running, Tensor((seen[:-1] / seen[-1]).reshape(layer.running.shape)))
 
-    def _run(self, streams, clock, training):
-        drawn = [self._strategy.draw(stream, 1, clock) for stream in streams]
+    def _run(self, inputs, training):
+        """Images of CHUNK ``inputs``: arrays are joined, scalars are those of the first."""
+        first = inputs[0]
         noise = {
-            name: np.concatenate([each[name] for each in drawn]) if np.ndim(drawn[0][name]) else drawn[0][name]
-            for name in drawn[0]
+            name: np.concatenate([each[name] for each in inputs]) if np.ndim(first[name]) else first[name]
+            for name in first
         }
         if training not in self._graphs:
             self._graphs[training] = _SampleGraph(self._strategy, self._model.nets, tuple(noise))

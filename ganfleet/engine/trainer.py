@@ -13,9 +13,9 @@ from ganfleet.engine import guard
 from ganfleet.engine.checkpoint import Snapshot
 from ganfleet.engine.model import Model
 from ganfleet.engine.program import PhaseProgram
-from ganfleet.engine.sampler import Sampler
+from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.tensors import tensors
-from ganfleet.errors import CheckpointMismatch, Stopped
+from ganfleet.errors import CheckpointMismatch, ConfigError, Stopped
 from ganfleet.fleet import Fleet
 from ganfleet.strategies.base import Phase, Stage, Strategy
 
@@ -30,6 +30,33 @@ def total_nimg(kimg: float | None, steps: int | None, strategy: Strategy) -> int
     for _ in range(steps):
         clock.tick(strategy.stage(clock).batch_size)
     return clock.nimg
+
+
+def check_schedule(strategy: Strategy, lanes: int) -> None:
+    """Refuse a schedule whose batches ``lanes`` lanes cannot share.
+
+    Raises:
+        ConfigError: naming the stage.
+    """
+    for stage in strategy.schedule():
+        if stage.batch_size % lanes:
+            raise ConfigError(
+                f"stage {stage.name!r} has batches of {stage.batch_size}, which do not divide among train.lanes={lanes}"
+            )
+        strategy.check(stage, stage.batch_size // lanes)
+
+
+def stage_of(snapshot: Snapshot, strategy: Strategy) -> Stage:
+    """The stage whose networks are in ``snapshot``; at the end of a stage, the clock may already say the next one.
+
+    Raises:
+        CheckpointMismatch: the strategy has no such stage.
+    """
+    name = snapshot.facts["stage"]
+    for stage in strategy.schedule():
+        if stage.name == name:
+            return stage
+    raise CheckpointMismatch(f"the checkpoint is of stage {name!r}, which this config's schedule does not have")
 
 
 @dataclass
@@ -68,12 +95,11 @@ class Trainer:
         self.clock = Clock(total_nimg(train.kimg, train.steps, strategy), train.steps)
         self.budgets = guard.Budgets(train.nonfinite_budget, config.data.bad_budget)
 
-        self.model = Model(strategy, train.seed)
+        self.stage = strategy.stage(self.clock)
+        self.model = Model(strategy, train.seed, self.stage)
         self.sampler = Sampler(strategy, self.model)
         self.memory: dict[int, dict[str, np.ndarray]] = {lane: {} for lane in fleet.lanes}
-        self._programs: dict[tuple[Phase, Stage], PhaseProgram] = {}
-
-        self.stage = strategy.stage(self.clock)
+        self._programs: dict[Phase, PhaseProgram] = {}
         self.loader = Loader(
             source.at(self.stage.resolution),
             batch_size=self.stage.batch_size,
@@ -112,10 +138,19 @@ class Trainer:
                     raise Stopped(f"stopped by a signal after step {self.clock.step}; start again to go on from there")
 
     def enter(self, stage: Stage) -> None:
-        """Make ``stage`` the one in force."""
+        """Make ``stage`` the one in force: its networks with the weights there are, its batches, its graphs."""
         if stage != self.stage:
-            self.stage = stage
+            before = self.model.tensors()
+            self._build(stage)
+            self.model.inherit(before)
             self.loader.restart(self.loader.position, stage.batch_size, self._source.at(stage.resolution))
+
+    def _build(self, stage: Stage) -> None:
+        """The networks of ``stage`` as initialised, with no graph compiled yet."""
+        self.stage = stage
+        self._programs.clear()
+        self.model = Model(self.strategy, self.config.train.seed, stage)
+        self.sampler = Sampler(self.strategy, self.model)
 
     def step(self, batch, host: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Run every due phase on one global batch; the stats, and the fleet's sum of ``host`` (HOST_VALUES,)."""
@@ -162,10 +197,9 @@ class Trainer:
 
     def program(self, phase: Phase) -> PhaseProgram:
         """The compiled graph of ``phase`` in this stage."""
-        key = (phase, self.stage)
-        if key not in self._programs:
-            self._programs[key] = PhaseProgram(phase, self.model, HOST_VALUES)
-        return self._programs[key]
+        if phase not in self._programs:
+            self._programs[phase] = PhaseProgram(phase, self.model, HOST_VALUES)
+        return self._programs[phase]
 
     def name_bad_images(self, batch) -> None:
         """Tell every rank which images some rank could not decode."""
@@ -179,7 +213,8 @@ class Trainer:
 
     def sample(self, seeds: list[int]) -> np.ndarray:
         """Images (len(seeds), channels, height, width) in [-1, 1] of the averaged weights, on every rank."""
-        return self.sampler.images(seeds, self.clock, self.fleet)
+        inputs = [seeded(self.strategy, self.clock, seed) for seed in seeds]
+        return self.sampler.images(inputs, self.clock, self.fleet)
 
     # ── Checkpoints
 
@@ -195,6 +230,7 @@ class Trainer:
             },
             facts={
                 "clock": {"step": clock.step, "nimg": clock.nimg},
+                "stage": self.stage.name,
                 "data": {"position": self.loader.position, "bad": sorted(budgets.bad)},
                 "source": self._source_facts(),
                 "guard": {"nonfinite": budgets.nonfinite},
@@ -212,6 +248,9 @@ class Trainer:
         if before != now:
             changed = ", ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in now)
             raise CheckpointMismatch(f"the data are not those of the checkpoint ({changed}): bring them back to resume")
+        stage = stage_of(snapshot, self.strategy)
+        if stage != self.stage:
+            self._build(stage)
         self.model.load(snapshot.tensors)
         self.strategy.load_state(snapshot.tensors["strategy"])
         for name, array in snapshot.tensors["lanes"].items():
@@ -222,8 +261,7 @@ class Trainer:
         self.clock.step, self.clock.nimg = facts["clock"]["step"], facts["clock"]["nimg"]
         self.budgets.bad = set(facts["data"]["bad"])
         self.budgets.nonfinite = facts["guard"]["nonfinite"]
-        self.stage = self.strategy.stage(self.clock)
-        self.loader.restart(facts["data"]["position"], self.stage.batch_size, self._source.at(self.stage.resolution))
+        self.loader.restart(facts["data"]["position"], stage.batch_size, self._source.at(stage.resolution))
 
     def _source_facts(self) -> dict[str, int]:
         """What the order of the data and the networks' shapes depend on."""

@@ -3,12 +3,16 @@
 from ganfleet.nn.activation import LeakyReLU, Tanh, leaky_relu, tanh
 from ganfleet.nn.conv import Conv2d, ConvTranspose2d
 from ganfleet.nn.dense import Dense
+from ganfleet.nn.embedding import Embedding
+from ganfleet.nn.equalized import EqualizedConv2d, EqualizedDense
 from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter
 from ganfleet.nn.losses import discriminator_loss, minimax_generator_loss, nonsaturating_generator_loss
-from ganfleet.nn.norm import BatchNorm, RunningStats
+from ganfleet.nn.minibatch import minibatch_stddev
+from ganfleet.nn.norm import BatchNorm, RunningStats, instance_norm, pixel_norm
 from ganfleet.nn.optim import SGD, Adam, RMSProp
+from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1
-from ganfleet.nn.resample import downsample, upsample
+from ganfleet.nn.resample import blur, downsample, upsample
 
 __all__ = [
     "SGD",
@@ -18,21 +22,29 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "Dense",
+    "Embedding",
+    "EqualizedConv2d",
+    "EqualizedDense",
     "LeakyReLU",
     "Normal",
     "RMSProp",
     "RunningStats",
     "Tanh",
     "Uniform",
+    "blur",
     "discriminator_loss",
     "downsample",
     "gradient_penalty",
     "initialize",
+    "instance_norm",
     "leaky_relu",
+    "minibatch_stddev",
     "minimax_generator_loss",
     "nonsaturating_generator_loss",
     "parameter",
+    "pixel_norm",
     "r1",
+    "reflection_pad",
     "tanh",
     "upsample",
 ]

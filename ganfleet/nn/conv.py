@@ -28,15 +28,19 @@ class Conv2d(nn.Cell):
 
 
 class ConvTranspose2d(nn.Cell):
-    """(n, in, h, w) → (n, out, (h − 1)·stride − 2·padding + kernel, …): the adjoint of Conv2d's map.
+    """(n, in, h, w) → (n, out, (h − 1)·stride − 2·padding + kernel + output_padding, …): the adjoint of Conv2d's map.
 
-    ``init`` is the weight's (in, out, kernel, kernel), by default U(±1/√fan_in); the bias starts at zero.
+    ``output_padding``, less than the stride, chooses among the sizes that Conv2d maps to h. ``init`` is the weight's
+    (in, out, kernel, kernel), by default U(±1/√fan_in); the bias starts at zero.
     """
 
-    def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None):
+    def __init__(
+        self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None, output_padding=0
+    ):
         super().__init__()
         shape = (in_channels, out_channels, kernel, kernel)
-        self.out_channels, self.kernel, self.stride, self.padding = out_channels, kernel, stride, padding
+        self.out_channels, self.stride = out_channels, stride
+        self.grow = kernel - 2 * padding + output_padding
         self.weight = parameter("weight", shape, init or fan_in_uniform(shape))
         self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
         # MindSpore names this operator's channels after the convolution it is the adjoint of.
@@ -44,7 +48,6 @@ class ConvTranspose2d(nn.Cell):
 
     def construct(self, x):
         n, _, height, width = x.shape
-        grow = self.kernel - 2 * self.padding
-        size = (n, self.out_channels, (height - 1) * self.stride + grow, (width - 1) * self.stride + grow)
+        size = (n, self.out_channels, (height - 1) * self.stride + self.grow, (width - 1) * self.stride + self.grow)
         y = self.conv(x, self.weight, size)
         return y if self.bias is None else ops.bias_add(y, self.bias)

@@ -1,6 +1,7 @@
-"""Batch normalisation, whose running statistics are those of the global batch.
+"""Normalisations. Batch norm's running statistics are those of the global batch.
 
-A layer only sums up what it saw during one run of a graph; the engine averages that over lanes and updates ``running``.
+Such a layer only sums up what it saw during one run of a graph; the engine averages that over lanes and updates
+``running``.
 """
 
 import mindspore as ms
@@ -66,3 +67,16 @@ class BatchNorm(RunningStats):
             mean, variance = batch_moments(ops.stop_gradient(x))
         self.record(mean, variance, x.size // x.shape[1])
         return y
+
+
+def pixel_norm(x, eps=1e-8):
+    """x / √(E x² + eps) over axis 1, the channels (arXiv:1710.10196); any shape, same shape out."""
+    return x * ops.rsqrt((x * x).mean(1, keep_dims=True) + eps)
+
+
+def instance_norm(x, eps=1e-8):
+    """(n, c, h, w), same shape out: mean 0 and variance 1 for each sample and channel (arXiv:1607.08022)."""
+    n, c, h, w = x.shape
+    x = x.reshape(n * c, h * w)  # on a CPU, means over one last axis take less than half the time
+    x = x - x.mean(1, keep_dims=True)
+    return (x * ops.rsqrt((x * x).mean(1, keep_dims=True) + eps)).reshape(n, c, h, w)

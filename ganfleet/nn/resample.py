@@ -1,6 +1,10 @@
 """Resampling by two, in forms with a second derivative (MindSpore's own interpolation and pooling have none)."""
 
+import mindspore as ms
+import numpy as np
 from mindspore import ops
+
+BINOMIAL = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
 
 
 def upsample(x):
@@ -13,3 +17,10 @@ def downsample(x):
     """Mean of each 2×2 block: (n, c, h, w), h and w even → (n, c, h/2, w/2)."""
     n, c, h, w = x.shape
     return x.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
+
+
+def blur(x):
+    """Low-pass filter: [1, 2, 1] / 4 along h and along w, zero-padded, same shape out (arXiv:1812.04948)."""
+    channels = x.shape[1]
+    kernel = ops.broadcast_to(ms.Tensor(BINOMIAL), (channels, 1, 3, 3))
+    return ops.conv2d(x, kernel, pad_mode="pad", padding=1, groups=channels)

@@ -3,15 +3,20 @@
 import io
 import math
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ganfleet.errors import ConfigError
 from ganfleet.observe.rundir import writing
 
 BACKGROUND = 255  # white
+FRAMES_PER_SECOND = 20
 VIEWABLE = 64  # pixels: images below are enlarged so that a 32x32 grid can be looked at
 
 
@@ -78,6 +83,42 @@ def save_png(path: Path, images: np.ndarray, **layout) -> None:
         StorageError: the file cannot be written.
     """
     write_atomically(path, png(grid(images, **layout)))
+
+
+def save_animation(path: Path, images: np.ndarray) -> None:
+    """Writes ``images``, (n, c, h, w) in [-1, 1], as the frames of an endless GIF or WebP, or of an MP4 by ffmpeg.
+
+    Raises:
+        ConfigError: ``path`` ends otherwise, or there is no ffmpeg.
+        StorageError: the file cannot be written.
+    """
+    frames = [Image.fromarray(grid(image[None])) for image in images]
+    suffix = Path(path).suffix.lower()
+    if suffix == ".mp4":
+        write_atomically(path, _mp4(frames))
+        return
+    if suffix not in (".gif", ".webp"):
+        raise ConfigError(f"{path}: an animation is a .gif, .webp or .mp4 file")
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, format=suffix[1:], save_all=True, append_images=frames[1:], duration=1000 // FRAMES_PER_SECOND, loop=0
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def _mp4(frames: list[Image.Image]) -> bytes:
+    if shutil.which("ffmpeg") is None:
+        raise ConfigError("an .mp4 needs ffmpeg, which is not installed: write a .gif or .webp")
+    width, height = frames[0].size
+    with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory, "animation.mp4")
+        command = ["ffmpeg", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+        command += ["-r", str(FRAMES_PER_SECOND), "-i", "-", "-pix_fmt", "yuv420p", str(made)]
+        pixels = b"".join(frame.convert("RGB").tobytes() for frame in frames)
+        ended = subprocess.run(command, input=pixels, capture_output=True)
+        if ended.returncode:
+            raise ConfigError(f"ffmpeg failed: {ended.stderr.decode(errors='replace').strip()}")
+        return made.read_bytes()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

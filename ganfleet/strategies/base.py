@@ -9,6 +9,7 @@ from mindspore import nn as ms_nn
 from pydantic import BaseModel, ConfigDict
 
 from ganfleet.clock import Clock
+from ganfleet.errors import ConfigError
 
 
 class StrategyOptions(BaseModel):
@@ -106,8 +107,13 @@ class Strategy:
         self.image = image
         self.batch_size = batch_size
 
-    def players(self) -> dict[str, Player]:
-        """The players by name, in the order checkpoints and logs show them."""
+    def players(self, stage: Stage) -> dict[str, Player]:
+        """The players of ``stage`` by name, in the order checkpoints and logs show them.
+
+        Called anew for each stage. A weight that the stage before had under the same name keeps its value and its
+        average; optimizers start afresh. Parameters that the stage does not train but should keep have
+        ``requires_grad=False``: no gradient, collective or optimizer covers them.
+        """
         raise NotImplementedError
 
     def phases(self, clock: Clock) -> list[Phase]:
@@ -122,8 +128,20 @@ class Strategy:
         """
         raise NotImplementedError
 
+    def sample_inputs(self, rng: np.random.Generator, clock: Clock, label: int | None = None) -> dict[str, np.ndarray]:
+        """What one image is made of, by default what ``draw`` gives: the arrays of one sample, (1, …), and scalars.
+
+        ``label`` is the class that is asked for, None for any.
+
+        Raises:
+            ConfigError: a class is asked for, and the strategy has none.
+        """
+        if label is not None:
+            raise ConfigError("this strategy has no classes: leave --classes out")
+        return self.draw(rng, 1, clock)
+
     def sample(self, nets, noise):
-        """Images (n, channels, height, width) in [-1, 1] for what ``draw`` gave; inside ms.jit, networks in eval."""
+        """Images (n, channels, height, width) in [-1, 1] for what ``sample_inputs`` gave; in ms.jit, nets in eval."""
         return nets.G(noise["z"])
 
     def schedule(self) -> list[Stage]:
@@ -133,6 +151,13 @@ class Strategy:
     def stage(self, clock: Clock) -> Stage:
         """The stage in force at ``clock``."""
         return [stage for stage in self.schedule() if stage.starts_at <= clock.nimg][-1]
+
+    def check(self, stage: Stage, lane_size: int) -> None:
+        """Called for every stage before anything starts: refuse lanes of ``lane_size`` samples that cannot work.
+
+        Raises:
+            ConfigError: naming the stage and what to change.
+        """
 
     def learning_rate(self, player: str, optimizer: Any, clock: Clock) -> float:
         """The learning rate of ``player`` at ``clock``: its optimizer's own, unless a schedule says otherwise."""

@@ -30,7 +30,7 @@ class GAN(Strategy):
         hidden = self.options.hidden
         return MLPGenerator(self.options.latent, hidden, shape), MLPDiscriminator(shape, hidden[::-1])
 
-    def players(self):
+    def players(self, stage):
         g, d = self.networks()
         ema = Ema(half_life_kimg=self.options.ema_kimg) if self.options.ema_kimg else None
         return {

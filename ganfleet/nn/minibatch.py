@@ -1,0 +1,17 @@
+"""What a discriminator sees of its whole batch, so that a generator cannot do with little variety."""
+
+from mindspore import ops
+
+
+def minibatch_stddev(x, group=4):
+    """(n, c, h, w) → (n, c + 1, h, w): the mean standard deviation over groups, as one more channel (arXiv:1710.10196).
+
+    A group is ``group`` samples n / group apart, or all n where there are fewer. n must be a multiple of the group. It is not checked: a ``raise`` in a graph breaks gradient penalties.
+    """
+    n, c, h, w = x.shape
+    group = min(group, n)
+    y = x.reshape(group, -1, c, h, w)
+    y = y - y.mean(0, keep_dims=True)
+    deviation = ops.sqrt((y * y).mean(0) + 1e-8).mean((1, 2, 3), keep_dims=True)
+    deviation = ops.broadcast_to(deviation.reshape(1, -1, 1, 1, 1), (group, n // group, 1, h, w))
+    return ops.concat((x, deviation.reshape(n, 1, h, w)), 1)

@@ -1,0 +1,274 @@
+"""The networks of StyleGAN (arXiv:1812.04948) and ProGAN (arXiv:1710.10196) for one resolution of their growth.
+
+Everything that belongs to a resolution stands in a list that starts at 4x4, so a parameter has the same name in every
+network that has it, and a grown network finds its old weights by name. Images are (n, channels, resolution, resolution)
+and ``label`` is (n,), integers below ``classes``.
+
+With ``fade`` the newest resolution is blended in with the one below, with weight ``alpha``, a tensor () in [0, 1]: at 0
+the network is exactly the old one (its image enlarged, its image to be judged reduced), at 1 exactly the new one.
+Converters to and from RGB that a stage does not use are there, but not trainable.
+"""
+
+import math
+from itertools import pairwise
+
+import mindspore as ms
+from mindspore import nn as ms_nn
+from mindspore import ops
+
+from ganfleet import nn
+
+
+def feature_maps(resolution, base=8192, maximum=512):
+    """Channels of the layers at ``resolution``: base / 2^(log2(resolution) − 1), and ``maximum`` at most."""
+    return min(2 * base // resolution, maximum)
+
+
+class Generator(ms_nn.Cell):
+    """StyleGAN's: ``mapping`` from latents to w, and ``synthesis`` from a w for each of ``layers`` layers to images."""
+
+    def __init__(self, resolution, channels, fade, *, base=8192, maximum=512, latent=512, mapping_layers=8, classes=0):
+        super().__init__()
+        self.mapping = Mapping(latent, mapping_layers, classes)
+        self.synthesis = Synthesis(resolution, channels, fade, base, maximum, latent)
+        self.layers = len(self.synthesis.layers)
+
+
+class Mapping(ms_nn.Cell):
+    """Latents (n, latent), and labels where there are classes → w (n, latent)."""
+
+    def __init__(self, latent, layers, classes):
+        super().__init__()
+        self.embedding = Embedding(classes, latent) if classes else None
+        widths = [2 * latent if classes else latent] + layers * [latent]
+        self.dense = ms_nn.CellList([nn.EqualizedDense(a, b, lr_multiplier=0.01) for a, b in pairwise(widths)])
+
+    def construct(self, z, label=None):
+        if self.embedding is not None:
+            z = ops.concat((z, self.embedding(label)), 1)
+        x = nn.pixel_norm(z)
+        for dense in self.dense:
+            x = nn.leaky_relu(dense(x))
+        return x
+
+
+class Embedding(ms_nn.Cell):
+    """(n,) → (n, features): a learned vector for each class, at first N(0, 1)."""
+
+    def __init__(self, classes, features):
+        super().__init__()
+        self.classes = classes
+        self.weight = nn.parameter("weight", (classes, features), nn.Normal(1.0))
+
+    def construct(self, label):
+        return ops.matmul(one_hot(label, self.classes), self.weight)
+
+
+class Synthesis(ms_nn.Cell):
+    """styles (n, layers, latent) and noise → images.
+
+    ``noise`` has "noise0", "noise1" … for every layer: (n, 1, h, w) at the layer's resolution, 4, 4, 8, 8, 16 …
+    """
+
+    def __init__(self, resolution, channels, fade, base, maximum, latent):
+        super().__init__()
+        sizes = resolutions(resolution)
+        maps = [feature_maps(size, base, maximum) for size in sizes]
+        layers = [ConstantLayer(maps[0], latent), StyledConv(maps[0], maps[0], latent)]
+        for below, here in pairwise(maps):
+            layers += [StyledConv(below, here, latent, resample="up"), StyledConv(here, here, latent)]
+        self.layers = ms_nn.CellList(layers)
+        self.noise_names = tuple(f"noise{i}" for i in range(len(layers)))
+        self.to_rgb = RGBHeads(maps, channels, fade)
+
+    def construct(self, styles, noise, alpha):
+        x, below = None, None
+        for i in range(len(self.layers)):
+            if i % 2 == 0:
+                below = x
+            x = self.layers[i](x, styles[:, i], noise[self.noise_names[i]])
+        return self.to_rgb(x, below, alpha)
+
+
+class StyledConv(ms_nn.Cell):
+    """Convolution, noise, bias, leaky ReLU, instance norm, style; blurred after enlarging."""
+
+    def __init__(self, in_channels, out_channels, latent, resample=None):
+        super().__init__()
+        self.conv = nn.EqualizedConv2d(in_channels, out_channels, 3, resample=resample, bias=False)
+        self.blurred = resample == "up"
+        self.epilogue = Epilogue(out_channels, latent)
+
+    def construct(self, x, w, noise):
+        x = self.conv(x)
+        if self.blurred:
+            x = nn.blur(x)
+        return self.epilogue(x, w, noise)
+
+
+class ConstantLayer(ms_nn.Cell):
+    """A learned 4x4 constant, at first ones, in place of a convolution."""
+
+    def __init__(self, channels, latent):
+        super().__init__()
+        self.constant = nn.parameter("constant", (1, channels, 4, 4), nn.Constant(1.0))
+        self.epilogue = Epilogue(channels, latent)
+
+    def construct(self, x, w, noise):
+        constant = ops.broadcast_to(self.constant, (w.shape[0], *self.constant.shape[1:]))
+        return self.epilogue(constant, w, noise)
+
+
+class Epilogue(ms_nn.Cell):
+    """Noise with a learned strength per channel, at first 0, then bias, leaky ReLU, instance norm and style (AdaIN)."""
+
+    def __init__(self, channels, latent):
+        super().__init__()
+        self.strength = nn.parameter("strength", (channels,), nn.Constant(0.0))
+        self.bias = nn.parameter("bias", (channels,), nn.Constant(0.0))
+        self.style = nn.EqualizedDense(latent, 2 * channels, gain=1)
+
+    def construct(self, x, w, noise):
+        x = x + noise * self.strength.reshape(1, -1, 1, 1)
+        x = nn.instance_norm(nn.leaky_relu(ops.bias_add(x, self.bias)))
+        style = self.style(w).reshape(x.shape[0], 2, x.shape[1], 1, 1)
+        return x * (style[:, 0] + 1) + style[:, 1]
+
+
+class RGBHeads(ms_nn.Cell):
+    """A 1x1 convolution to an image for every resolution; of these the last is used, in a fade the last two."""
+
+    def __init__(self, maps, channels, fade):
+        super().__init__()
+        self.convs = ms_nn.CellList([nn.EqualizedConv2d(here, channels, 1, gain=1) for here in maps])
+        self.fade = fade
+        freeze(list(self.convs)[: -2 if fade else -1])
+
+    def construct(self, x, below, alpha):
+        image = self.convs[-1](x)
+        if self.fade:
+            image = blend(nn.upsample(self.convs[-2](below)), image, alpha)
+        return image
+
+
+class Discriminator(ms_nn.Cell):
+    """Images → scores (n,), with classes the score of the label's class. ``blur`` is StyleGAN's, ProGAN has none.
+
+    ``group`` is that of the minibatch standard deviation.
+    """
+
+    def __init__(self, resolution, channels, fade, *, base=8192, maximum=512, group=4, classes=0, blur=True):
+        super().__init__()
+        sizes = resolutions(resolution)
+        maps = [feature_maps(size, base, maximum) for size in sizes]
+        self.from_rgb = ms_nn.CellList([nn.EqualizedConv2d(channels, here, 1) for here in maps])
+        judge = Judge(maps[0], feature_maps(2, base, maximum), group, classes)
+        reductions = [Reduction(here, below, blur) for below, here in pairwise(maps)]
+        self.blocks = ms_nn.CellList([judge, *reductions])
+        self.fade = fade
+        freeze(list(self.from_rgb)[: -2 if fade else -1])
+
+    def construct(self, image, alpha, label=None):
+        last = len(self.blocks) - 1
+        x = nn.leaky_relu(self.from_rgb[last](image))
+        for i in range(last, 0, -1):
+            x = self.blocks[i](x)
+            if self.fade and i == last:
+                old = nn.leaky_relu(self.from_rgb[last - 1](nn.downsample(image)))
+                x = blend(old, x, alpha)
+        return self.blocks[0](x, label)
+
+
+class Reduction(ms_nn.Cell):
+    """(n, in, h, w) → (n, out, h/2, w/2): a convolution, then a blur and a convolution that halves."""
+
+    def __init__(self, in_channels, out_channels, blur):
+        super().__init__()
+        self.conv = nn.EqualizedConv2d(in_channels, in_channels, 3)
+        self.down = nn.EqualizedConv2d(in_channels, out_channels, 3, resample="down")
+        self.blur = blur
+
+    def construct(self, x):
+        x = nn.leaky_relu(self.conv(x))
+        if self.blur:
+            x = nn.blur(x)
+        return nn.leaky_relu(self.down(x))
+
+
+class Judge(ms_nn.Cell):
+    """(n, in, 4, 4) → scores (n,)."""
+
+    def __init__(self, in_channels, features, group, classes):
+        super().__init__()
+        self.group, self.classes = group, classes
+        self.conv = nn.EqualizedConv2d(in_channels + 1, in_channels, 3)
+        self.dense = nn.EqualizedDense(16 * in_channels, features)
+        self.last = nn.EqualizedDense(features, max(classes, 1), gain=1)
+
+    def construct(self, x, label):
+        x = nn.leaky_relu(self.conv(nn.minibatch_stddev(x, self.group)))
+        x = nn.leaky_relu(self.dense(x.reshape(x.shape[0], -1)))
+        scores = self.last(x)
+        if self.classes:
+            scores = scores * one_hot(label, self.classes)
+        return scores.sum(1)
+
+
+class ProGenerator(ms_nn.Cell):
+    """ProGAN's: latents (n, latent), and labels where there are classes → images."""
+
+    def __init__(self, resolution, channels, fade, *, base=8192, maximum=512, latent=512, classes=0):
+        super().__init__()
+        sizes = resolutions(resolution)
+        maps = [feature_maps(size, base, maximum) for size in sizes]
+        self.classes = classes
+        self.dense = nn.EqualizedDense(latent + classes, 16 * maps[0], gain=math.sqrt(2) / 4, bias=False)
+        self.bias = nn.parameter("bias", (maps[0],), nn.Constant(0.0))
+        convs = [NormedConv(maps[0], maps[0])]
+        for below, here in pairwise(maps):
+            convs += [NormedConv(below, here, resample="up"), NormedConv(here, here)]
+        self.convs = ms_nn.CellList(convs)
+        self.to_rgb = RGBHeads(maps, channels, fade)
+
+    def construct(self, z, alpha, label=None):
+        if self.classes:
+            z = ops.concat((z, one_hot(label, self.classes)), 1)
+        x = self.dense(nn.pixel_norm(z)).reshape(z.shape[0], -1, 4, 4)
+        x, below = nn.pixel_norm(nn.leaky_relu(ops.bias_add(x, self.bias))), None
+        for i in range(len(self.convs)):
+            if i % 2 == 1:
+                below = x
+            x = self.convs[i](x)
+        return self.to_rgb(x, below, alpha)
+
+
+class NormedConv(ms_nn.Cell):
+    """Convolution, leaky ReLU, pixel norm."""
+
+    def __init__(self, in_channels, out_channels, resample=None):
+        super().__init__()
+        self.conv = nn.EqualizedConv2d(in_channels, out_channels, 3, resample=resample)
+
+    def construct(self, x):
+        return nn.pixel_norm(nn.leaky_relu(self.conv(x)))
+
+
+def resolutions(last):
+    """4, 8, 16 … up to ``last``."""
+    return [2**i for i in range(2, last.bit_length())]
+
+
+def freeze(cells):
+    for cell in cells:
+        for parameter in cell.get_parameters():
+            parameter.requires_grad = False
+
+
+def blend(old, new, alpha):
+    """Exactly ``old`` at alpha 0 and ``new`` at 1."""
+    return (1 - alpha) * old + alpha * new
+
+
+def one_hot(label, classes):
+    """(n,) integers → (n, classes) float32. A comparison of integers would have no second derivative to compile."""
+    return ops.one_hot(label, classes, ms.Tensor(1.0), ms.Tensor(0.0))

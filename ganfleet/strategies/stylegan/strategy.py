@@ -1,0 +1,325 @@
+"""StyleGAN (arXiv:1812.04948) and, as ``variant: progan``, Progressive GAN (arXiv:1710.10196): grown by the clock."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from mindspore import ops
+from pydantic import Field, model_validator
+
+from ganfleet import nn
+from ganfleet.errors import ConfigError
+from ganfleet.strategies.base import Ema, Phase, Player, Stage, Strategy, StrategyOptions
+from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
+
+BETAS = (0.0, 0.99)
+LEARNING_RATES = {128: 1.5e-3, 256: 2e-3, 512: 3e-3, 1024: 3e-3}  # elsewhere, ``lr``
+LARGEST = 1024
+
+
+@dataclass(frozen=True)
+class Growth(Stage):
+    """A stage at one resolution, in which its new layers fade in or stand alone."""
+
+    fades: bool = False
+
+
+class StyleGAN(Strategy):
+    """Both networks grow from ``start_resolution`` by doubling: new layers fade in over ``fade_kimg``, then train alone
+    for ``stable_kimg``. Batch size and learning rate change where a fade begins; optimizers start afresh where it
+    begins and where it ends.
+    """
+
+    class Options(StrategyOptions):
+        variant: Literal["stylegan", "progan"] = "stylegan"
+        resolution: int = 64
+
+        # Growth. What is None takes the value of the variant's paper.
+        start_resolution: int | None = None
+        stable_kimg: float = Field(600, gt=0)
+        fade_kimg: float = Field(600, ge=0)
+        batch_sizes: dict[int, int] = Field(default_factory=dict)  # by resolution; elsewhere train.batch_size
+        lr: float = 1e-3
+        lrs: dict[int, float] = Field(default_factory=lambda: dict(LEARNING_RATES))  # by resolution; elsewhere lr
+
+        # Networks
+        latent: int = 512
+        mapping_layers: int = Field(8, ge=1)
+        fmap_base: int = 8192
+        fmap_max: int = 512
+        mbstd_group: int = Field(4, ge=1)
+        conditional: bool = False  # on the classes of the data
+
+        # Losses
+        loss: Literal["logistic", "wgan_gp"] | None = None
+        r1_gamma: float = 10.0
+        r1_every: int = Field(1, ge=1)
+        gp_weight: float = 10.0
+        drift: float = 1e-3
+        n_critic: int = Field(1, ge=1)
+
+        style_mixing: float = Field(0.9, ge=0, le=1)
+        w_avg_beta: float = 0.995
+        ema_kimg: float | None = None  # half-life
+        ema_decay: float | None = None  # per step
+        mirror: bool = False  # half of the real images, left to right
+
+        @model_validator(mode="after")
+        def _complete(self):
+            pro = self.variant == "progan"
+            if self.start_resolution is None:
+                self.start_resolution = 4 if pro else 8
+            for name, value in (("resolution", self.resolution), ("start_resolution", self.start_resolution)):
+                if not (4 <= value <= LARGEST and value & (value - 1) == 0):
+                    raise ValueError(f"{name} is {value}, but it must be a power of two from 4 to {LARGEST}")
+            if self.start_resolution > self.resolution:
+                raise ValueError(f"start_resolution {self.start_resolution} is above resolution {self.resolution}")
+            self.loss = self.loss or ("wgan_gp" if pro else "logistic")
+            if self.ema_kimg is not None and self.ema_decay is not None:
+                raise ValueError("ema_kimg and ema_decay are both set: leave one out")
+            if self.ema_kimg is None and self.ema_decay is None:
+                self.ema_kimg, self.ema_decay = (None, 0.999) if pro else (10.0, None)
+            return self
+
+    def __init__(self, options, image, batch_size):
+        super().__init__(options, image, batch_size)
+        if options.conditional and not image.classes:
+            raise ConfigError(
+                "strategy.conditional is true, but the data have no classes: set data.classes or data.labels"
+            )
+        self.classes = image.classes if options.conditional else 0
+        self.w_avg = np.zeros(options.latent, np.float32)
+
+    # ── Growth
+
+    def schedule(self):
+        """The stages of arXiv:1812.04948's lod schedule, in images, whatever the length of the run."""
+        options, stages = self.options, []
+        stable, fade = round(options.stable_kimg * 1000), round(options.fade_kimg * 1000)
+        resolution, start = options.start_resolution, 0
+        stages.append(self._growth(resolution, start, fades=False))
+        while resolution < options.resolution:
+            resolution, start = resolution * 2, start + stable
+            if fade:
+                # At the very image the fade begins with, the schedule's lod is still whole and the old stage in force.
+                stages.append(self._growth(resolution, start + 1, fades=True))
+            start += fade
+            stages.append(self._growth(resolution, start, fades=False))
+        return stages
+
+    def _growth(self, resolution, starts_at, fades):
+        batch_size = self.options.batch_sizes.get(resolution, self.batch_size)
+        return Growth(resolution, batch_size, starts_at, f"{resolution}-fade" if fades else f"{resolution}", fades)
+
+    def fade_in(self, clock) -> float:
+        """The weight of the newest layers, from 0 where a fade begins to 1 where it ends, and 1 outside of fades."""
+        stage = self.stage(clock)
+        return (clock.nimg - (stage.starts_at - 1)) / (self.options.fade_kimg * 1000) if stage.fades else 1.0
+
+    def learning_rate(self, player, optimizer, clock):
+        lr = self.options.lrs.get(self.stage(clock).resolution, self.options.lr)
+        return lr * optimizer.lr  # relative to the stage's, see `_adam`
+
+    def check(self, stage, lane_size):
+        group = self.options.mbstd_group
+        if lane_size % group:
+            raise ConfigError(
+                f"stage {stage.name!r} leaves {lane_size} samples to a lane, which strategy.mbstd_group {group} does "
+                "not divide: use fewer lanes, larger batches or a smaller group"
+            )
+
+    # ── Networks
+
+    def players(self, stage):
+        options, channels = self.options, self.image.channels
+        maps = {"base": options.fmap_base, "maximum": options.fmap_max}
+        common = (stage.resolution, channels, stage.fades)
+        styled = options.variant == "stylegan"
+        if styled:
+            maps_g = maps | {"mapping_layers": options.mapping_layers}
+            g = Generator(*common, latent=options.latent, classes=self.classes, **maps_g)
+        else:
+            g = ProGenerator(*common, latent=options.latent, classes=self.classes, **maps)
+        d = Discriminator(*common, group=options.mbstd_group, classes=self.classes, blur=styled, **maps)
+        ema = Ema(decay=options.ema_decay, half_life_kimg=options.ema_kimg)
+        return {"G": Player(g, _adam(), ema=ema), "D": Player(d, _adam(self.lazy))}
+
+    @property
+    def lazy(self) -> int:
+        """R1 is computed on every how many-th step."""
+        return self.options.r1_every if self.options.loss == "logistic" else 1
+
+    # ── Phases and losses
+
+    def phases(self, clock):
+        d_loss, g_loss = {
+            "logistic": (self.logistic_d_loss, self.logistic_g_loss),
+            "wgan_gp": (self.wgan_gp_d_loss, self.wgan_g_loss),
+        }[self.options.loss]
+        phases = [Phase("D", d_loss), Phase("G", g_loss, every=self.options.n_critic)]
+        if self.lazy > 1:
+            phases.insert(1, Phase("D", self.lazy_r1, every=self.lazy, name="D_r1"))
+        return phases
+
+    def logistic_d_loss(self, nets, real, noise):
+        """E softplus(D(fake)) + E softplus(−D(real)), and γ/2 · R1 (arXiv:1801.04406) unless that has its own phase."""
+        alpha, label = noise["alpha"], self._label(real)
+
+        def critic(image):
+            return nets.D(image, alpha, label)
+
+        image, fake = self._shown(real, noise), ops.stop_gradient(self._generate(nets, noise, label)[0])
+        real_logit, fake_logit = critic(image), critic(fake)
+        loss = nn.discriminator_loss(real_logit, fake_logit)
+        stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
+        if self.lazy == 1:
+            penalty = nn.r1(critic, image)
+            loss = loss + self.options.r1_gamma / 2 * penalty
+            stats["r1"] = penalty
+        return loss, stats
+
+    def lazy_r1(self, nets, real, noise):
+        """R1 on every ``lazy``-th step, with the weight of as many (arXiv:1912.04958, B)."""
+        alpha, label = noise["alpha"], self._label(real)
+
+        def critic(image):
+            return nets.D(image, alpha, label)
+
+        penalty = nn.r1(critic, self._shown(real, noise))
+        return self.options.r1_gamma / 2 * self.lazy * penalty, {"r1": penalty}
+
+    def wgan_gp_d_loss(self, nets, real, noise):
+        """E D(fake) − E D(real), the gradient penalty, and E D(real)² so that scores do not drift."""
+        alpha, label = noise["alpha"], self._label(real)
+
+        def critic(image):
+            return nets.D(image, alpha, label)
+
+        image, fake = self._shown(real, noise), ops.stop_gradient(self._generate(nets, noise, label)[0])
+        real_score, fake_score = critic(image), critic(fake)
+        penalty = nn.gradient_penalty(critic, image, fake, noise["u"])
+        drift = (real_score * real_score).mean()
+        loss = fake_score.mean() - real_score.mean() + self.options.gp_weight * penalty + self.options.drift * drift
+        stats = {"scores/real": real_score.mean(), "scores/fake": fake_score.mean(), "gradient_penalty": penalty}
+        return loss, stats
+
+    def logistic_g_loss(self, nets, real, noise):
+        """E softplus(−D(fake))."""
+        label = self._label(real)
+        fake, stats = self._generate(nets, noise, label)
+        return nn.nonsaturating_generator_loss(nets.D(fake, noise["alpha"], label)), stats
+
+    def wgan_g_loss(self, nets, real, noise):
+        """−E D(fake)."""
+        label = self._label(real)
+        fake, stats = self._generate(nets, noise, label)
+        return -nets.D(fake, noise["alpha"], label).mean(), stats
+
+    def _label(self, real):
+        return real["label"] if self.classes else None
+
+    def _shown(self, real, noise):
+        """Real images as D gets them: some mirrored, and in a fade blended with themselves at half the resolution."""
+        image = real["image"]
+        if self.options.mirror:
+            image = image + (image[:, :, :, ::-1] - image) * noise["mirror"]
+        coarse = nn.upsample(nn.downsample(image))
+        return coarse + (image - coarse) * noise["alpha"]
+
+    def _generate(self, nets, noise, label):
+        """Fakes, and the mean w as a stat, which becomes the centre of truncation."""
+        if self.options.variant == "progan":
+            return nets.G(noise["z"], noise["alpha"], label), {}
+        w = nets.G.mapping(noise["z"], label)
+        styles = repeated(w, nets.G.layers)
+        if self.options.style_mixing:
+            other = repeated(nets.G.mapping(noise["z_mixed"], label), nets.G.layers)
+            styles = ops.where(ops.arange(nets.G.layers).reshape(1, -1, 1) < noise["cutoff"], styles, other)
+        return nets.G.synthesis(styles, noise, noise["alpha"]), {"w": w.mean(0)}
+
+    def draw(self, rng, n, clock):
+        options, stage = self.options, self.stage(clock)
+        drawn = {"z": latents(rng, n, options.latent), "alpha": np.float32(self.fade_in(clock))}
+        if options.variant == "stylegan":
+            layers = layers_at(stage.resolution)
+            if options.style_mixing:
+                drawn["z_mixed"] = latents(rng, n, options.latent)
+                mixed, cutoff = rng.random() < options.style_mixing, rng.integers(1, layers)
+                drawn["cutoff"] = np.int32(cutoff if mixed else layers)
+            drawn |= layer_noise(rng, n, layers)
+        if options.loss == "wgan_gp":
+            drawn["u"] = rng.random((n, 1, 1, 1), dtype=np.float32)
+        if options.mirror:
+            drawn["mirror"] = rng.integers(0, 2, (n, 1, 1, 1)).astype(np.float32)
+        return drawn
+
+    # ── The centre of truncation
+
+    def after_step(self, clock, stats):
+        mean = stats.get("Loss/w")
+        if mean is not None and np.isfinite(mean).all():
+            self.w_avg = mean + (self.w_avg - mean) * np.float32(self.options.w_avg_beta)
+
+    def state(self):
+        return {"w_avg": self.w_avg}
+
+    def load_state(self, state):
+        self.w_avg = state["w_avg"]
+
+    # ── Sampling
+
+    def sample_inputs(self, rng, clock, label=None):
+        """``psi`` and ``mixed`` say for each layer how far w is truncated, and whether it comes from ``z_mixed``."""
+        options = self.options
+        inputs = {"z": latents(rng, 1, options.latent), "alpha": np.float32(self.fade_in(clock))}
+        if options.variant == "stylegan":
+            layers = layers_at(self.stage(clock).resolution)
+            inputs |= {"z_mixed": inputs["z"], "w_avg": self.w_avg[None]} | layer_noise(rng, 1, layers)
+            inputs |= {"mixed": np.zeros((1, layers), np.float32), "psi": np.ones((1, layers), np.float32)}
+        if self.classes:
+            inputs["label"] = np.array([rng.integers(self.classes) if label is None else label], np.int32)
+        elif label is not None:
+            raise ConfigError("this model was trained without classes (strategy.conditional): leave --classes out")
+        return inputs
+
+    def sample(self, nets, noise):
+        label = noise["label"] if self.classes else None
+        if self.options.variant == "progan":
+            return nets.G(noise["z"], noise["alpha"], label)
+        own, other = nets.G.mapping(noise["z"], label), nets.G.mapping(noise["z_mixed"], label)
+        styles = blended(repeated(own, nets.G.layers), repeated(other, nets.G.layers), noise["mixed"])
+        styles = blended(repeated(noise["w_avg"], nets.G.layers), styles, noise["psi"])
+        return nets.G.synthesis(styles, noise, noise["alpha"])
+
+
+def _adam(lazy: int = 1) -> nn.Adam:
+    """The papers' Adam, its learning rate relative to the stage's; for a player with a phase on every ``lazy``-th step
+    as well, corrected as in arXiv:1912.04958, B.
+    """
+    share = lazy / (lazy + 1) if lazy > 1 else 1.0
+    return nn.Adam(lr=share, betas=tuple(beta**share if beta else beta for beta in BETAS))
+
+
+def layers_at(resolution: int) -> int:
+    """Two for 4x4 and two for every doubling."""
+    return 2 * (resolution.bit_length() - 2)
+
+
+def latents(rng, n: int, size: int) -> np.ndarray:
+    return rng.standard_normal((n, size), dtype=np.float32)
+
+
+def layer_noise(rng, n: int, layers: int) -> dict[str, np.ndarray]:
+    """One value per pixel of each layer, N(0, 1)."""
+    sides = [4 << (i // 2) for i in range(layers)]
+    return {f"noise{i}": rng.standard_normal((n, 1, side, side), dtype=np.float32) for i, side in enumerate(sides)}
+
+
+def repeated(w, layers):
+    """(n, latent) → (n, layers, latent)."""
+    return ops.broadcast_to(w.reshape(w.shape[0], 1, -1), (w.shape[0], layers, w.shape[1]))
+
+
+def blended(a, b, share):
+    """``a`` with ``share`` (n, layers) of ``b``; both (n, layers, latent)."""
+    return a + (b - a) * share.reshape(share.shape[0], share.shape[1], 1)
