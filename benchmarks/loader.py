@@ -42,13 +42,13 @@ def main() -> None:
             print(name.ljust(24) + "".join(f"{rate:25,.0f}" for rate in best_rates(source, usable)), flush=True)
 
 
-def generate_pngs(folder: Path) -> Path:
-    """Soft blobs of colour: they compress like drawings, not like noise."""
+def generate_pngs(folder: Path, side: int = 64) -> Path:
+    """Soft blobs of colour, ``side`` pixels wide and high: they compress like drawings, not like noise."""
     folder.mkdir()
     rng = np.random.Generator(np.random.Philox(0))
     for i in range(IMAGES):
         blobs = Image.fromarray(rng.integers(0, 256, (6, 6, 3 + i % 2), dtype=np.uint8))
-        blobs.resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{i:04d}.png")
+        blobs.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{i:04d}.png")
     return folder
 
 

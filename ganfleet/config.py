@@ -31,13 +31,23 @@ FREE_ON_RESUME = (
     "train.audit_every",
     "train.nonfinite_budget",
     "data.path",
+    "data.path_b",
+    "data.cache",
     "data.workers",
     "data.prefetch",
     "data.bad_budget",
 )
 
 # The data sources that these keys mean something to.
-SOURCES_OF = {"path": ("folder", "zip", "idx"), "classes": ("folder", "zip"), "labels": ("idx",)}
+SOURCES_OF = {
+    "path": ("folder", "zip", "idx", "unpaired"),
+    "path_b": ("unpaired",),
+    "split": ("unpaired",),
+    "classes": ("folder", "zip"),
+    "labels": ("idx",),
+    "load_size": ("unpaired",),
+    "flip": ("unpaired",),
+}
 
 
 class Section(BaseModel):
@@ -57,13 +67,18 @@ class UncheckedStrategy(StrategyConfig):
 
 
 class DataConfig(Section):
-    source: Literal["embedded", "folder", "idx", "zip"] = "embedded"
+    source: Literal["embedded", "folder", "idx", "zip", "unpaired"] = "embedded"
     path: str | None = None
+    path_b: str | None = None
+    split: Literal["train", "test"] | None = None
     labels: str | None = None
     classes: Literal["subfolder"] | None = None
     channels: Literal[1, 3] | None = None
     resize: Literal["crop", "fit", "stretch", "none"] = "crop"
     upscale: bool = False
+    load_size: int | None = Field(None, ge=1)
+    flip: bool | None = None
+    cache: str = Field("auto", min_length=1)
     workers: int = Field(2, ge=1)
     prefetch: int = Field(2, ge=1)
     bad_budget: int = Field(10, ge=0)

@@ -116,7 +116,28 @@ def test_the_command_prints_tables_or_json(path):
     assert json.loads(printed.output)["lanes"] == 3
 
 
-def test_missing_data_are_reported_with_their_own_exit_code(path):
-    found = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "data.source=folder", "data.path=nowhere"])
-    assert found.exit_code == 2
-    assert "ganfleet: error: data.path: there is nothing at nowhere" in found.output
+def test_data_still_to_come_are_taken_for_rgb(path):
+    planned = plan(configs.load(path, ["data.source=folder", "data.path=nowhere"]))
+    assert planned["images"] == {"count": None, "channels": 3, "classes": 0}
+    assert planned["stages"][1]["networks"][0]["parameters"] == 3 * 64 + 1
+
+
+def test_missing_labels_are_reported_with_their_own_exit_code(path):
+    found = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "data.source=idx", f"data.path={path}"])
+    assert found.exit_code == 65
+    assert "ganfleet: error:" in found.output and str(path) in found.output
+
+
+def test_growth_is_planned_stage_by_stage():
+    """26,219,627 is the published count of G at 1024²: all of it in use, but for the 1x1 convolutions of 4² to 512²."""
+    planned = plan(configs.load(HERE.parent / "configs" / "stylegan_ffhq1024.yaml"))
+    stages = {stage["name"]: stage for stage in planned["stages"]}
+    assert list(stages)[:3] == ["8", "16-fade", "16"] and list(stages)[-1] == "1024"
+    idle = sum(3 * maps + 3 for maps in (512, 512, 512, 512, 256, 128, 64, 32))
+    g = {network["name"]: network for network in stages["1024"]["networks"]}["G"]
+    assert g["parameters"] == 26_219_627 - idle
+    sent = [stage["phases"][-1]["gradient_bytes"] for stage in planned["stages"]]
+    assert sent[-1] == 4 * g["parameters"]
+    assert sent[0] < sent[1] and sent[0] == min(sent)
+    memory = [stage["memory"]["total"] for stage in planned["stages"]]
+    assert memory[0] == min(memory) < 0.9 * memory[-1]

@@ -18,7 +18,9 @@ VERBS = {
     "plan": "Show what a config would do, without training.",
     "train": "Train, in this process or as one rank of a fleet.",
     "sample": "Draw images from a checkpoint.",
+    "translate": "Translate images from one domain to the other with a checkpoint.",
     "ckpt": "List, verify and compare checkpoints.",
+    "data": "Prepare training data.",
 }
 INTERNAL_ERROR = 70
 

@@ -5,6 +5,7 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 
 import json
 from math import ceil
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -39,18 +40,26 @@ def command(path: str, as_json: bool, overrides: tuple[str, ...]) -> None:
 def plan(config: Config) -> dict:
     """Stages, lanes, networks, collectives, memory and checkpoint size of ``config``, sizes in bytes.
 
+    The data say the number of channels and classes; where they are still to come, RGB without classes is assumed.
+
     Raises:
         ConfigError: a stage whose batch the lanes cannot share.
-        DataError: the data, which say the number of channels and classes, cannot be opened.
+        DataError: the data are damaged or too few.
     """
-    from ganfleet.engine.run import data_of, strategy_of
+    from ganfleet.engine.run import data_of, new_strategy, strategy_of
+    from ganfleet.strategies.base import ImageSpec
 
-    source = data_of(config)
-    strategy = strategy_of(config, source)
-    stages = [stage | _needs(strategy, stage, source.channels) for stage in _stages(strategy.schedule(), config)]
+    if config.data.path and not Path(config.data.path).expanduser().exists():
+        image, count = ImageSpec(config.data.channels or 3), None
+        strategy = new_strategy(config, image)
+    else:
+        source = data_of(config)
+        strategy, count = strategy_of(config, source), len(source)
+        image = strategy.image
+    stages = [stage | _needs(strategy, stage, image.channels) for stage in _stages(strategy.schedule(), config)]
     return {
         "strategy": config.strategy.name,
-        "images": {"count": len(source), "channels": source.channels, "classes": source.classes},
+        "images": {"count": count, "channels": image.channels, "classes": image.classes},
         "steps": sum(stage["steps"] for stage in stages),
         "kimg": sum(stage["steps"] * stage["batch_size"] for stage in stages) / 1000,
         "stages": stages,
@@ -149,8 +158,9 @@ def show(planned: dict) -> None:
     """Print ``plan``'s answer as tables."""
     console = Console(highlight=False, markup=False)
     images = planned["images"]
+    count = "images still to come" if images["count"] is None else f"{images['count']:,} images"
     console.print(
-        f"strategy {planned['strategy']} on {images['count']:,} images, {images['channels']} channels, "
+        f"strategy {planned['strategy']} on {count}, {images['channels']} channels, "
         f"{images['classes']} classes: {planned['steps']:,} steps, {planned['kimg']:,.1f} kimg"
     )
     columns = ["stage", "resolution", "from kimg", "steps", "batch", "per lane", "memory per card"]

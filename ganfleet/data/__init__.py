@@ -2,5 +2,6 @@
 
 from ganfleet.data.loader import Batch, Loader
 from ganfleet.data.sources import Source, open_source
+from ganfleet.data.unpaired import open_unpaired
 
-__all__ = ["Batch", "Loader", "Source", "open_source"]
+__all__ = ["Batch", "Loader", "Source", "open_source", "open_unpaired"]

@@ -4,6 +4,7 @@ Which images there are and how they are read is the business of sources.py.
 """
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,3 +124,12 @@ def area_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
     blocks = pixels.reshape(channels, height // factor, factor, width // factor, factor)
     area = factor * factor
     return ((blocks.sum(axis=(2, 4), dtype=np.uint32) + area // 2) // area).astype(np.uint8)
+
+
+def halvings(pixels: np.ndarray, times: int) -> Iterator[np.ndarray]:
+    """``pixels`` uint8 (channels, side, side) made 2, 4, 8 … times smaller: what ``area_mean`` gives, in one pass."""
+    sums, area = pixels.astype(np.uint32), 1
+    for _ in range(times):
+        rows = sums[:, ::2] + sums[:, 1::2]
+        sums, area = rows[:, :, ::2] + rows[:, :, 1::2], area * 4
+        yield ((sums + area // 2) // area).astype(np.uint8)

@@ -3,17 +3,17 @@
 What the lanes are and who owns them is the fleet's; how many bad images are too many is the trainer's.
 """
 
-import contextlib
-import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from ganfleet import rng
 from ganfleet.data.order import index_at, replacement_at
-from ganfleet.data.sources import Source
+from ganfleet.data.sources import BadImage, RandomSource, Source
+from ganfleet.data.threads import leave_pinned_core
 from ganfleet.errors import ConfigError, DataExhausted, GanfleetError
 
 TRIES = 16
@@ -124,17 +124,21 @@ def read_lane(source: Source, start: int, count: int, seed: int) -> tuple[dict, 
 
 def read_sample(source: Source, position: int, seed: int, bad: list[tuple[int, str]]) -> dict[str, np.ndarray]:
     """The sample at ``position``; if it is bad, one drawn by position, so that every fleet replaces it alike."""
-    size = len(source)
-    try:
-        return source[index := index_at(position, size, seed)]
-    except GanfleetError as error:
-        bad.append((index, str(error)))
-    for index in replacement_at(position, size, seed, TRIES):
+    epoch = position // len(source)
+    for index in candidates(position, len(source), seed):
         try:
+            if isinstance(source, RandomSource):
+                return source.sample(index, rng.stream(seed, "augment", epoch, index))
             return source[index]
         except GanfleetError as error:
-            bad.append((index, str(error)))
+            bad.append((error.index if isinstance(error, BadImage) else index, str(error)))
     raise DataExhausted(f"{TRIES + 1} images drawn in a row cannot be used; the last: {bad[-1][1]}")
+
+
+def candidates(position: int, size: int, seed: int) -> Iterator[int]:
+    """The index at ``position``, then those to try in its place."""
+    yield index_at(position, size, seed)
+    yield from replacement_at(position, size, seed, TRIES)
 
 
 def to_network(array: np.ndarray) -> np.ndarray:
@@ -145,9 +149,3 @@ def to_network(array: np.ndarray) -> np.ndarray:
     scaled /= 127.5
     scaled -= 1
     return scaled
-
-
-def leave_pinned_core() -> None:
-    """Let this thread run on any core: a rank's main thread is pinned to one, and its threads inherit that."""
-    with contextlib.suppress(AttributeError, OSError):  # not Linux, or not allowed: then it stays where it is
-        os.sched_setaffinity(0, range(os.cpu_count()))

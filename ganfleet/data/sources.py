@@ -9,12 +9,13 @@ import os
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
-from ganfleet.data import embedded
+from ganfleet.data import cache, embedded
 from ganfleet.data.idx import labels_beside, read_idx
 from ganfleet.data.images import BLACK, RESIZES, SUFFIXES, Resize, area_mean, decode
 from ganfleet.errors import ConfigError, DataError
@@ -53,16 +54,21 @@ class Source:
             DataError: the image is missing or damaged.
             ConfigError: the image does not go with the options, being too small for instance.
         """
-        sample = {"image": area_mean(self._pixels(index), self._full_resolution // self.resolution)}
+        sample = {"image": self._reduced(index)}
         if self._labels is not None:
             sample["label"] = self._labels[index]
         return sample
+
+    def _reduced(self, index: int) -> np.ndarray:
+        """uint8 (channels, resolution, resolution)."""
+        return area_mean(self._pixels(index), self._full_resolution // self.resolution)
 
     def at(self, resolution: int) -> "Source":
         """The same images at another resolution: means over blocks of pixels of the resolution first opened.
 
         Raises:
             ConfigError: ``resolution`` does not divide the one first opened.
+            StorageError: image files reduced to it cannot be cached, see :mod:`ganfleet.data.cache`.
         """
         if resolution < 1 or self._full_resolution % resolution:
             raise ConfigError(
@@ -71,6 +77,26 @@ class Source:
         view = copy.copy(self)
         view.resolution = resolution
         return view
+
+
+class RandomSource(Source):
+    """A source whose samples depend on chance too."""
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """What training sees as sample ``index``; ``rng`` depends on the seed, the epoch and the index.
+
+        Raises:
+            BadImage: one of the images it is made of cannot be used.
+        """
+        raise NotImplementedError
+
+
+class BadImage(DataError):
+    """Image ``index`` of a source whose samples are made of several images cannot be used."""
+
+    def __init__(self, message: str, index: int):
+        super().__init__(message)
+        self.index = index
 
 
 class ArraySource(Source):
@@ -93,35 +119,59 @@ class ArraySource(Source):
         return image if self.channels == 1 else image.repeat(self.channels, axis=0)
 
 
+@dataclass(frozen=True)
+class Files:
+    """Image files in a folder or an archive.
+
+    Attributes:
+        place: goes before a name in messages.
+        names: sorted paths within the place.
+        read: the bytes of the file of a name, from any thread.
+        stamps: what changes when one of the files does, made of lists, strings and numbers.
+    """
+
+    place: str
+    names: list[str]
+    read: Callable[[str], bytes]
+    stamps: Callable[[], list]
+
+
 class FileSource(Source):
     """Image files, decoded each time they are read. RGB unless told to be grey: one file may be grey, the next not."""
 
     def __init__(
-        self,
-        place: str,
-        names: list[str],
-        read: Callable[[str], bytes],
-        labels: np.ndarray | None,
-        resize: Resize,
-        channels: int | None,
+        self, files: Files, labels: np.ndarray | None, resize: Resize, channels: int | None, cached_in: Path | None
     ):
-        """``place`` goes before a name in messages; ``read(name)`` gives the file's bytes, from any thread."""
         super().__init__(resize.resolution, channels or 3, labels)
-        self._place, self._names, self._read, self._resize = place, names, read, resize
+        self._files, self._resize = files, resize
+        self._cached_in = cached_in
+        self._level: cache.Level | None = None
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._files.names)
 
     def describe(self, index: int) -> str:
-        return self._place + self._names[index]
+        return self._files.place + self._files.names[index]
 
     def _pixels(self, index: int) -> np.ndarray:
-        name = self._names[index]
         try:
-            image = decode(self._read(name), self.channels)
+            image = decode(self._files.read(self._files.names[index]), self.channels)
         except Exception as error:  # Pillow, zipfile and zlib raise a dozen kinds on damaged bytes
             raise DataError(f"{self.describe(index)} cannot be decoded: {error}") from error
         return self._resize(image, self.describe(index))
+
+    def _reduced(self, index: int) -> np.ndarray:
+        cached = self._level.get(index) if self._level else None
+        return super()._reduced(index) if cached is None else cached
+
+    def at(self, resolution: int) -> Source:
+        view = super().at(resolution)
+        view._level = None
+        if self._cached_in and resolution in cache.resolutions(self._full_resolution):
+            name = cache.key(self._files.stamps(), astuple(self._resize), self.channels)
+            shape = len(self), self.channels, self._full_resolution
+            view._level = cache.levels(self._cached_in, name, self._pixels, shape)[resolution]
+        return view
 
 
 def open_source(
@@ -134,6 +184,7 @@ def open_source(
     upscale: bool = False,
     classes: str | None = None,
     labels: str | Path | None = None,
+    cached: str = "none",
 ) -> Source:
     """Open training data at ``resolution``, the largest that training will reach.
 
@@ -147,6 +198,8 @@ def open_source(
         classes: ``subfolder`` makes each top-level subfolder of a folder or ZIP, in sorted order, one class. (In a
             ZIP, folders around all of the images do not count.)
         labels: the idx file of labels; None for the one beside ``path`` by the usual name, if there is one.
+        cached: where a folder's or ZIP's images are kept at the lower resolutions once one of these is asked for:
+            ``auto`` (the user's cache folder), ``none`` or a folder.
 
     Raises:
         ConfigError: options that do not go together; nothing at ``path``; images too small.
@@ -162,10 +215,11 @@ def open_source(
         raise ConfigError(f"data.path: there is nothing at {path}.")
     if source == "idx":
         return open_idx(path, labels, shape, channels)
-    open_files = open_folder if source == "folder" else open_zip
-    files = open_files(path, classes, shape, channels)
-    refuse_if_too_small(files)
-    return files
+    files = files_in_folder(path) if source == "folder" else files_in_zip(path)
+    numbers = subfolder_labels(files.names, path, wrapped=source == "zip") if classes else None
+    images = FileSource(files, numbers, shape, channels, cache.place(cached))
+    refuse_if_too_small(images)
+    return images
 
 
 def check_options(source, path, resize, channels, classes, labels) -> None:
@@ -214,12 +268,27 @@ def open_idx(path: Path, labels: str | Path | None, resize: Resize, channels: in
     return ArraySource(str(path), images, classes, resize, channels)
 
 
-def open_folder(path: Path, classes: str | None, resize: Resize, channels: int | None) -> Source:
+def files_in_folder(path: Path) -> Files:
     if not path.is_dir():
         raise ConfigError(f"data.path: {path} is not a folder.")
     names = image_names(files_below(path), path)
-    labels = subfolder_labels(names, path) if classes else None
-    return FileSource(f"{path}/", names, lambda name: (path / name).read_bytes(), labels, resize, channels)
+
+    def read(name: str) -> bytes:
+        return (path / name).read_bytes()
+
+    def stamps() -> list:
+        return [str(path.resolve()), *([name, *stamp_of(path / name)] for name in names)]
+
+    return Files(f"{path}/", names, read, stamps)
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Size and time of the last change; empty for a file that went away."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns
 
 
 def files_below(root: Path) -> list[str]:
@@ -235,32 +304,44 @@ def files_below(root: Path) -> list[str]:
     ]
 
 
-def open_zip(path: Path, classes: str | None, resize: Resize, channels: int | None) -> Source:
+def files_in_zip(path: Path) -> Files:
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as a ZIP file: {error}.") from error
     names = image_names(archive.namelist(), path)
-    labels = subfolder_labels(without_common_folder(names), path) if classes else None
     one_at_a_time = threading.Lock()  # ZipFile counts its open members without one
 
     def read(name: str) -> bytes:
         with one_at_a_time:
             return archive.read(name)
 
-    return FileSource(f"{path}:", names, read, labels, resize, channels)
+    def stamps() -> list:
+        members = (archive.getinfo(name) for name in names)
+        return [
+            str(path.resolve()),
+            stamp_of(path),
+            *([member.filename, member.file_size, member.CRC] for member in members),
+        ]
+
+    return Files(f"{path}:", names, read, stamps)
 
 
 def image_names(names: list[str], place: Path) -> list[str]:
-    """The images among ``names``, sorted, so that no file system has a say in the order. Hidden files are left out."""
-    images = sorted(
+    """The images among ``names``, sorted."""
+    images = images_among(names)
+    if not images:
+        raise ConfigError(f"data.path: there are no images ({', '.join(SUFFIXES)}) in {place}.")
+    return images
+
+
+def images_among(names: list[str]) -> list[str]:
+    """The images, sorted, so that no file system has a say in the order. Hidden files are left out."""
+    return sorted(
         name
         for name in set(names)
         if name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in PurePosixPath(name).parts)
     )
-    if not images:
-        raise ConfigError(f"data.path: there are no images ({', '.join(SUFFIXES)}) in {place}.")
-    return images
 
 
 def without_common_folder(names: list[str]) -> list[str]:
@@ -269,8 +350,13 @@ def without_common_folder(names: list[str]) -> list[str]:
     return [name.removeprefix(common).lstrip("/") for name in names]
 
 
-def subfolder_labels(names: list[str], place: Path) -> np.ndarray:
-    """int32 (n,): the number of each image's top-level subfolder among all of them, sorted."""
+def subfolder_labels(names: list[str], place: Path, wrapped: bool) -> np.ndarray:
+    """int32 (n,): the number of each image's top-level subfolder among all of them, sorted.
+
+    ``wrapped``: folders around all of the images do not count.
+    """
+    if wrapped:
+        names = without_common_folder(names)
     loose = [name for name in names if "/" not in name]
     if loose:
         raise ConfigError(f"data.classes: subfolder, but {loose[0]} is in no subfolder of {place}.")

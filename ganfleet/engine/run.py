@@ -10,7 +10,7 @@ from ganfleet import config as configs
 from ganfleet import fleet, strategies
 from ganfleet.clock import Clock
 from ganfleet.config import Config
-from ganfleet.data import Source, open_source
+from ganfleet.data import Source, open_source, open_unpaired
 from ganfleet.engine import checkpoint
 from ganfleet.engine.checkpoint import Snapshot
 from ganfleet.engine.model import Model
@@ -48,6 +48,18 @@ def data_of(config: Config) -> Source:
         ConfigError, DataError: it is missing or damaged.
     """
     data = config.data
+    if data.source == "unpaired":
+        return open_unpaired(
+            data.path,
+            path_b=data.path_b,
+            split=data.split,
+            resolution=config.strategy.resolution,
+            load_size=data.load_size,
+            flip=bool(data.flip),
+            channels=data.channels,
+            resize=data.resize,
+            upscale=data.upscale,
+        )
     return open_source(
         data.source,
         path=data.path,
@@ -68,15 +80,24 @@ def strategy_of(config: Config, source: Source) -> Strategy:
         ConfigError: its schedule does not fit the lanes.
         DataError: the source is too small for one batch.
     """
-    found = strategies.find(config.strategy.name)
-    strategy = found(config.strategy, ImageSpec(source.channels, source.classes), config.train.batch_size)
-    check_schedule(strategy, config.train.lanes)
+    strategy = new_strategy(config, ImageSpec(source.channels, source.classes))
     largest = max(stage.batch_size for stage in strategy.schedule())
     if len(source) < largest:
         raise DataError(
             f"data.source {config.data.source} has {len(source)} images, fewer than a batch of {largest}: add images "
             "or lower it"
         )
+    return strategy
+
+
+def new_strategy(config: Config, image: ImageSpec) -> Strategy:
+    """The strategy that ``config`` names, for such images.
+
+    Raises:
+        ConfigError: its schedule does not fit the lanes.
+    """
+    strategy = strategies.find(config.strategy.name)(config.strategy, image, config.train.batch_size)
+    check_schedule(strategy, config.train.lanes)
     return strategy
 
 
@@ -226,14 +247,14 @@ class Studio:
         world_size = fleet.launcher.detect().world_size
         self.fleet = fleet.connect(config.fleet.model_copy(update={"backend": "auto", "world_size": None}), world_size)
         image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
-        self.strategy = strategies.find(config.strategy.name)(config.strategy, image, config.train.batch_size)
+        self.strategy = new_strategy(config, image)
         self.stage = stage_of(snapshot, self.strategy)
-        model = Model(self.strategy, config.train.seed, self.stage)
-        model.load(snapshot.tensors)
+        self.model = Model(self.strategy, config.train.seed, self.stage)
+        self.model.load(snapshot.tensors)
         self.strategy.load_state(snapshot.tensors["strategy"])
         total = total_nimg(config.train.kimg, config.train.steps, self.strategy)
         self.clock = Clock(total, **snapshot.facts["clock"])
-        self._sampler = Sampler(self.strategy, model)
+        self._sampler = Sampler(self.strategy, self.model)
 
     def inputs(self, seed: int, label: int | None = None) -> Inputs:
         """What the image of ``seed`` is made of."""

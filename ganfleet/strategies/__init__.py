@@ -9,7 +9,15 @@ from ganfleet.document import closest
 from ganfleet.errors import ConfigError
 
 GROUP = "ganfleet.strategies"
-BUILTIN = {"gan": "ganfleet.strategies.gan:GAN", "dcgan": "ganfleet.strategies.dcgan:DCGAN"}
+BUILTIN = {
+    "gan": "ganfleet.strategies.gan:GAN",
+    "dcgan": "ganfleet.strategies.dcgan:DCGAN",
+    "stylegan": "ganfleet.strategies.stylegan.strategy:StyleGAN",
+    "wgan": "ganfleet.strategies.wgan:WGAN",
+    "wgan_gp": "ganfleet.strategies.wgan:WGANGP",
+    "cgan": "ganfleet.strategies.cgan:CGAN",
+    "cyclegan": "ganfleet.strategies.cyclegan:CycleGAN",
+}
 
 
 def names() -> list[str]:

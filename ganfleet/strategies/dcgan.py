@@ -40,7 +40,7 @@ class DCGAN(GAN):
         )
 
 
-def _widths(base: int, resolution: int) -> list[int]:
+def layer_widths(base: int, resolution: int) -> list[int]:
     """Channels at resolution/2, resolution/4, … 4."""
     return [base * 2**i for i in range(resolution.bit_length() - 3)]
 
@@ -50,7 +50,7 @@ class DCGenerator(ms_nn.Cell):
 
     def __init__(self, latent: int, ngf: int, channels: int, resolution: int):
         super().__init__()
-        widths = _widths(ngf, resolution)[::-1]
+        widths = layer_widths(ngf, resolution)[::-1]
         convs = [nn.ConvTranspose2d(latent, widths[0], 4, 1, 0, bias=False, init=CONV_INIT)]
         convs += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False, init=CONV_INIT) for a, b in pairwise(widths)]
         self.convs = ms_nn.CellList(convs)
@@ -69,7 +69,7 @@ class DCDiscriminator(ms_nn.Cell):
 
     def __init__(self, ndf: int, channels: int, resolution: int):
         super().__init__()
-        widths = _widths(ndf, resolution)
+        widths = layer_widths(ndf, resolution)
         self.first = nn.Conv2d(channels, ndf, 4, 2, 1, bias=False, init=CONV_INIT)
         self.convs = ms_nn.CellList([nn.Conv2d(a, b, 4, 2, 1, bias=False, init=CONV_INIT) for a, b in pairwise(widths)])
         self.norms = ms_nn.CellList([nn.BatchNorm(width, init=GAIN_INIT) for width in widths[1:]])

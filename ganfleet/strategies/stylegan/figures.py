@@ -85,12 +85,14 @@ def interpolated(stops: list[Inputs], frames: int) -> list[Inputs]:
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """From ``a`` at t = 0 to ``b`` at 1 with even turning, and lengths in between (Shoemake 1985)."""
-    cosine = np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b))
+    """From ``a`` at t = 0 to ``b`` at 1, turning and changing its length evenly (Shoemake 1985)."""
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    cosine = np.sum(a * b) / (lengths[0] * lengths[1])
     angle = np.arccos(np.clip(cosine, -1, 1))
     if np.sin(angle) < 1e-6:
         return ((1 - t) * a + t * b).astype(np.float32)
-    return ((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)).astype(np.float32)
+    direction = np.sin((1 - t) * angle) * a / lengths[0] + np.sin(t * angle) * b / lengths[1]
+    return (direction * ((1 - t) * lengths[0] + t * lengths[1]) / np.sin(angle)).astype(np.float32)
 
 
 def _needed(inputs: Inputs, name: str, option: str) -> np.ndarray:

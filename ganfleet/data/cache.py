@@ -1,0 +1,189 @@
+"""Images reduced to every lower resolution, kept on disk, so that early stages of growth need not decode large files.
+
+Made once, in one pass over the images, by whichever process of a machine comes first. Nothing depends on it but time:
+an image that the cache does not have, or has damaged, is decoded as if there were none.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import __version__ as pillow
+
+from ganfleet.data.images import halvings
+from ganfleet.data.threads import leave_pinned_core
+from ganfleet.errors import GanfleetError, StorageError
+
+FORMAT = 1
+SMALLEST = 4
+CHUNK = 64  # images that a thread decodes before it takes the next lot
+ABSENT = -1  # no CRC-32
+
+
+@dataclass(frozen=True)
+class Level:
+    """All images at one resolution: ``pixels`` uint8 (n, channels, r, r), ``checksums`` int64 (n,)."""
+
+    pixels: np.ndarray
+    checksums: np.ndarray
+
+    def get(self, index: int) -> np.ndarray | None:
+        """Pixels uint8 (channels, r, r); None where they are damaged or never were."""
+        image = np.array(self.pixels[index])
+        return image if zlib.crc32(image) == self.checksums[index] else None
+
+
+def place(option: str) -> Path | None:
+    """The folder that ``data.cache`` means."""
+    if option == "none":
+        return None
+    if option == "auto":
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        return Path(home) / "ganfleet"
+    return Path(option).expanduser()
+
+
+def key(*facts: object) -> str:
+    """A name for what ``facts`` (made of lists, strings and numbers) determine, decoded by this Pillow."""
+    return hashlib.sha256(json.dumps([FORMAT, pillow, facts]).encode()).hexdigest()[:32]
+
+
+def resolutions(full: int) -> list[int]:
+    """Those that a cache of images of ``full`` pixels has, the largest first."""
+    found = []
+    while full % 2 == 0 and full // 2 >= SMALLEST:
+        full //= 2
+        found.append(full)
+    return found
+
+
+def levels(root: Path, name: str, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> dict[int, Level]:
+    """The reductions of the images that ``read(index)`` gives, by resolution.
+
+    They are in ``root/name`` or put there first; then other processes that want them wait.
+
+    Args:
+        read: pixels uint8 (channels, full, full) from any thread. An image for which it raises a GanfleetError is left
+            out.
+        shape: (number of images, channels, full resolution).
+
+    Raises:
+        StorageError: they cannot be stored.
+    """
+    folder = root / name
+    with storing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / f"{name}.lock"):
+            found = load(folder, shape)
+            if found is None:
+                build(folder, read, shape)
+                found = load(folder, shape)
+    return found
+
+
+@contextmanager
+def storing(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot store reduced images in {root}: {error.strerror or error}. Free or unlock this place, set "
+            "data.cache to another folder, or to none to decode the images in full each time."
+        ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time. The lock goes with the process, however that ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def load(folder: Path, shape: tuple[int, int, int]) -> dict[int, Level] | None:
+    """What is in ``folder``; None unless it is whole."""
+    count, channels, full = shape
+    try:
+        checksums = np.load(folder / "checksums.npy")
+        pixels = {
+            r: np.memmap(file_of(folder, r), np.uint8, "r", shape=(count, channels, r, r)) for r in resolutions(full)
+        }
+    except (OSError, ValueError, EOFError):  # not there, or too short
+        return None
+    if checksums.shape != (len(pixels), count):
+        return None
+    return {r: Level(pixels[r], row) for r, row in zip(pixels, checksums, strict=True)}
+
+
+def file_of(folder: Path, resolution: int) -> Path:
+    return folder / f"{resolution}.u8"
+
+
+def build(folder: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> None:
+    """Make ``folder`` beside its place, and put it there when it is whole."""
+    count, channels, full = shape
+    wanted = resolutions(full)
+    unfinished = folder.with_suffix(".unfinished")
+    for left in (folder, unfinished):  # damaged, or of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    refuse_if_full(folder.parent, count * channels * sum(r * r for r in wanted))
+    sizes = ", ".join(map(str, wanted[::-1]))
+    print(f"ganfleet: decoding {count:,} images once, for resolutions {sizes}, into {folder}", file=sys.stderr)
+    try:
+        unfinished.mkdir()
+        np.save(unfinished / "checksums.npy", reduce(unfinished, read, shape))
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def refuse_if_full(root: Path, needed: int) -> None:
+    """Before an hour's work, not after it."""
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise OSError(f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
+
+
+def reduce(folder: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Write one file per resolution into ``folder``; the checksums, int64 (resolutions, images)."""
+    count, channels, full = shape
+    wanted = resolutions(full)
+    checksums = np.full((len(wanted), count), ABSENT, np.int64)
+    with ExitStack() as opened:
+        files = [opened.enter_context(file_of(folder, r).open("wb")).fileno() for r in wanted]
+        for file, r in zip(files, wanted, strict=True):
+            os.truncate(file, count * channels * r * r)
+
+        def store(start: int) -> None:
+            for index in range(start, min(start + CHUNK, count)):
+                try:
+                    pixels = read(index)
+                except GanfleetError:  # whoever reads it from its file gets this error again
+                    continue
+                for level, image in enumerate(halvings(pixels, len(wanted))):
+                    data = image.tobytes()
+                    write_at(files[level], data, index * len(data))
+                    checksums[level, index] = zlib.crc32(data)
+
+        pool = ThreadPoolExecutor(os.cpu_count(), "cache", leave_pinned_core)
+        opened.callback(pool.shutdown, cancel_futures=True)
+        for stored in [pool.submit(store, start) for start in range(0, count, CHUNK)]:
+            stored.result()
+    return checksums
+
+
+def write_at(file: int, data: bytes, offset: int) -> None:
+    """All of ``data``; a disk that fills up takes a part before it refuses."""
+    while data:
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written

@@ -1,0 +1,10 @@
+"""What every thread that decodes images does first."""
+
+import contextlib
+import os
+
+
+def leave_pinned_core() -> None:
+    """Let this thread run on any core: a rank's main thread is pinned to one, and its threads inherit that."""
+    with contextlib.suppress(AttributeError, OSError):  # not Linux, or not allowed: then it stays where it is
+        os.sched_setaffinity(0, range(os.cpu_count()))

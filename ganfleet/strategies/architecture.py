@@ -1,0 +1,35 @@
+"""MLP or convolutions: the choice that strategies offer whose idea is the same for both."""
+
+from typing import Literal
+
+from mindspore import nn as ms_nn
+from pydantic import Field, field_validator
+
+from ganfleet.strategies.base import StrategyOptions
+from ganfleet.strategies.dcgan import DCGenerator
+from ganfleet.strategies.gan import MLPGenerator
+
+
+class ArchitectureOptions(StrategyOptions):
+    """``hidden`` are the layers of an MLP, from the latents up; ``ngf`` and ``ndf`` the channels of convolutions."""
+
+    architecture: Literal["conv", "mlp"] = Field("conv", validate_default=True)
+    latent: int = Field(100, ge=1)
+    hidden: tuple[int, ...] = (256, 512)
+    ngf: int = Field(64, ge=1)
+    ndf: int = Field(64, ge=1)
+
+    @field_validator("architecture")
+    @classmethod
+    def _fits_the_resolution(cls, architecture, info):
+        resolution = info.data.get("resolution", 8)  # missing where it is wrong in itself
+        if architecture == "conv" and (resolution < 8 or resolution & (resolution - 1)):
+            raise ValueError(f"conv needs a resolution that is a power of two, 8 or more, not {resolution}")
+        return architecture
+
+
+def generator(options: ArchitectureOptions, inputs: int, channels: int) -> ms_nn.Cell:
+    """(n, inputs) → images (n, channels, resolution, resolution) in [-1, 1]."""
+    if options.architecture == "mlp":
+        return MLPGenerator(inputs, options.hidden, (channels, options.resolution, options.resolution))
+    return DCGenerator(inputs, options.ngf, channels, options.resolution)

@@ -1,0 +1,78 @@
+"""CycleGAN's networks (arXiv:1703.10593, section 7.2): a residual generator and a discriminator of 70×70 patches."""
+
+from mindspore import nn as ms_nn
+from mindspore import ops
+
+from ganfleet import nn
+
+INIT = nn.Normal(0.02)
+DOWNSCALE = 4  # the generator's: sides of its images are multiples of this
+SMALLEST = 8  # pixels per side, of which two are left where the blocks mirror one more
+
+
+def norm(x):
+    """Instance norm: of each sample alone, whatever the batch, and without gain or bias."""
+    return nn.instance_norm(x, eps=1e-5)
+
+
+class ResNetGenerator(ms_nn.Cell):
+    """Images (n, channels, h, w) → images of the same shape in [-1, 1]; h and w multiples of 4, 8 or more.
+
+    Two strided convolutions, ``blocks`` residual blocks, and two transposed ones back, ``width`` channels at the first.
+    """
+
+    def __init__(self, channels: int, width: int, blocks: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 7, init=INIT)
+        self.down = ms_nn.CellList(
+            [nn.Conv2d(width * i, width * i * 2, 3, stride=2, padding=1, init=INIT) for i in (1, 2)]
+        )
+        self.blocks = ms_nn.CellList([ResidualBlock(4 * width) for _ in range(blocks)])
+        self.up = ms_nn.CellList(
+            [
+                nn.ConvTranspose2d(width * i * 2, width * i, 3, stride=2, padding=1, output_padding=1, init=INIT)
+                for i in (2, 1)
+            ]
+        )
+        self.last = nn.Conv2d(width, channels, 7, init=INIT)
+
+    def construct(self, image):
+        x = ops.relu(norm(self.first(nn.reflection_pad(image, 3))))
+        for conv in self.down:
+            x = ops.relu(norm(conv(x)))
+        for block in self.blocks:
+            x = block(x)
+        for conv in self.up:
+            x = ops.relu(norm(conv(x)))
+        return nn.tanh(self.last(nn.reflection_pad(x, 3)))
+
+
+class ResidualBlock(ms_nn.Cell):
+    """(n, width, h, w), same shape out: two convolutions on mirrored borders, added to their input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, init=INIT)
+        self.conv2 = nn.Conv2d(width, width, 3, init=INIT)
+
+    def construct(self, x):
+        y = ops.relu(norm(self.conv1(nn.reflection_pad(x, 1))))
+        return x + norm(self.conv2(nn.reflection_pad(y, 1)))
+
+
+class PatchDiscriminator(ms_nn.Cell):
+    """Images (n, channels, h, w) → scores (n, 1, h/8 − 2, w/8 − 2), each of a patch of 70×70 pixels."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        widths = [channels, width, 2 * width, 4 * width, 8 * width]
+        self.convs = ms_nn.CellList(
+            [nn.Conv2d(widths[i], widths[i + 1], 4, (2, 2, 2, 1)[i], padding=1, init=INIT) for i in range(4)]
+        )
+        self.last = nn.Conv2d(widths[-1], 1, 4, padding=1, init=INIT)
+
+    def construct(self, image):
+        x = nn.leaky_relu(self.convs[0](image))
+        for conv in self.convs[1:]:
+            x = nn.leaky_relu(norm(conv(x)))
+        return self.last(x)

@@ -1,0 +1,141 @@
+"""CycleGAN's losses and schedule: least squares, cycles, identity; both generators are one player, as are both Ds."""
+
+from typing import ClassVar
+
+from mindspore import ops
+from pydantic import Field, field_validator
+
+from ganfleet import nn
+from ganfleet.errors import ConfigError
+from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, PatchDiscriminator, ResNetGenerator
+from ganfleet.strategies.cyclegan.pool import exchange
+
+
+class CycleGAN(Strategy):
+    """Translates images of a domain A to a domain B and back, learned from ``image_a`` and ``image_b``, no pairs.
+
+    The generators G_AB and G_BA are updated first. The discriminators D_A and D_B then see the same fakes, or earlier
+    ones of the lane's pools.
+    """
+
+    class Options(StrategyOptions):
+        """``cycle_a`` and ``cycle_b`` weigh the cycles that start in A and in B; ``identity`` is relative to these.
+
+        The learning rate is ``lr`` for ``lr_constant_kimg``, then falls linearly to 0 over ``lr_decay_kimg``.
+        """
+
+        resolution: int = 256
+        ngf: int = Field(64, ge=1)
+        ndf: int = Field(64, ge=1)
+        blocks: int | None = Field(None, ge=1)
+        cycle_a: float = Field(10.0, ge=0)
+        cycle_b: float = Field(10.0, ge=0)
+        identity: float = Field(0.5, ge=0)
+        pool: int = Field(50, ge=1)
+        lr: float = Field(2e-4, gt=0)
+        betas: tuple[float, float] = (0.5, 0.999)
+        lr_constant_kimg: float = Field(500.0, ge=0)
+        lr_decay_kimg: float = Field(500.0, gt=0)
+
+        @field_validator("resolution")
+        @classmethod
+        def _fits_both_networks(cls, resolution):
+            if resolution < 24 or resolution % DOWNSCALE:
+                raise ValueError(f"must be a multiple of {DOWNSCALE}, 24 or more")
+            return resolution
+
+    directions: ClassVar[tuple[str, ...]] = ("A2B", "B2A")
+    size_multiple: ClassVar[int] = DOWNSCALE
+    smallest_size: ClassVar[int] = SMALLEST
+
+    def players(self, stage):
+        options, channels = self.options, self.image.channels
+        blocks = options.blocks or (9 if options.resolution >= 256 else 6)
+        generators = {name: ResNetGenerator(channels, options.ngf, blocks) for name in ("G_AB", "G_BA")}
+        discriminators = {name: PatchDiscriminator(channels, options.ndf) for name in ("D_A", "D_B")}
+        return {
+            "G": Player(generators, nn.Adam(options.lr, options.betas)),
+            "D": Player(discriminators, nn.Adam(options.lr, options.betas)),
+        }
+
+    def phases(self, clock):
+        return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_pools)]
+
+    def draw(self, rng, n, clock):
+        return {}
+
+    def learning_rate(self, player, optimizer, clock):
+        options = self.options
+        progress = (clock.kimg - options.lr_constant_kimg) / options.lr_decay_kimg
+        return optimizer.lr * min(1.0, max(0.0, 1.0 - progress))
+
+    def g_loss(self, nets, real, noise):
+        options, a, b = self.options, real["image_a"], real["image_b"]
+        n = a.shape[0]
+        # Instance norm knows no batch, so a generator translates its source and its target in one go.
+        from_ab, from_ba = nets.G_AB(ops.concat((a, b))), nets.G_BA(ops.concat((b, a)))
+        fake_b, same_b, fake_a, same_a = from_ab[:n], from_ab[n:], from_ba[:n], from_ba[n:]
+        adversarial_b = least_squares(nets.D_B(fake_b), 1.0)
+        adversarial_a = least_squares(nets.D_A(fake_a), 1.0)
+        cycle_a = l1(nets.G_BA(fake_b), a)
+        cycle_b = l1(nets.G_AB(fake_a), b)
+        identity_a, identity_b = l1(same_a, a), l1(same_b, b)
+        loss = (
+            adversarial_a
+            + adversarial_b
+            + options.cycle_a * (cycle_a + options.identity * identity_a)
+            + options.cycle_b * (cycle_b + options.identity * identity_b)
+        )
+        stats = {
+            "adversarial/A": adversarial_a,
+            "adversarial/B": adversarial_b,
+            "cycle/A": cycle_a,
+            "cycle/B": cycle_b,
+            "identity/A": identity_a,
+            "identity/B": identity_b,
+        }
+        return loss, stats, {"fake_a": fake_a, "fake_b": fake_b}
+
+    def from_pools(self, rng, kept, memory):
+        """What the discriminators are shown as fakes, out of what the generators just made and the lane's pools."""
+        return {name: exchange(fakes, memory, name, self.options.pool, rng) for name, fakes in kept.items()}
+
+    def d_loss(self, nets, real, noise):
+        loss_a = domain_loss(nets.D_A, real["image_a"], noise["fake_a"])
+        loss_b = domain_loss(nets.D_B, real["image_b"], noise["fake_b"])
+        return loss_a + loss_b, {"D_A": loss_a, "D_B": loss_b}
+
+    def sample_inputs(self, rng, clock, label=None):
+        raise ConfigError("CycleGAN makes images from images, not from seeds: use `ganfleet translate`")
+
+    def sample(self, nets, noise):
+        """Strips A | B(A) | A(B(A)) | B | A(B) | B(A(B)), (n, channels, h, 6w), of ``image_a`` and ``image_b``."""
+        a, b = noise["image_a"], noise["image_b"]
+        return ops.concat((a, *self.translate(nets, a, "A2B"), b, *self.translate(nets, b, "B2A")), 3)
+
+    def translate(self, nets, image, direction: str):
+        """``image`` (n, channels, h, w) in the other domain, and that back in its own; in ms.jit.
+
+        h and w are multiples of ``size_multiple`` and no less than ``smallest_size``.
+        """
+        there, back = (nets.G_AB, nets.G_BA) if direction == "A2B" else (nets.G_BA, nets.G_AB)
+        translated = there(image)
+        return translated, back(translated)
+
+
+def domain_loss(discriminator, real, fake):
+    """½ (E (D(x) − 1)² + E D(G(·))²): half the slope that the generators' loss has, as in the paper."""
+    scores = discriminator(ops.concat((real, fake)))
+    n = real.shape[0]
+    return 0.5 * (least_squares(scores[:n], 1.0) + least_squares(scores[n:], 0.0))
+
+
+def least_squares(scores, target):
+    """E (D − target)², the LSGAN's loss (arXiv:1611.04076)."""
+    return ((scores - target) * (scores - target)).mean()
+
+
+def l1(image, target):
+    """E |image − target|."""
+    return ops.abs(image - target).mean()

@@ -1,0 +1,164 @@
+"""Wasserstein GANs: a critic instead of a discriminator, kept Lipschitz by clipping or by a gradient penalty."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from mindspore import nn as ms_nn
+from mindspore import ops
+from pydantic import Field
+
+from ganfleet import nn
+from ganfleet.strategies.architecture import ArchitectureOptions, generator
+from ganfleet.strategies.base import Phase, Player, Strategy
+from ganfleet.strategies.dcgan import CONV_INIT, layer_widths
+from ganfleet.strategies.gan import MLPDiscriminator
+
+WARMUP_ROUNDS, LONG_EVERY = 25, 500  # of WassersteinGAN/main.py
+
+
+class Wasserstein(Strategy):
+    """min over G, max over D of E D(x) − E D(G(z)) over critics D of bounded slope: no sigmoid, no log.
+
+    That difference, ``Loss/wasserstein`` in the log, estimates K·W(p_data, p_g), K being the bound of the slopes.
+    The critic has no batch norm: the bound is one on a function of one image, and so must the critic be.
+    """
+
+    class Options(ArchitectureOptions):
+        resolution: int = 64
+        critic_steps: int = Field(5, ge=1)
+
+    def critic(self) -> ms_nn.Cell:
+        """Images (n, channels, resolution, resolution) → scores (n, 1)."""
+        options, channels = self.options, self.image.channels
+        if options.architecture == "mlp":
+            return MLPDiscriminator((channels, options.resolution, options.resolution), options.hidden[::-1])
+        return ConvCritic(options.ndf, channels, options.resolution)
+
+    def generator(self) -> ms_nn.Cell:
+        return generator(self.options, self.options.latent, self.image.channels)
+
+    def phases(self, clock):
+        return [Phase("D", self.d_loss), Phase("G", self.g_loss, every=self.options.critic_steps)]
+
+    def draw(self, rng, n, clock):
+        return {"z": rng.standard_normal((n, self.options.latent), dtype=np.float32)}
+
+    def d_loss(self, nets, real, noise):
+        return critic_loss(nets.D(real["image"]), nets.D(nets.G(noise["z"])))
+
+    def g_loss(self, nets, real, noise):
+        return -nets.D(nets.G(noise["z"])).mean(), {}
+
+
+def critic_loss(real_scores, fake_scores):
+    """−(E D(x) − E D(G(z))), and the stats of a critic."""
+    real, fake = real_scores.mean(), fake_scores.mean()
+    return fake - real, {"wasserstein": real - fake, "scores/real": real, "scores/fake": fake}
+
+
+class WGAN(Wasserstein):
+    """The critic's weights are clipped to ±``clip`` after every update (arXiv:1701.07875, algorithm 1), and at first.
+
+    Neither optimizer has momentum. G waits for ``critic_steps`` steps of the critic; in its first 25 rounds, and then
+    in every 500th, for ``long_critic_steps``.
+    """
+
+    class Options(Wasserstein.Options):
+        optimizer: Literal["rmsprop", "sgd"] = "rmsprop"
+        lr: float = 5e-5
+        clip: float = Field(0.01, gt=0)
+        long_critic_steps: int = Field(100, ge=1)
+
+    def players(self, stage):
+        critic = self.critic()
+        for parameter in critic.get_parameters():
+            parameter.initial = Clipped(parameter.initial, self.options.clip)
+        optimizer = {"rmsprop": nn.RMSProp, "sgd": nn.SGD}[self.options.optimizer](self.options.lr)
+        return {"D": Player(critic, optimizer, after_update=self.clipped), "G": Player(self.generator(), optimizer)}
+
+    def clipped(self, weights):
+        return ops.clamp(weights, -self.options.clip, self.options.clip)
+
+    def phases(self, clock):
+        options = self.options
+        return [
+            Phase("D", self.d_loss),
+            PatientPhase("G", self.g_loss, every=options.critic_steps, long=options.long_critic_steps),
+        ]
+
+
+class WGANGP(Wasserstein):
+    """The critic's slope is drawn to 1 at points between real and fake images (arXiv:1704.00028)."""
+
+    class Options(Wasserstein.Options):
+        lr: float = 1e-4
+        betas: tuple[float, float] = (0.0, 0.9)
+        penalty: float = Field(10.0, ge=0)
+
+    def players(self, stage):
+        optimizer = nn.Adam(self.options.lr, self.options.betas)
+        return {"D": Player(self.critic(), optimizer), "G": Player(self.generator(), optimizer)}
+
+    def draw(self, rng, n, clock):
+        return super().draw(rng, n, clock) | {"u": rng.random((n, 1, 1, 1), dtype=np.float32)}
+
+    def d_loss(self, nets, real, noise):
+        fake = nets.G(noise["z"])
+        loss, stats = critic_loss(nets.D(real["image"]), nets.D(fake))
+        penalty = nn.gradient_penalty(nets.D, real["image"], fake, noise["u"])
+        stats["gradient_penalty"] = penalty
+        return loss + self.options.penalty * penalty, stats
+
+
+@dataclass(frozen=True)
+class PatientPhase(Phase):
+    """A phase after ``every`` steps, and after ``long`` in the rounds in which WassersteinGAN's critic gets more."""
+
+    long: int = 100
+
+    def due(self, step):
+        return generator_due(step, self.every, self.long)
+
+
+def generator_due(step: int, critic_steps: int = 5, long_critic_steps: int = 100) -> bool:
+    """Whether ``step``, counted from 0, is the critic's last before an update of G.
+
+    A round is some critic steps and one of G: ``long_critic_steps`` in the first 25 rounds and in rounds 500, 1000, …,
+    ``critic_steps`` in all others (martinarjovsky/WassersteinGAN, main.py, with data that never end).
+    """
+    done, extra = step + 1, long_critic_steps - critic_steps
+    if done <= WARMUP_ROUNDS * long_critic_steps:
+        return done % long_critic_steps == 0
+    done -= (WARMUP_ROUNDS - 1) * extra  # as if of these only round 0 had been long, as of each later 500
+    in_cycle = (done - 1) % (LONG_EVERY * critic_steps + extra) + 1
+    return in_cycle >= long_critic_steps and (in_cycle - long_critic_steps) % critic_steps == 0
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """What ``init`` gives, clipped to ±``bound``."""
+
+    init: Callable
+    bound: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.clip(self.init(rng, shape), -self.bound, self.bound, dtype=np.float32)
+
+
+class ConvCritic(ms_nn.Cell):
+    """Images (n, channels, resolution, resolution) → scores (n, 1): DCGAN's D with biases instead of batch norm."""
+
+    def __init__(self, ndf: int, channels: int, resolution: int):
+        super().__init__()
+        widths = [channels, *layer_widths(ndf, resolution)]
+        self.convs = ms_nn.CellList([nn.Conv2d(a, b, 4, 2, 1, init=CONV_INIT) for a, b in pairwise(widths)])
+        self.last = nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False, init=CONV_INIT)
+
+    def construct(self, image):
+        x = image
+        for conv in self.convs:
+            x = nn.leaky_relu(conv(x))
+        return self.last(x).reshape(image.shape[0], 1)
