@@ -81,9 +81,14 @@ def survivors(cwd: Path, seconds: float = 5) -> list[psutil.Process]:
 
 def digest(run_dir: Path) -> dict[str, str]:
     """The digests of a run's newest checkpoint, by component."""
+    return checkpoint.digest(newest(run_dir))
+
+
+def newest(run_dir: Path) -> checkpoint.Snapshot:
+    """A run's newest checkpoint."""
     path, damaged = checkpoint.newest_valid(run_dir / "checkpoints")
     assert not damaged
-    return checkpoint.digest(checkpoint.load(path))
+    return checkpoint.load(path)
 
 
 def free_port() -> int:

@@ -1,11 +1,14 @@
 """The promise: the same config, seed and data give the same bits on any fleet, and after a stop on another one."""
 
 import pytest
-from fleets import alone, digest, mpiexec, msrun, run, workers
+from fleets import alone, digest, mpiexec, msrun, newest, run, workers
 
 TINY = {
     "gan": "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16, 16], ema_kimg: 0.1}",
     "dcgan": "strategy: {name: dcgan, resolution: 16, latent: 8, ngf: 8, ndf: 8, ema_kimg: 0.1}",
+    # Stages of four steps or so: 4, 8-fade, 8, 16-fade and, from step 16 on, 16.
+    "stylegan": "strategy: {name: stylegan, resolution: 16, start_resolution: 4, stable_kimg: 0.064, fade_kimg: 0.064, "
+    "latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8}",
 }
 
 
@@ -65,3 +68,22 @@ def test_a_run_resumed_by_another_fleet_ends_with_the_bits_of_one_straight_throu
         ended = run(command, tmp_path)
         assert ended.code == 0, ended.output
     assert digest(tmp_path / "runs" / "resumed") == digest(tmp_path / "runs" / "straight")
+
+
+@pytest.mark.slow
+def test_growth_gives_the_same_bits_on_every_fleet_and_after_a_stop_in_mid_fade(config, tmp_path):
+    path = str(config("stylegan"))
+    runs = {
+        "alone": alone("--config", path, "run.name=alone", "train.steps=18"),
+        "workers4": workers(4, "--config", path, "run.name=workers4", "train.steps=18"),
+        "resumed": alone("--config", path, "run.name=resumed", "train.steps=14", "fleet.world_size=4"),
+    }
+    for command in runs.values():
+        ended = run(command, tmp_path)
+        assert ended.code == 0, ended.output
+    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "16-fade"
+    ended = run(workers(2, "--config", path, "run.name=resumed", "train.steps=18"), tmp_path)
+    assert ended.code == 0, ended.output
+    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "16"
+    assert digest(tmp_path / "runs" / "workers4") == digest(tmp_path / "runs" / "alone")
+    assert digest(tmp_path / "runs" / "resumed") == digest(tmp_path / "runs" / "alone")

@@ -1,0 +1,34 @@
+"""StyleGAN's networks at every resolution build, and one step of each reaches every weight that is in use."""
+
+import numpy as np
+import pytest
+
+from ganfleet.clock import Clock
+from ganfleet.engine.model import Model
+from ganfleet.engine.program import PhaseProgram
+from ganfleet.engine.tensors import tensors
+from ganfleet.strategies.base import ImageSpec
+from ganfleet.strategies.stylegan.strategy import StyleGAN
+
+SLOW = [pytest.param(size, marks=pytest.mark.slow) for size in (16, 32, 64, 128, 256, 512, 1024)]
+
+
+@pytest.mark.parametrize("resolution", [8, *SLOW])
+def test_one_step_in_mid_fade_reaches_every_weight_in_use(resolution):
+    options = StyleGAN.Options(
+        resolution=resolution, start_resolution=4, latent=8, mapping_layers=1, fmap_base=1024, fmap_max=8
+    )
+    strategy = StyleGAN(options, ImageSpec(channels=1), batch_size=4)
+    stage = strategy.schedule()[-2]
+    assert (stage.resolution, stage.fades) == (resolution, True)
+    clock = Clock(10**9, nimg=stage.starts_at + 300_000)
+    assert strategy.fade_in(clock) == pytest.approx(0.5, abs=1e-5)
+    model, rng = Model(strategy, 0, stage), np.random.Generator(np.random.Philox(0))
+    real = {"image": rng.standard_normal((4, 1, resolution, resolution), dtype=np.float32)}
+    for phase in strategy.phases(clock):
+        program = PhaseProgram(phase, model, 0)
+        flat, _ = program.run(tensors(real), tensors(strategy.draw(rng, 4, clock)), np.zeros(0, np.float32))
+        gradients = np.split(flat.asnumpy(), np.cumsum([p.size for p in program.player.weights]))
+        for weight, gradient in zip(program.player.weights, gradients, strict=False):
+            assert np.isfinite(gradient).all(), weight.name
+            assert np.abs(gradient).max() > 0, weight.name
