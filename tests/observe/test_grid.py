@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from ganfleet.errors import StorageError
-from ganfleet.observe.grid import grid, save_png
+from ganfleet.errors import ConfigError, StorageError
+from ganfleet.observe.grid import grid, save_animation, save_png
 
 
 def flat(values, channels=1, size=4):
@@ -101,3 +101,20 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(tmp_path, mon
         save_png(tmp_path / "a.png", flat([1]))
     assert (tmp_path / "a.png").read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_animation_has_its_frames_in_order_and_repeats(tmp_path):
+    frames = np.stack([np.full((3, 64, 64), value, np.float32) for value in (-1, 0, 1)])
+    save_animation(tmp_path / "a.gif", frames)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert (animation.n_frames, animation.info["loop"], animation.info["duration"]) == (3, 0, 50)
+        shown = [np.asarray(frame.convert("L")).mean() for frame in ImageSequence.Iterator(animation)]
+    np.testing.assert_allclose(shown, [0, 128, 255], atol=1)
+
+
+@pytest.mark.parametrize("name, told", [("a.png", "is a .gif, .webp or .mp4"), ("a.mp4", "needs ffmpeg")])
+def test_an_animation_that_cannot_be_written_is_refused(name, told, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(ConfigError, match=told):
+        save_animation(tmp_path / name, np.zeros((2, 1, 8, 8), np.float32))
+    assert not list(tmp_path.iterdir())

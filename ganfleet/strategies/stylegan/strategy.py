@@ -277,7 +277,10 @@ class StyleGAN(Strategy):
             inputs |= {"z_mixed": inputs["z"], "w_avg": self.w_avg[None]} | layer_noise(rng, 1, layers)
             inputs |= {"mixed": np.zeros((1, layers), np.float32), "psi": np.ones((1, layers), np.float32)}
         if self.classes:
-            inputs["label"] = np.array([rng.integers(self.classes) if label is None else label], np.int32)
+            label = rng.integers(self.classes) if label is None else label
+            if label >= self.classes:
+                raise ConfigError(f"there is no class {label}: there are the classes 0-{self.classes - 1}")
+            inputs["label"] = np.array([label], np.int32)
         elif label is not None:
             raise ConfigError("this model was trained without classes (strategy.conditional): leave --classes out")
         return inputs

@@ -1,0 +1,112 @@
+"""The figures of ``ganfleet sample``: what is where in them, and which options do not go together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ganfleet, one_error
+from PIL import Image
+
+STYLEGAN = """\
+strategy: {name: stylegan, resolution: 8, latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8, conditional: true}
+data: {source: embedded}
+train: {steps: 1, batch_size: 8, lanes: 2}
+log: {samples: 1}
+"""
+TILE, GAP = 64, 2  # an image of 8x8 is shown eight times as large
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Holds runs/style and runs/plain, a GAN without styles."""
+    directory = tmp_path_factory.mktemp("figures")
+    (directory / "style.yaml").write_text(STYLEGAN)
+    plain = (
+        "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16]}\ntrain: {steps: 1, batch_size: 8, lanes: 2}\n"
+    )
+    (directory / "plain.yaml").write_text(plain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        for name in ("style", "plain"):
+            ended = ganfleet("train", "--config", f"{name}.yaml", f"run.name={name}")
+            assert ended.code == 0, ended.output
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def there(directory, monkeypatch):
+    monkeypatch.chdir(directory)
+
+
+def sample(out, *options, run="runs/style"):
+    return ganfleet("sample", "--checkpoint", run, "--out", out, *options)
+
+
+def tiles(path, rows, columns):
+    """The images of a grid, (rows, columns, 64, 64), without the margins of its labels."""
+    picture = np.asarray(Image.open(path).convert("L")).astype(int)
+    height, width = rows * (TILE + GAP) - GAP, columns * (TILE + GAP) - GAP
+    field = picture[-height:, -width:]
+    rows, columns = (range(0, length, TILE + GAP) for length in field.shape)
+    return np.stack([[field[y : y + TILE, x : x + TILE] for x in columns] for y in rows])
+
+
+def test_style_mixing_shows_its_sources_in_the_margins():
+    ended = sample("mix.png", "--mix", "cols=3-5", "rows=1,2", "layers=0-3", "--classes", "0", "--noise", "none")
+    assert ended.code == 0, ended.output
+    mix = tiles("mix.png", 3, 4)
+    assert (mix[0, 0] == 255).all()
+    assert sample("alone.png", "--seeds", "1-5", "--classes", "0", "--noise", "none").code == 0
+    alone = tiles("alone.png", 1, 5)[0]
+    np.testing.assert_array_equal(mix[0, 1:], alone[2:])
+    np.testing.assert_array_equal(mix[1:, 0], alone[:2])
+    # Without noise, with every layer's style from the row, nothing of the column is left.
+    for row in (1, 2):
+        for column in (1, 2, 3):
+            np.testing.assert_allclose(mix[row, column], mix[row, 0], atol=2)
+
+
+def test_the_noise_figure_has_five_panels_a_seed():
+    assert sample("noise.png", "--noise-figure", "--seeds", "0,1").code == 0
+    panels = tiles("noise.png", 2, 5)
+    assert panels[:, 4].max() == 255  # the spread, scaled by its largest
+
+
+def test_classes_have_a_row_each():
+    assert sample("classes.png", "--classes", "0,7", "--seeds", "0-3").code == 0
+    rows = tiles("classes.png", 2, 4)
+    assert np.abs(rows[0] - rows[1]).max() > 0
+
+
+def test_an_interpolation_is_an_animation_of_as_many_frames():
+    assert sample("walk.webp", "--interpolate", "1,2", "--frames", "6").code == 0
+    with Image.open("walk.webp") as walk:
+        assert (walk.format, walk.n_frames, walk.size) == ("WEBP", 6, (TILE, TILE))
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (["--mix", "rows=0", "cols=1", "layers=fine"], "layers=fine: this model has the layers 0-3"),
+        (["--mix", "rows=0", "cols=1", "layers=x"], "write coarse, middle, fine, or layers such as 4-7"),
+        (["--mix", "rows=0", "rows=1", "layers=0"], "--mix needs rows=, cols= and layers=, each once"),
+        (["--mix", "rows=0", "columns=1", "layers=0"], "'columns=1': write rows=0-3 cols=4-8 layers=coarse"),
+        (["--noise-figure", "--interpolate", "1,2"], "--noise-figure and --interpolate are figures of their own"),
+        (["--noise-figure", "--noise", "none"], "leave that out"),
+        (["--interpolate", "1,2"], "an animation is one of .gif, .webp, .mp4"),
+        (["--truncation-layers", "2"], "--truncation-layers is for --truncation"),
+        (["--seeds", "0", "--classes", "10"], "there are the classes 0-9"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, told):
+    assert told in one_error(sample("no.png", *options), 2)
+    assert not Path("no.png").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--truncation", "0.5"], ["--noise", "none"], ["--mix", "rows=0", "cols=1", "layers=0"], ["--classes", "1"]],
+)
+def test_a_model_without_styles_or_classes_says_so(options):
+    message = one_error(sample("no.png", *options, run="runs/plain"), 2)
+    assert "is not for this model" in message or "no classes" in message
