@@ -16,7 +16,7 @@ class FaultyGAN(GAN):
     """``fault`` happens after step ``at`` (to step ``until``) on ``rank``, or to the samples of ``lane``."""
 
     class Options(GAN.Options):
-        fault: Literal["none", "raise", "exit", "kill", "terminated at start", "nan"] = "none"
+        fault: Literal["none", "raise", "exit", "kill", "late", "terminated at start", "nan"] = "none"
         at: int = 3
         until: int = 3
         rank: int = 1
@@ -49,6 +49,8 @@ class FaultyGAN(GAN):
             raise RuntimeError("this rank alone")
         if self.options.fault == "exit":
             sys.exit(0)
+        if self.options.fault == "late":
+            time.sleep(35)
         if self.options.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -232,6 +232,13 @@ def test_a_rank_of_mpiexec_that_fails_alone_ends_them_all(tmp_path, faulty):
 
 
 @pytest.mark.slow
+def test_a_rank_may_be_late_as_when_it_compiles_longer_than_the_others(tmp_path, faulty):
+    """MindSpore's CPU collectives would give up after 30 seconds."""
+    ended = run(workers(2, "--config", *faulty("late")), tmp_path)
+    assert ended.code == 0, ended.output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault, code", [("raise", 70), ("exit", 70), ("kill", 69)])
 def test_a_rank_that_fails_in_training_ends_the_fleet(fault, code, tmp_path, faulty):
     ended = run(workers(2, "--config", *faulty(fault)), tmp_path)
