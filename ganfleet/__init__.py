@@ -7,8 +7,8 @@ import os
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 # MindSpore's warnings are a page per start and hide the run's own lines; its errors stay.
 os.environ.setdefault("GLOG_v", "3")
-# How long a CPU collective waits for a late rank, in seconds: HCCL's own default, for its 30 would end a run in which one
-# rank compiles a new stage's graphs that much longer than another. A rank that dies is noticed by other means.
+# How long a CPU collective waits for a late rank, in seconds, about as long as HCCL's does. By default it is 30, and a
+# run ends in which one rank compiles a stage's graphs that much longer. A rank that dies is noticed by other means.
 os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", "1800")
 
 __version__ = "0.1.0"

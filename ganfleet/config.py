@@ -145,7 +145,16 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     given = Document.read(path)
     for override in overrides:
         given.override(override)
-    config = _validate(_schema(_options(given)), given)
+    return check(given, _options(given))
+
+
+def check(given: Document, options: type[BaseModel] | None) -> Config:
+    """The config in ``given``, with ``strategy:`` checked by a strategy's ``options``, or not at all.
+
+    Raises:
+        ConfigError: all problems found, those noted in ``given`` before too.
+    """
+    config = _validate(_schema(options), given)
     for keys, message in _conflicts(config):
         if not any(given.is_blamed(key) for key in keys):
             given.report(keys[0], message)

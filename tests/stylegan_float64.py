@@ -70,14 +70,11 @@ def discriminator(w, image, alpha, fade, label=None, blurred=True, group=4):
     return scores[:, 0] if label is None else (scores * label).sum(1)
 
 
-def r1(critic, x):
-    slopes = jax.grad(lambda x: critic(x).sum())(x)
-    return (slopes**2).sum((1, 2, 3)).mean()
-
-
-def gradient_penalty(critic, x):
-    slopes = jax.grad(lambda x: critic(x).sum())(x)
-    return ((jnp.sqrt((slopes**2).sum((1, 2, 3))) - 1) ** 2).mean()
+def scores_and_penalties(critic, x):
+    """critic(x), R1, and WGAN-GP's penalty, at x itself."""
+    slopes, scores = jax.grad(lambda x: (critic(x).sum(), critic(x)), has_aux=True)(x)
+    squared = (slopes**2).sum((1, 2, 3))
+    return scores, squared.mean(), ((jnp.sqrt(squared) - 1) ** 2).mean()
 
 
 def to_image(w, name, outputs, alpha, fade):

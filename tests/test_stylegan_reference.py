@@ -12,8 +12,8 @@ from mindspore import nn, ops
 from nn.reference import FIRST, SECOND, assert_close, normal, rng
 
 from ganfleet.engine.tensors import named
-from ganfleet.nn import Constant, gradient_penalty, r1
-from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
+from ganfleet.nn import Constant, gradient_penalty, scored_r1
+from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator, feature_maps
 
 BATCH, LATENT = 8, 6
 SMALL = {"base": 64, "maximum": 5}  # 5, 5, 4, 2 … channels: odd ones, and narrower from 16x16 on
@@ -25,6 +25,7 @@ CASES = {  # variant, resolution, fade, classes
 }
 LABELS = np.arange(BATCH, dtype=np.int32) % 3
 ALPHA = np.float32(0.3)
+CHOICES = dict(zip(("score", "R1", "GP"), np.eye(3), strict=True))
 
 
 class GeneratorNumbers(nn.Cell):
@@ -61,8 +62,8 @@ class DiscriminatorNumbers(nn.Cell):
         self.weights = ms.ParameterTuple(net.trainable_params())
 
     def forward(self, choice, probe, image, alpha, label):
-        scores, conditions = self.net(image, alpha, label), (alpha, label)
-        steepness = r1(self.net, image, conditions)
+        conditions = (alpha, label)
+        scores, steepness = scored_r1(self.net, image, conditions)
         penalty = gradient_penalty(self.net, image, image, ops.zeros((1, 1, 1, 1), ms.float32), conditions)
         return choice[0] * (scores * scores * probe).sum() + choice[1] * steepness + choice[2] * penalty, scores
 
@@ -81,7 +82,10 @@ class Case:
         self.styled, self.fade, self.labelled = variant == "stylegan", fade, classes > 0
         self.layers = 2 * resolution.bit_length() - 4
         sizes = {"latent": LATENT, "classes": classes, **SMALL}
-        self.g = (Generator if self.styled else ProGenerator)(resolution, 3, fade, **sizes)
+        if self.styled:
+            self.g = Generator(resolution, 3, fade, mapping_layers=2, **sizes)
+        else:
+            self.g = ProGenerator(resolution, 3, fade, **sizes)
         self.d = Discriminator(resolution, 3, fade, classes=classes, blur=self.styled, **SMALL)
         for net in (self.g, self.d):
             fill(net)
@@ -97,7 +101,7 @@ class Case:
         return run(self._g, self.image_probe, self.z, np.float32(alpha), LABELS, self.strengths, *self.noise)
 
     def judge(self, image, what="score", alpha=ALPHA):
-        choice = np.array([what == "score", what == "R1", what == "GP"], np.float32)
+        choice = CHOICES[what].astype(np.float32)
         return run(self._d, choice, self.score_probe, image, np.float32(alpha), LABELS)
 
 
@@ -120,6 +124,11 @@ def run(graph, *arrays):
     return jax.tree.map(lambda t: t.asnumpy(), graph(*(ms.Tensor(a) for a in arrays)))
 
 
+def compiled(function):
+    """Compiled in half the time that the fastest code would take."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def in_float64(net, trainable):
     return {
         name: jnp.asarray(p.asnumpy(), jnp.float64)
@@ -132,6 +141,14 @@ def assert_gradients(net, actual, expected, tolerance, what):
     assert len(actual) == len(expected)
     for p, gradient in zip(net.trainable_params(), actual, strict=True):
         assert_close(gradient, expected[p.name], tolerance, f"{what} to {p.name}")
+
+
+def of_same_name(net, source):
+    """The weights of ``net`` that ``source`` has, set to its values."""
+    theirs = dict(source.parameters_and_names())
+    for name, p in net.parameters_and_names():
+        if name in theirs:
+            p.set_data(theirs[name].value())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -150,7 +167,7 @@ def test_images_and_the_gradients_of_every_weight_equal_float64(name):
         return (image**2 * c.image_probe).sum(), image
 
     image, gradients = c.generate()
-    expected, expected_image = jax.jit(reference)(in_float64(c.g, trainable=True))
+    expected, expected_image = compiled(reference)(in_float64(c.g, trainable=True))
     assert_close(image, expected_image, FIRST, "image")
     assert_gradients(c.g, gradients, expected, SECOND, "gradient")
 
@@ -159,17 +176,81 @@ def test_images_and_the_gradients_of_every_weight_equal_float64(name):
 def test_scores_and_the_gradients_of_both_penalties_equal_float64(name):
     c = case(name)
 
-    def critic(w, image):
+    def reference(w, image, choice):
         w = w | in_float64(c.d, trainable=False)
-        return float64.discriminator(w, image, float(ALPHA), c.fade, c.one_hot, blurred=c.styled)
 
-    def reference(w, image):
-        judge = functools.partial(critic, w)
-        score = (judge(image) ** 2 * c.score_probe).sum()
-        return {"score": score, "R1": float64.r1(judge, image), "GP": float64.gradient_penalty(judge, image)}
+        def critic(image):
+            return float64.discriminator(w, image, float(ALPHA), c.fade, c.one_hot, blurred=c.styled)
 
-    w, image = in_float64(c.d, trainable=True), c.image.astype(float)
-    scores, gradients = jax.jit(lambda w, image: (critic(w, image), jax.jacrev(reference)(w, image)))(w, image)
-    assert_close(c.judge(c.image)[0], scores, FIRST, "score")
-    for what, expected in gradients.items():
-        assert_gradients(c.d, c.judge(c.image, what)[1], expected, SECOND, f"gradient of {what}")
+        scores, r1, penalty = float64.scores_and_penalties(critic, image)
+        return choice @ jnp.stack([(scores**2 * c.score_probe).sum(), r1, penalty]), scores
+
+    gradients = compiled(jax.grad(reference, has_aux=True))
+    for what, choice in CHOICES.items():
+        expected, expected_scores = gradients(in_float64(c.d, trainable=True), c.image.astype(float), choice)
+        scores, actual = c.judge(c.image, what)
+        assert_close(scores, expected_scores, FIRST, "score")
+        assert_gradients(c.d, actual, expected, SECOND, f"gradient of {what}")
+
+
+def test_published_numbers_of_weights_at_1024():
+    """As the original code prints them: all layers, with the converters to and from RGB of every resolution."""
+    full = (1024, 3, False)
+    assert size(Generator(*full)) == 26_219_627
+    assert size(ProGenerator(*full)) == 23_079_115
+    assert size(Discriminator(*full)) == size(Discriminator(*full, blur=False)) == 23_087_249
+    assert Generator(*full).layers == 18
+
+
+def size(net):
+    return sum(p.size for p in net.get_parameters())
+
+
+def test_channels_halve_from_64_on_at_full_size():
+    channels = [feature_maps(4 << i) for i in range(9)]
+    assert channels == [512, 512, 512, 512, 256, 128, 64, 32, 16]
+
+
+@pytest.mark.parametrize("net", [Generator, ProGenerator, Discriminator])
+def test_a_stage_trains_only_the_rgb_layers_it_uses(net):
+    def rgb(resolution, fade):
+        return {
+            p.name.rpartition(".")[0] for p in net(resolution, 3, fade, **SMALL).trainable_params() if "rgb" in p.name
+        }
+
+    assert [len(rgb(4, False)), len(rgb(32, False)), len(rgb(32, True))] == [1, 1, 2]
+    assert rgb(32, True) == rgb(16, False) | rgb(32, False)
+
+
+@pytest.fixture
+def grown():
+    """The 16x16 networks in their fade, with the weights of the 8x8 ones where the names are the same."""
+    old, new = case("8x8 stable with labels"), case("16x16 in a fade with labels")
+    before = [(p, p.asnumpy()) for net in (new.g, new.d) for p in net.get_parameters()]
+    of_same_name(new.g, old.g)
+    of_same_name(new.d, old.d)
+    yield old, new
+    for p, value in before:
+        p.set_data(ms.Tensor(value))
+
+
+def test_at_fade_0_the_grown_networks_are_the_old_ones(grown):
+    old, new = grown
+    new.strengths[:, : old.layers] = old.strengths
+    image, _ = new.generate(alpha=0)
+    assert np.array_equal(image, old.generate()[0].repeat(2, 2).repeat(2, 3))
+    halved = new.image.reshape(BATCH, 3, 8, 2, 8, 2).mean((3, 5))
+    assert_close(new.judge(new.image, alpha=0)[0], old.judge(halved)[0], 1e-6)
+    assert np.array_equal(new.judge(halved.repeat(2, 2).repeat(2, 3), alpha=0)[0], old.judge(halved)[0])
+
+
+def test_at_fade_1_the_old_branch_has_no_influence(grown):
+    _, new = grown
+    for net, compute in ((new.g, new.generate), (new.d, functools.partial(new.judge, new.image, "R1"))):
+        before, gradients = compute(alpha=1)
+        branch = [i for i, p in enumerate(net.trainable_params()) if "rgb" in p.name][:2]
+        for i in branch:
+            assert not gradients[i].any()
+            p = net.trainable_params()[i]
+            p.set_data(ms.Tensor(p.asnumpy() + 1))
+        assert np.array_equal(compute(alpha=1)[0], before)

@@ -1,4 +1,4 @@
-"""StyleGAN's networks at every resolution build, and one step of each reaches every weight that is in use."""
+"""One step of StyleGAN in a fade reaches every weight that is in use."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.stylegan.strategy import StyleGAN
 
-SLOW = [pytest.param(size, marks=pytest.mark.slow) for size in (16, 32, 64, 128, 256, 512, 1024)]
+SLOW = pytest.param(32, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("resolution", [8, *SLOW])
+@pytest.mark.parametrize("resolution", [8, SLOW])
 def test_one_step_in_mid_fade_reaches_every_weight_in_use(resolution):
     options = StyleGAN.Options(
         resolution=resolution, start_resolution=4, latent=8, mapping_layers=1, fmap_base=1024, fmap_max=8

@@ -21,6 +21,7 @@ VERBS = {
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "ckpt": "List, verify and compare checkpoints.",
     "data": "Prepare training data.",
+    "strategies": "List the strategies there are, installed ones too.",
 }
 INTERNAL_ERROR = 70
 

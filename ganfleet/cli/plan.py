@@ -107,15 +107,17 @@ def _share(config: Config, world_size: int) -> dict:
 
 def _needs(strategy, stage: dict, channels: int) -> dict:
     """The networks of a stage, its phases' collectives, and what it takes."""
+    from ganfleet.engine import contract
+
     declared = next(each for each in strategy.schedule() if each.name == stage["name"])
-    players = {name: _measure(name, player) for name, player in strategy.players(declared).items()}
+    players = {name: _measure(name, player) for name, player in contract.players(strategy, declared).items()}
     clock = Clock(0, step=stage["first_step"], nimg=round(stage["starts_at_kimg"] * 1000))
     batch = stage["lane_batch_size"] * channels * stage["resolution"] ** 2 * FLOAT
     return {
         "networks": [network for player in players.values() for network in player["networks"]],
         "phases": [
             {"name": phase.name, "player": phase.player, "every": phase.every} | players[phase.player]["collective"]
-            for phase in strategy.phases(clock)
+            for phase in contract.phases(strategy, clock, players)
         ],
         "memory": _memory(players.values(), batch),
         "checkpoint_bytes": sum(player["checkpoint"] for player in players.values()),

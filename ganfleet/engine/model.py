@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import mindspore as ms
 import numpy as np
 
+from ganfleet.engine import contract
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.errors import CheckpointMismatch
 from ganfleet.nn import initialize
@@ -17,10 +18,10 @@ class Model:
     def __init__(self, strategy: Strategy, seed: int, stage: Stage):
         # In MindSpore's default mode the thread that waits for a graph spins, on the core the kernels are pinned to.
         ms.set_context(mode=ms.GRAPH_MODE)
-        declared = strategy.players(stage)
+        declared = contract.players(strategy, stage)
         nets = {}
         for name, player in declared.items():
-            nets |= player.nets if isinstance(player.nets, dict) else {name: player.nets}
+            nets |= contract.networks(name, player)
         for name, net in nets.items():
             net.update_parameters_name(f"{name}.")
             net.set_train(True)

@@ -6,7 +6,10 @@ from mindspore import Tensor, nn, ops
 
 from ganfleet.engine.model import Model
 from ganfleet.engine.tensors import named
+from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase
+
+MALFORMED = "malformed"  # the one stat of a loss that did not return what it should
 
 
 class PhaseProgram:
@@ -29,15 +32,30 @@ class PhaseProgram:
         """The flat vector of one lane, and the tensors by name that the loss keeps for the lane's later phases.
 
         ``host`` (H,) are values of the host's that should reach every rank.
+
+        Raises:
+            ConfigError: the loss returned something else than a scalar and a dict, or two.
         """
         if self._graph is None:
             self._graph = _PhaseGraph(self.phase, self._model, self.player, tuple(real), tuple(noise))
-        flat, loss, stats, kept = self._graph(Tensor(host), *real.values(), *noise.values())
+        graph = self._graph
+        arrays = [real[name] for name in graph.real_names] + [noise[name] for name in graph.noise_names]
+        flat, loss, stats, kept = graph(Tensor(host), *arrays)
         if not self._shapes:
+            self._check(loss, stats)
             self._shapes = {f"Loss/{self.phase.name}": loss.shape} | {
                 f"Loss/{name}": value.shape for name, value in stats.items()
             }
         return flat, kept
+
+    def _check(self, loss, stats):
+        expected = "a scalar tensor and a dict of stats, and may add a dict of tensors to keep"
+        if MALFORMED in stats:
+            raise ConfigError(f"the loss of phase {self.phase.name!r} must return {expected}: it returned otherwise")
+        if loss.shape != ():
+            raise ConfigError(
+                f"the loss of phase {self.phase.name!r} has shape {loss.shape}, and must be a scalar: take its mean()"
+            )
 
     def summarize(self, total: Tensor, lanes: int) -> tuple[bool, np.ndarray, dict[str, np.ndarray]]:
         """Whether the fleet's sum is finite, the sum of the host values, and the mean of loss and stats over lanes."""
@@ -62,6 +80,9 @@ class _PhaseGraph(nn.Cell):
 
     def forward(self, real, noise):
         result = self.loss(self.nets, real, noise)
+        if not well_formed(result):
+            # Raised in here, an error would come with a page of the compiler's. So this comes out, and `run` raises it.
+            result = (ops.zeros((), ms.float32), {MALFORMED: ops.zeros((), ms.float32)})
         loss, stats = result[0], result[1]
         # Joined in here: to the graph around value_and_grad, tensors in a dict that comes out of it are constants.
         logged = [loss.reshape(-1)]
@@ -84,6 +105,19 @@ class _PhaseGraph(nn.Cell):
         parts.append(host)
         parts.append(logged)
         return ops.concat(parts), loss, stats, kept
+
+
+def well_formed(result):
+    """Whether this is a tensor, a dict of tensors, and perhaps another; decided when a graph is compiled."""
+    if not isinstance(result, tuple) or not 2 <= len(result) <= 3 or not isinstance(result[0], Tensor):
+        return False
+    for named_tensors in result[1:]:
+        if not isinstance(named_tensors, dict):
+            return False
+        for value in named_tensors.values():
+            if not isinstance(value, Tensor):
+                return False
+    return True
 
 
 class _Summary(nn.Cell):

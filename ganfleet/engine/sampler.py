@@ -87,7 +87,8 @@ class Sampler:
         }
         if training not in self._graphs:
             self._graphs[training] = _SampleGraph(self._strategy, self._model.nets, tuple(noise))
-        return self._graphs[training](*tensors(noise).values()).asnumpy()
+        graph, arrays = self._graphs[training], tensors(noise)
+        return graph(*(arrays[name] for name in graph.names)).asnumpy()
 
 
 class _SampleGraph(nn.Cell):

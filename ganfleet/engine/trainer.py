@@ -9,13 +9,14 @@ from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Loader, Source
-from ganfleet.engine import guard
+from ganfleet.data.loader import to_network
+from ganfleet.engine import contract, guard
 from ganfleet.engine.checkpoint import Snapshot
 from ganfleet.engine.model import Model
 from ganfleet.engine.program import PhaseProgram
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.tensors import tensors
-from ganfleet.errors import CheckpointMismatch, ConfigError, Stopped
+from ganfleet.errors import CheckpointMismatch, ConfigError, GanfleetError, Stopped
 from ganfleet.fleet import Fleet
 from ganfleet.strategies.base import Phase, Stage, Strategy
 
@@ -98,6 +99,7 @@ class Trainer:
         self.stage = strategy.stage(self.clock)
         self.model = Model(strategy, train.seed, self.stage)
         self.sampler = Sampler(strategy, self.model)
+        contract.phases(strategy, self.clock, self.model.players)  # told now, not after the first samples are drawn
         self.memory: dict[int, dict[str, np.ndarray]] = {lane: {} for lane in fleet.lanes}
         self._programs: dict[Phase, PhaseProgram] = {}
         self.loader = Loader(
@@ -157,7 +159,7 @@ class Trainer:
         lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, batch.lanes, strict=True)}
         stats: dict[str, np.ndarray] = {}
         host_sum = np.zeros_like(host)
-        for phase in self.strategy.phases(self.clock):
+        for phase in contract.phases(self.strategy, self.clock, self.model.players):
             if phase.due(self.clock.step):
                 phase_stats, arrived = self.run_phase(phase, lanes, host)
                 stats |= phase_stats
@@ -175,7 +177,8 @@ class Trainer:
 
         def lane_flat(number):
             lane, seed = lanes[number], self.config.train.seed
-            noise = self.strategy.draw(rng.stream(seed, f"draw/{phase.name}", clock.step, number), lane_size, clock)
+            stream = rng.stream(seed, f"draw/{phase.name}", clock.step, number)
+            noise = contract.draw(self.strategy, stream, lane_size, clock, phase)
             if phase.prepare is not None:
                 stream = rng.stream(seed, f"prepare/{phase.name}", clock.step, number)
                 kept = {name: tensor.asnumpy().copy() for name, tensor in lane.kept.items()}
@@ -212,9 +215,23 @@ class Trainer:
         guard.audit(self.fleet, self.model.tensors())
 
     def sample(self, seeds: list[int]) -> np.ndarray:
-        """Images (len(seeds), channels, height, width) in [-1, 1] of the averaged weights, on every rank."""
-        inputs = [seeded(self.strategy, self.clock, seed) for seed in seeds]
+        """Images (n, channels, height, width) in [-1, 1] of the averaged weights, on every rank: one for each of
+        ``seeds``, or where the strategy ``samples_data``, of as many samples from the start of the data.
+        """
+        if self.strategy.samples_data:
+            inputs = [self._figure(index) for index in range(min(len(seeds), len(self._source)))]
+        else:
+            inputs = [seeded(self.strategy, self.clock, seed) for seed in seeds]
         return self.sampler.images(inputs, self.clock, self.fleet)
+
+    def _figure(self, index: int) -> dict[str, np.ndarray]:
+        """Sample ``index`` of the data, or the next that can be read, as the input of a figure."""
+        source = self._source.at(self.stage.resolution)
+        try:
+            sample = source[index]
+        except GanfleetError:
+            return self._figure((index + 1) % len(source))
+        return {name: to_network(array)[None] for name, array in sample.items()}
 
     # ── Checkpoints
 

@@ -13,7 +13,7 @@ from ganfleet.data.images import FORMATS, SUFFIXES, decode
 from ganfleet.data.loader import to_network
 from ganfleet.data.sources import files_below, images_among
 from ganfleet.engine.run import Studio
-from ganfleet.errors import ConfigError, DataError, StorageError
+from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.observe.grid import grid, png, write_atomically
 from ganfleet.observe.rundir import writing
 
@@ -78,7 +78,7 @@ def translate(
 ) -> tuple[int, int]:
     """Translate what is not done yet; how many images that were, and how many had been done before.
 
-    ``progress(done, total)`` is told on rank 0 how much of its share is done.
+    ``progress(done, total)`` is told on rank 0 how far the fleet is.
 
     Raises:
         ConfigError: the checkpoint's strategy knows no such direction.
@@ -91,30 +91,23 @@ def translate(
             "CycleGAN"
         )
     fleet = studio.fleet
-    share = todo[fleet.rank :: fleet.world_size]
-    missing = [job for job in share if not job.done]
+    missing = fleet.first(lambda: [job for job in todo if not job.done])
     translator = Translator(studio, direction)
-    damaged, unwritten = [], None
-    for number, job in enumerate(missing):
-        try:
-            translator.run(job)
-        except DataError as error:
-            damaged.append(str(error))
-        except StorageError as error:
-            unwritten = error
-            break
+    damaged = []
+    # One image on each rank, then all ranks meet: none waits long for another, and all end alike.
+    for start in range(0, len(missing), fleet.world_size):
+        failures = fleet.gather([translator.failure(job) for job in missing[start:][fleet.rank : fleet.rank + 1]])
+        for failure in (each for share in failures for each in share if each):
+            if not isinstance(failure, DataError):
+                raise failure
+            damaged.append(str(failure))
         if fleet.rank == 0:
-            progress(number + 1, len(missing))
-    # Only now, and together: a rank that left early would keep the others waiting.
-    shares = fleet.gather((len(missing) - len(damaged), len(share) - len(missing), damaged, unwritten))
-    made, before, all_damaged, all_unwritten = zip(*shares, strict=True)
-    for error in all_unwritten:
-        if error:
-            raise error
-    lines = [line for each in all_damaged for line in each]
-    if lines:
-        raise DataError(f"{len(lines)} of {len(todo)} images are left out, all others are there: {'; '.join(lines)}")
-    return sum(made), sum(before)
+            progress(min(start + fleet.world_size, len(missing)), len(missing))
+    if damaged:
+        raise DataError(
+            f"{len(damaged)} of {len(todo)} images are left out, all others are there: {'; '.join(damaged)}"
+        )
+    return len(missing), len(todo) - len(missing)
 
 
 class Translator:
@@ -125,6 +118,14 @@ class Translator:
         for net in vars(studio.model.nets).values():
             net.set_train(False)
         self._graphs = {panel: _TranslateGraph(studio, direction, panel) for panel in (False, True)}
+
+    def failure(self, job: Job) -> GanfleetError | None:
+        """Run ``job``; why it could not be done, if it could not."""
+        try:
+            self.run(job)
+        except GanfleetError as error:
+            return error
+        return None
 
     def run(self, job: Job) -> None:
         """Write the files of ``job``.

@@ -8,10 +8,10 @@ from ganfleet.nn.equalized import EqualizedConv2d, EqualizedDense
 from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter
 from ganfleet.nn.losses import discriminator_loss, minimax_generator_loss, nonsaturating_generator_loss
 from ganfleet.nn.minibatch import minibatch_stddev
-from ganfleet.nn.norm import BatchNorm, RunningStats, instance_norm, pixel_norm
+from ganfleet.nn.norm import BatchNorm, InstanceNorm, RunningStats, pixel_norm
 from ganfleet.nn.optim import SGD, Adam, RMSProp
 from ganfleet.nn.pad import reflection_pad
-from ganfleet.nn.penalties import gradient_penalty, r1
+from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
 from ganfleet.nn.resample import blur, downsample, upsample
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Embedding",
     "EqualizedConv2d",
     "EqualizedDense",
+    "InstanceNorm",
     "LeakyReLU",
     "Normal",
     "RMSProp",
@@ -36,7 +37,6 @@ __all__ = [
     "downsample",
     "gradient_penalty",
     "initialize",
-    "instance_norm",
     "leaky_relu",
     "minibatch_stddev",
     "minimax_generator_loss",
@@ -45,6 +45,7 @@ __all__ = [
     "pixel_norm",
     "r1",
     "reflection_pad",
+    "scored_r1",
     "tanh",
     "upsample",
 ]

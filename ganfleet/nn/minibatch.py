@@ -6,7 +6,8 @@ from mindspore import ops
 def minibatch_stddev(x, group=4):
     """(n, c, h, w) → (n, c + 1, h, w): the mean standard deviation over groups, as one more channel (arXiv:1710.10196).
 
-    A group is ``group`` samples n / group apart, or all n where there are fewer. n must be a multiple of the group. It is not checked: a ``raise`` in a graph breaks gradient penalties.
+    A group is ``group`` samples n / group apart, or all n where there are fewer; n is a multiple of the
+    group, which is not checked here: a ``raise`` in a graph breaks gradient penalties.
     """
     n, c, h, w = x.shape
     group = min(group, n)

@@ -74,9 +74,24 @@ def pixel_norm(x, eps=1e-8):
     return x * ops.rsqrt((x * x).mean(1, keep_dims=True) + eps)
 
 
-def instance_norm(x, eps=1e-8):
-    """(n, c, h, w), same shape out: mean 0 and variance 1 for each sample and channel (arXiv:1607.08022)."""
-    n, c, h, w = x.shape
-    x = x.reshape(n * c, h * w)  # on a CPU, means over one last axis take less than half the time
-    x = x - x.mean(1, keep_dims=True)
-    return (x * ops.rsqrt((x * x).mean(1, keep_dims=True) + eps)).reshape(n, c, h, w)
+class InstanceNorm(nn.Cell):
+    """Mean 0 and variance 1 for each sample and channel (arXiv:1607.08022), then times ``gain`` plus ``bias``.
+
+    The input is (n, c, h, w), same shape out; ``gain`` and ``bias`` are (n, c), by default 1 and 0. It is batch norm's
+    operator on one sample of n·c channels: on a CPU three times as fast as the means and products it stands for. The
+    operator is declared free of side effects, which it is without running moments to write; otherwise a graph is kept
+    in order around each call, and one with forty calls takes four times as long to compile.
+    """
+
+    def __init__(self, eps=1e-5):
+        super().__init__()
+        self.norm = ops.BatchNorm(is_training=True, epsilon=eps, momentum=0.0)
+        self.norm.add_prim_attr("side_effect_mem", False)
+        self.norm.set_signatures(())
+
+    def construct(self, x, gain=None, bias=None):
+        n, c, h, w = x.shape
+        zeros, ones = ops.zeros((n * c,), ms.float32), ops.ones((n * c,), ms.float32)
+        gain = ones if gain is None else gain.reshape(n * c)
+        bias = zeros if bias is None else bias.reshape(n * c)
+        return self.norm(x.reshape(1, n * c, h, w), gain, bias, zeros, ones)[0].reshape(n, c, h, w)

@@ -1,9 +1,11 @@
 """Find a strategy by the name a config gives it. Nothing is imported before it is asked for."""
 
 import importlib
+import inspect
 import os
 import sys
-from importlib.metadata import entry_points
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 
 from ganfleet.document import closest
 from ganfleet.errors import ConfigError
@@ -20,9 +22,25 @@ BUILTIN = {
 }
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A strategy's short name, where it comes from, the first line of its docstring, and why it cannot be used."""
+
+    name: str
+    origin: str
+    summary: str = ""
+    problem: str | None = None
+
+
 def names() -> list[str]:
-    """The short names that can be used: the built-in strategies and those of installed packages."""
-    return sorted({*BUILTIN, *(entry.name for entry in entry_points(group=GROUP))})
+    """The short names there are: those of the built-in strategies and of installed packages."""
+    return sorted({*BUILTIN, *_installed()})
+
+
+def listed() -> list[Listed]:
+    """Every strategy that has a short name, the built-in ones first. All are imported; those that fail say why."""
+    installed = [_listed(name, _origin(entry)) for name, entry in sorted(_installed().items())]
+    return [_listed(name, "ganfleet") for name in BUILTIN] + installed
 
 
 def find(name: str) -> type:
@@ -36,13 +54,35 @@ def find(name: str) -> type:
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         return _load(name)
-    installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-    target = {**installed, **BUILTIN}.get(name)
-    if target is None:
+    if name in BUILTIN:
+        return _load(BUILTIN[name])
+    installed = _installed()
+    if name not in installed:
         guess = closest(name, names())
         hint = f", did you mean {guess}?" if guess else ""
         raise ConfigError(f"unknown strategy {name!r}{hint} (known: {', '.join(names())}, or package.module:Class)")
-    return _load(target)
+    try:
+        return _load(installed[name].value)
+    except ConfigError as error:
+        raise ConfigError(f"strategy {name!r} of {_origin(installed[name])} is broken: {error}") from error
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """The entry points by name; of two with one name, the one that comes first on the path, or ganfleet's own."""
+    found = {entry.name: entry for entry in reversed(tuple(entry_points(group=GROUP)))}
+    return {name: entry for name, entry in found.items() if name not in BUILTIN}
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}"
+
+
+def _listed(name: str, origin: str) -> Listed:
+    try:
+        doc = inspect.cleandoc(find(name).__doc__ or "")
+    except ConfigError as error:
+        return Listed(name, origin, problem=str(error))
+    return Listed(name, origin, doc.partition("\n")[0])
 
 
 def _load(target: str) -> type:

@@ -101,6 +101,8 @@ class Strategy:
     """Base of every GAN. Subclasses give ``Options``, ``players``, ``phases`` and ``draw``; the rest has defaults."""
 
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
+    samples_data: ClassVar[bool] = False
+    """Whether the images of a run's grids are made of samples of the data, instead of what ``sample_inputs`` gives."""
 
     def __init__(self, options: StrategyOptions, image: ImageSpec, batch_size: int):
         self.options = options

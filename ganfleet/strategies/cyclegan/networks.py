@@ -10,11 +10,6 @@ DOWNSCALE = 4  # the generator's: sides of its images are multiples of this
 SMALLEST = 8  # pixels per side, of which two are left where the blocks mirror one more
 
 
-def norm(x):
-    """Instance norm: of each sample alone, whatever the batch, and without gain or bias."""
-    return nn.instance_norm(x, eps=1e-5)
-
-
 class ResNetGenerator(ms_nn.Cell):
     """Images (n, channels, h, w) → images of the same shape in [-1, 1]; h and w multiples of 4, 8 or more.
 
@@ -35,15 +30,16 @@ class ResNetGenerator(ms_nn.Cell):
             ]
         )
         self.last = nn.Conv2d(width, channels, 7, init=INIT)
+        self.norm = nn.InstanceNorm()
 
     def construct(self, image):
-        x = ops.relu(norm(self.first(nn.reflection_pad(image, 3))))
+        x = ops.relu(self.norm(self.first(nn.reflection_pad(image, 3))))
         for conv in self.down:
-            x = ops.relu(norm(conv(x)))
+            x = ops.relu(self.norm(conv(x)))
         for block in self.blocks:
             x = block(x)
         for conv in self.up:
-            x = ops.relu(norm(conv(x)))
+            x = ops.relu(self.norm(conv(x)))
         return nn.tanh(self.last(nn.reflection_pad(x, 3)))
 
 
@@ -54,10 +50,11 @@ class ResidualBlock(ms_nn.Cell):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, init=INIT)
         self.conv2 = nn.Conv2d(width, width, 3, init=INIT)
+        self.norm = nn.InstanceNorm()
 
     def construct(self, x):
-        y = ops.relu(norm(self.conv1(nn.reflection_pad(x, 1))))
-        return x + norm(self.conv2(nn.reflection_pad(y, 1)))
+        y = ops.relu(self.norm(self.conv1(nn.reflection_pad(x, 1))))
+        return x + self.norm(self.conv2(nn.reflection_pad(y, 1)))
 
 
 class PatchDiscriminator(ms_nn.Cell):
@@ -70,9 +67,10 @@ class PatchDiscriminator(ms_nn.Cell):
             [nn.Conv2d(widths[i], widths[i + 1], 4, (2, 2, 2, 1)[i], padding=1, init=INIT) for i in range(4)]
         )
         self.last = nn.Conv2d(widths[-1], 1, 4, padding=1, init=INIT)
+        self.norm = nn.InstanceNorm()
 
     def construct(self, image):
         x = nn.leaky_relu(self.convs[0](image))
         for conv in self.convs[1:]:
-            x = nn.leaky_relu(norm(conv(x)))
+            x = nn.leaky_relu(self.norm(conv(x)))
         return self.last(x)

@@ -1,0 +1,94 @@
+"""What a strategy owes the engine, checked where the engine asks for it: one error that names the culprit.
+
+What a loss owes is checked where its graph is run, in program.py.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+from mindspore import nn
+
+from ganfleet.clock import Clock
+from ganfleet.errors import ConfigError
+from ganfleet.strategies.base import Phase, Player, Stage, Strategy
+
+
+def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
+    """The players of ``stage`` by name.
+
+    Raises:
+        ConfigError: they are no such dict, a player's networks are no Cells, or two networks have one name.
+    """
+    declared = strategy.players(stage)
+    if not (isinstance(declared, dict) and declared and all(isinstance(p, Player) for p in declared.values())):
+        raise ConfigError(f"the strategy's players() must return a dict of Player by name, not {_shown(declared)}")
+    owners: dict[str, str] = {}
+    for name, player in declared.items():
+        for net_name, net in networks(name, player).items():
+            if not isinstance(net, nn.Cell):
+                raise ConfigError(f"network {net_name!r} of player {name!r} must be a Cell, not {_shown(net)}")
+            if net_name in owners:
+                raise ConfigError(
+                    f"players {owners[net_name]!r} and {name!r} both have a network named {net_name!r}: rename one"
+                )
+            owners[net_name] = name
+    return declared
+
+
+def networks(name: str, player: Player) -> dict[str, nn.Cell]:
+    """The networks of the player called ``name``, by name."""
+    return player.nets if isinstance(player.nets, dict) else {name: player.nets}
+
+
+def phases(strategy: Strategy, clock: Clock, players: Collection[str]) -> list[Phase]:
+    """The phases of the step at ``clock``, due or not.
+
+    Raises:
+        ConfigError: they are no list of Phase; one updates none of ``players``, or is never due; two have one name.
+    """
+    declared = strategy.phases(clock)
+    if not (isinstance(declared, list) and declared and all(isinstance(phase, Phase) for phase in declared)):
+        raise ConfigError(f"the strategy's phases() must return a list of Phase, not {_shown(declared)}")
+    names = [phase.name for phase in declared]
+    for phase in declared:
+        if phase.player not in players:
+            raise ConfigError(
+                f"phase {phase.name!r} updates player {phase.player!r}, which players() does not have: it has "
+                f"{', '.join(players)}"
+            )
+        if not isinstance(phase.every, int) or phase.every < 1:
+            raise ConfigError(f"phase {phase.name!r} is never due: its every is {phase.every!r}, and must be 1 or more")
+        if names.count(phase.name) > 1:
+            raise ConfigError(f"two phases are named {phase.name!r}: give one of them another name=")
+    return declared
+
+
+def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, phase: Phase) -> dict[str, np.ndarray]:
+    """What ``phase`` needs beside a lane's ``n`` real samples.
+
+    Raises:
+        ConfigError: it is no dict, or an array in it has not ``n`` rows.
+    """
+    drawn = strategy.draw(rng, n, clock)
+    if not isinstance(drawn, dict):
+        raise ConfigError(
+            f"the strategy's draw() must return a dict of arrays, not {_shown(drawn)} (phase {phase.name!r})"
+        )
+    for name, array in drawn.items():
+        shape = np.shape(array)
+        if shape and shape[0] != n:
+            raise ConfigError(
+                f"draw() gave {name!r} with shape {shape} for a lane of {n} samples (phase {phase.name!r}): its first "
+                "dimension must be the number of samples"
+            )
+    return drawn
+
+
+def _shown(given) -> str:
+    """What kind of thing was given instead, in few words."""
+    if isinstance(given, dict | list | tuple) and not given:
+        return f"an empty {type(given).__name__}"
+    if isinstance(given, dict | list | tuple):
+        values = given.values() if isinstance(given, dict) else given
+        return f"a {type(given).__name__} of {', '.join(sorted({type(value).__name__ for value in values}))}"
+    return "None" if given is None else f"a {type(given).__name__}"

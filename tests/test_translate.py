@@ -1,0 +1,185 @@
+"""``ganfleet translate``: images of any size, what a generator makes of them, and files that are no images."""
+
+from pathlib import Path
+
+import cyclegan_float64 as float64
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from commands import ganfleet, one_error
+from fleets import REPOSITORY, msrun, run
+from in_memory import ArraySource, trainer
+from PIL import Image
+
+from ganfleet.engine import checkpoint
+
+YAML = "strategy: {name: cyclegan, resolution: 24, ngf: 2, ndf: 2, blocks: 1}\ntrain: {batch_size: 1, lanes: 1}\n"
+SIZES = {"odd.png": (13, 21), "whole.png": (16, 8), "tiny.png": (3, 5), "sub/photo.jpg": (20, 24)}  # width, height
+
+
+def save_start_of(yaml, run_dir):
+    """A checkpoint of a run that is about to begin, with generators of large weights."""
+    run_dir.mkdir(exist_ok=True)
+    made = trainer(yaml, ArraySource("image", np.zeros((1, 1)), channels=3), run_dir)
+    made.loader.close()
+    snapshot = made.snapshot()
+    weights = snapshot.tensors["G.weights"]
+    snapshot.tensors["G.weights"] = {name: array * 20 for name, array in weights.items()}
+    checkpoint.save(run_dir / "checkpoints", snapshot, 0, keep=1)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Holds a checkpoint in ``run``, and images in ``photos``."""
+    directory = tmp_path_factory.mktemp("translate")
+    save_start_of(YAML, directory / "run")
+    for seed, (name, size) in enumerate(SIZES.items()):
+        path = directory / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).integers(256, size=(4, 4, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+    (directory / "photos" / "README.txt").write_text("not an image, and not named like one")
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def there(directory, monkeypatch):
+    monkeypatch.chdir(directory)
+
+
+def translate(*arguments, direction="A2B"):
+    return ganfleet("translate", "--checkpoint", "run", "--direction", direction, *map(str, arguments))
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def expected(name, image):
+    """What the generator ``name`` makes of uint8 (h, w, 3), in float64, with sides of 8 or a larger multiple of 4."""
+    snapshot = checkpoint.load(checkpoint.newest_valid(Path("run/checkpoints"))[0])
+    w = {key: jnp.asarray(array, jnp.float64) for key, array in snapshot.tensors["G.weights"].items()}
+    x = (image.transpose(2, 0, 1) / 127.5 - 1)[None]
+    height, width = x.shape[2:]
+    border = [max(8, (side + 3) // 4 * 4) - side for side in (height, width)]
+    x = np.pad(x, [(0, 0), (0, 0), (0, border[0]), (0, border[1])], mode="reflect")
+    y = float64.generator(w, name, x)[0, :, :height, :width]
+    return np.rint((np.asarray(y).transpose(1, 2, 0) + 1) * 127.5)
+
+
+@pytest.fixture(scope="module")
+def translated(directory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        ended = translate("--input", "photos", "--output", "out", "--panel")
+        assert ended.code == 0, ended.output
+        assert "translated 4 images into out" in ended.output
+    return directory / "out"
+
+
+def test_images_of_any_size_keep_their_names_and_sizes(translated):
+    names = {str(Path(name).with_suffix(".png")) for name in SIZES}
+    assert files(translated) == names | {f"panels/{name}" for name in names}
+    for name, size in SIZES.items():
+        assert Image.open(translated / Path(name).with_suffix(".png")).size == size
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_translation_is_what_the_generator_makes_of_the_image_mirrored_to_a_multiple_of_four(name, translated):
+    made = pixels(translated / Path(name).with_suffix(".png"))
+    assert np.abs(made - expected("G_AB", pixels(f"photos/{name}"))).max() <= 1
+    assert made.std() > 10
+
+
+def test_a_panel_shows_the_original_its_translation_and_that_back(translated):
+    original, width = pixels("photos/whole.png"), SIZES["whole.png"][0]
+    panel = pixels(translated / "panels" / "whole.png")
+    there = pixels(translated / "whole.png")
+    assert panel.shape == (8, 3 * width + 4, 3)
+    np.testing.assert_array_equal(panel[:, :width], original)
+    np.testing.assert_array_equal(panel[:, width + 2 : 2 * width + 2], there)
+    # The second generator sees the first one's output before it is rounded to 8 bits.
+    assert np.abs(panel[:, -width:] - expected("G_BA", there)).mean() <= 3
+
+
+def test_what_is_there_is_not_done_again_and_what_is_missing_is(translated):
+    marked = translated / "odd.png"
+    marked.write_bytes(b"kept")
+    removed = (translated / "panels" / "tiny.png").read_bytes()
+    (translated / "panels" / "tiny.png").unlink()
+    ended = translate("--input", "photos", "--output", "out", "--panel")
+    assert ended.code == 0 and "translated 1 images into out, 3 were there already" in ended.output
+    assert marked.read_bytes() == b"kept"
+    assert (translated / "panels" / "tiny.png").read_bytes() == removed
+
+
+def test_one_image_goes_the_other_way():
+    ended = translate("--input", "photos/whole.png", "--output", "back", direction="B2A")
+    assert ended.code == 0, ended.output
+    assert files("back") == {"whole.png"}
+    assert np.abs(pixels("back/whole.png") - expected("G_BA", pixels("photos/whole.png"))).max() <= 1
+
+
+def test_a_file_that_is_no_image_is_named_before_anything_is_written(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
+    message = one_error(translate("--input", tmp_path, "--output", tmp_path / "out"), 65)
+    assert f"{tmp_path}/b.png is not an image" in message
+    assert not (tmp_path / "out").exists()
+    message = one_error(translate("--input", "photos/README.txt", "--output", tmp_path / "out"), 65)
+    assert "photos/README.txt is not an image" in message
+
+
+def test_a_damaged_image_is_named_and_all_others_are_translated(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.effect_noise((16, 8), 50).save(photos / name)
+    (photos / "b.png").write_bytes((photos / "a.png").read_bytes()[:100])
+    message = one_error(translate("--input", photos, "--output", tmp_path / "out"), 65)
+    assert f"1 of 3 images are left out, all others are there: {photos}/b.png cannot be decoded" in message
+    assert files(tmp_path / "out") == {"a.png", "c.png"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere", "no image (.png, .jpg, .jpeg, .webp) at nowhere"),
+        ("run", "no image (.png, .jpg, .jpeg, .webp) at run"),
+    ],
+)
+def test_an_input_without_images_is_refused(source, message):
+    assert message in one_error(translate("--input", source, "--output", "no"), 2)
+
+
+def test_two_images_that_would_become_one_file_are_refused(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    message = one_error(translate("--input", tmp_path, "--output", "no"), 2)
+    assert f"{tmp_path}/a.jpg and {tmp_path}/a.png would both become no/a.png" in message
+
+
+def test_a_checkpoint_that_does_not_translate_is_refused(tmp_path):
+    save_start_of("strategy: {name: gan, resolution: 8, hidden: [4]}\ntrain: {batch_size: 1, lanes: 1}\n", tmp_path)
+    arguments = ["--direction", "A2B", "--input", "photos", "--output", "no"]
+    message = one_error(ganfleet("translate", "--checkpoint", str(tmp_path), *arguments), 2)
+    assert "a GAN does not translate images" in message
+    assert not Path("no").exists()
+
+
+def test_a_fleet_of_two_writes_what_one_process_writes(translated, tmp_path):
+    for name in SIZES:  # one of them has been made unreadable on purpose by another test
+        (translated / Path(name).with_suffix(".png")).unlink(missing_ok=True)
+    assert translate("--input", "photos", "--output", "out").code == 0
+    script = str(REPOSITORY / "launch" / "translate.py")
+    arguments = ["--checkpoint", "run", "--direction", "A2B", "--input", "photos", "--output", "fleet"]
+    ended = run([*msrun(2, tmp_path)[:-1], script, *arguments], Path.cwd())
+    assert ended.code == 0, ended.output
+    for name in SIZES:
+        target = Path(name).with_suffix(".png")
+        assert Path("fleet", target).read_bytes() == Path("out", target).read_bytes()
+    assert "translated 4 images into fleet" in ended.output
