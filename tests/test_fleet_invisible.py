@@ -71,19 +71,17 @@ def test_a_run_resumed_by_another_fleet_ends_with_the_bits_of_one_straight_throu
 
 
 @pytest.mark.slow
-def test_growth_gives_the_same_bits_on_every_fleet_and_after_a_stop_in_mid_fade(config, tmp_path):
+def test_growth_gives_the_same_bits_after_a_stop_in_mid_fade_on_another_fleet(config, tmp_path):
     path = str(config("stylegan"))
     runs = {
         "alone": alone("--config", path, "run.name=alone", "train.steps=18"),
-        "workers4": workers(4, "--config", path, "run.name=workers4", "train.steps=18"),
         "resumed": alone("--config", path, "run.name=resumed", "train.steps=14", "fleet.world_size=4"),
     }
     for command in runs.values():
-        ended = run(command, tmp_path)
+        ended = run(command, tmp_path, timeout=900)
         assert ended.code == 0, ended.output
     assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "16-fade"
-    ended = run(workers(2, "--config", path, "run.name=resumed", "train.steps=18"), tmp_path)
+    ended = run(workers(2, "--config", path, "run.name=resumed", "train.steps=18"), tmp_path, timeout=900)
     assert ended.code == 0, ended.output
     assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "16"
-    assert digest(tmp_path / "runs" / "workers4") == digest(tmp_path / "runs" / "alone")
     assert digest(tmp_path / "runs" / "resumed") == digest(tmp_path / "runs" / "alone")

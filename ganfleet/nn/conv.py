@@ -34,9 +34,7 @@ class ConvTranspose2d(nn.Cell):
     (in, out, kernel, kernel), by default U(±1/√fan_in); the bias starts at zero.
     """
 
-    def __init__(
-        self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None, output_padding=0
-    ):
+    def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None, output_padding=0):
         super().__init__()
         shape = (in_channels, out_channels, kernel, kernel)
         self.out_channels, self.stride = out_channels, stride
