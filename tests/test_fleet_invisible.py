@@ -6,8 +6,8 @@ from fleets import alone, digest, mpiexec, msrun, newest, run, workers
 TINY = {
     "gan": "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16, 16], ema_kimg: 0.1}",
     "dcgan": "strategy: {name: dcgan, resolution: 16, latent: 8, ngf: 8, ndf: 8, ema_kimg: 0.1}",
-    # Stages of four steps or so: 4, 8-fade, 8, 16-fade and, from step 16 on, 16.
-    "stylegan": "strategy: {name: stylegan, resolution: 16, start_resolution: 4, stable_kimg: 0.064, fade_kimg: 0.064, "
+    # Stages: 4 for five steps, 8-fade for three, then 8.
+    "stylegan": "strategy: {name: stylegan, resolution: 8, start_resolution: 4, stable_kimg: 0.064, fade_kimg: 0.064, "
     "latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8}",
 }
 
@@ -74,14 +74,14 @@ def test_a_run_resumed_by_another_fleet_ends_with_the_bits_of_one_straight_throu
 def test_growth_gives_the_same_bits_after_a_stop_in_mid_fade_on_another_fleet(config, tmp_path):
     path = str(config("stylegan"))
     runs = {
-        "alone": alone("--config", path, "run.name=alone", "train.steps=18"),
-        "resumed": alone("--config", path, "run.name=resumed", "train.steps=14", "fleet.world_size=4"),
+        "alone": alone("--config", path, "run.name=alone", "train.steps=10"),
+        "resumed": alone("--config", path, "run.name=resumed", "train.steps=7", "fleet.world_size=4"),
     }
     for command in runs.values():
         ended = run(command, tmp_path, timeout=900)
         assert ended.code == 0, ended.output
-    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "16-fade"
-    ended = run(workers(2, "--config", path, "run.name=resumed", "train.steps=18"), tmp_path, timeout=900)
+    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "8-fade"
+    ended = run(workers(2, "--config", path, "run.name=resumed", "train.steps=10"), tmp_path, timeout=900)
     assert ended.code == 0, ended.output
-    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "16"
+    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "8"
     assert digest(tmp_path / "runs" / "resumed") == digest(tmp_path / "runs" / "alone")
