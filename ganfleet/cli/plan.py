@@ -126,9 +126,10 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
 
 def _measure(name: str, player) -> dict:
     """What one player weighs: its networks' parameters, and bytes held, sent and stored."""
+    from ganfleet.engine import contract
     from ganfleet.nn import RunningStats
 
-    nets = player.nets if isinstance(player.nets, dict) else {name: player.nets}
+    nets = contract.networks(name, player)
     layers = [cell for net in nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)]
     weights = sum(p.size for net in nets.values() for p in net.trainable_params()) * FLOAT
     stored = sum(p.size for net in nets.values() for p in net.get_parameters()) * FLOAT

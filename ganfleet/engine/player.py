@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ganfleet.engine import contract
 from ganfleet.nn import RunningStats
 from ganfleet.strategies.base import Player
 
@@ -26,7 +27,7 @@ class FlatPlayer:
         self.name = name
         self.optimizer = player.optimizer
         self.ema = player.ema
-        self.nets = player.nets if isinstance(player.nets, dict) else {name: player.nets}
+        self.nets = contract.networks(name, player)
         self.weights = [p for net in self.nets.values() for p in net.trainable_params()]
         self.layers = [
             cell for net in self.nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)

@@ -96,12 +96,9 @@ class Trainer:
         self.clock = Clock(total_nimg(train.kimg, train.steps, strategy), train.steps)
         self.budgets = guard.Budgets(train.nonfinite_budget, config.data.bad_budget)
 
-        self.stage = strategy.stage(self.clock)
-        self.model = Model(strategy, train.seed, self.stage)
-        self.sampler = Sampler(strategy, self.model)
+        self._build(strategy.stage(self.clock))
         contract.phases(strategy, self.clock, self.model.players)  # told now, not after the first samples are drawn
         self.memory: dict[int, dict[str, np.ndarray]] = {lane: {} for lane in fleet.lanes}
-        self._programs: dict[Phase, PhaseProgram] = {}
         self.loader = Loader(
             source.at(self.stage.resolution),
             batch_size=self.stage.batch_size,
@@ -150,7 +147,7 @@ class Trainer:
     def _build(self, stage: Stage) -> None:
         """The networks of ``stage`` as initialised, with no graph compiled yet."""
         self.stage = stage
-        self._programs.clear()
+        self._programs: dict[Phase, PhaseProgram] = {}
         self.model = Model(self.strategy, self.config.train.seed, stage)
         self.sampler = Sampler(self.strategy, self.model)
 
