@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, mint, nn, ops
 
 from ganfleet.engine import contract
 from ganfleet.nn import RunningStats
@@ -158,7 +158,8 @@ class _FlatState(nn.Cell):
         self.momenta = tuple(layer.momentum for layer in player.layers)
         self.weights = ms.ParameterTuple(player.weights)
         self.sizes = tuple(int(p.size) for p in player.weights)
-        self.shapes = tuple(tuple(p.shape) for p in player.weights)
+        # Not a loop: a graph parses each turn of one anew, which takes seconds for hundreds of weights.
+        self.map = ops.Map()
         self.size = player.size
         self.optimizer = player.optimizer
         self.after_update = after_update
@@ -178,9 +179,7 @@ class _FlatState(nn.Cell):
         return t
 
     def spread(self, flat):
-        parts = ops.split(flat, self.sizes)
-        for i in range(len(self.sizes)):
-            ops.assign(self.weights[i], parts[i].reshape(self.shapes[i]))
+        self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
     def update_running(self, total):
         """Move each layer's running statistics towards the mean of what its calls on all lanes saw."""
@@ -191,6 +190,10 @@ class _FlatState(nn.Cell):
             sums, calls = total[start : start + size], total[start + size]
             ops.assign(running, running + (sums.reshape(running.shape) / calls - running) * self.momenta[i])
             start = start + size + 1
+
+
+def _assign(weight, part):
+    return ops.assign(weight, part.reshape(weight.shape))
 
 
 class _Update(nn.Cell):

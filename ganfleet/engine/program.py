@@ -77,6 +77,8 @@ class _PhaseGraph(nn.Cell):
         self.real_names, self.noise_names = real_names, noise_names
         self.weights = ms.ParameterTuple(player.weights)
         self.mailboxes = ms.ParameterTuple([layer.seen for layer in player.layers])
+        # A loop in a graph is parsed anew for each of its turns: for hundreds of weights, seconds.
+        self.map = ops.Map()
 
     def forward(self, real, noise):
         result = self.loss(self.nets, real, noise)
@@ -99,12 +101,12 @@ class _PhaseGraph(nn.Cell):
             ops.assign(mailbox, ops.zeros_like(mailbox))
         run = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)
         (loss, logged, stats, kept), gradients = run(real, noise)
-        parts = [gradient.reshape(-1) for gradient in gradients]
-        for mailbox in self.mailboxes:
-            parts.append(mailbox.reshape(-1))
-        parts.append(host)
-        parts.append(logged)
-        return ops.concat(parts), loss, stats, kept
+        flat = self.map(flatten, gradients) + self.map(flatten, self.mailboxes) + (host, logged)
+        return ops.concat(flat), loss, stats, kept
+
+
+def flatten(tensor):
+    return tensor.reshape(-1)
 
 
 def well_formed(result):

@@ -163,45 +163,36 @@ class StyleGAN(Strategy):
 
     def logistic_d_loss(self, nets, real, noise):
         """E softplus(D(fake)) + E softplus(−D(real)), and γ/2 · R1 (arXiv:1801.04406) unless that has its own phase."""
-        alpha, label = noise["alpha"], self._label(real)
-
-        def critic(image):
-            return nets.D(image, alpha, label)
-
-        image, fake = self._shown(real, noise), ops.stop_gradient(self._generate(nets, noise, label)[0])
-        real_logit, fake_logit = critic(image), critic(fake)
-        loss = nn.discriminator_loss(real_logit, fake_logit)
-        stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
-        if self.lazy == 1:
-            penalty = nn.r1(critic, image)
-            loss = loss + self.options.r1_gamma / 2 * penalty
-            stats["r1"] = penalty
-        return loss, stats
+        image, fake, conditions = self._judged(nets, real, noise)
+        fake_logit = nets.D(fake, *conditions)
+        if self.lazy > 1:
+            real_logit = nets.D(image, *conditions)
+            loss = nn.discriminator_loss(real_logit, fake_logit)
+            return loss, {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
+        real_logit, penalty = nn.scored_r1(nets.D, image, conditions)
+        loss = nn.discriminator_loss(real_logit, fake_logit) + self.options.r1_gamma / 2 * penalty
+        return loss, {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean(), "r1": penalty}
 
     def lazy_r1(self, nets, real, noise):
         """R1 on every ``lazy``-th step, with the weight of as many (arXiv:1912.04958, B)."""
-        alpha, label = noise["alpha"], self._label(real)
-
-        def critic(image):
-            return nets.D(image, alpha, label)
-
-        penalty = nn.r1(critic, self._shown(real, noise))
+        penalty = nn.r1(nets.D, self._shown(real, noise), (noise["alpha"], self._label(real)))
         return self.options.r1_gamma / 2 * self.lazy * penalty, {"r1": penalty}
 
     def wgan_gp_d_loss(self, nets, real, noise):
         """E D(fake) − E D(real), the gradient penalty, and E D(real)² so that scores do not drift."""
-        alpha, label = noise["alpha"], self._label(real)
-
-        def critic(image):
-            return nets.D(image, alpha, label)
-
-        image, fake = self._shown(real, noise), ops.stop_gradient(self._generate(nets, noise, label)[0])
-        real_score, fake_score = critic(image), critic(fake)
-        penalty = nn.gradient_penalty(critic, image, fake, noise["u"])
+        image, fake, conditions = self._judged(nets, real, noise)
+        real_score, fake_score = nets.D(image, *conditions), nets.D(fake, *conditions)
+        penalty = nn.gradient_penalty(nets.D, image, fake, noise["u"], conditions)
         drift = (real_score * real_score).mean()
         loss = fake_score.mean() - real_score.mean() + self.options.gp_weight * penalty + self.options.drift * drift
         stats = {"scores/real": real_score.mean(), "scores/fake": fake_score.mean(), "gradient_penalty": penalty}
         return loss, stats
+
+    def _judged(self, nets, real, noise):
+        """The images D's losses are about, real and generated, and what else D takes."""
+        label = self._label(real)
+        fake = ops.stop_gradient(self._generate(nets, noise, label)[0])
+        return self._shown(real, noise), fake, (noise["alpha"], label)
 
     def logistic_g_loss(self, nets, real, noise):
         """E softplus(−D(fake))."""
