@@ -18,7 +18,7 @@ from mindspore import nn, ops
 from ganfleet import config as configs
 from ganfleet import rng, strategies
 from ganfleet.document import Document
-from ganfleet.engine import checkpoint
+from ganfleet.engine import checkpoint, contract
 from ganfleet.engine.checkpoint import Difference, Snapshot
 from ganfleet.engine.trainer import Trainer, Watch, check_schedule
 from ganfleet.fleet import SimulatedFleet, check_lanes, cpu
@@ -120,6 +120,7 @@ def simulate(
     image = ImageSpec(source.channels, source.classes)
     ranks = _Ranks(fleet, partial(found, config.strategy, image, config.train.batch_size))
     check_schedule(ranks, config.train.lanes)
+    contract.samples(ranks, source.names)
     stats = _Stats()
     trainer = Trainer(config, ranks, source, fleet, stats)
     if resumed_from:

@@ -17,6 +17,7 @@ class ArraySource:
 
     def __init__(self, name: str, samples: np.ndarray, channels: int = 1):
         self.name, self.samples, self.channels = name, samples, channels
+        self.names = (name,)
 
     def __len__(self):
         return len(self.samples)

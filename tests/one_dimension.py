@@ -27,6 +27,8 @@ GRID = np.linspace(-10, 10, 4001)  # outside, both densities are below 1e-21
 class FixedGenerator(Strategy):
     """Only D is trained, with a learning rate that falls to zero so that D comes to rest."""
 
+    reads = ("x",)
+
     class Options(StrategyOptions):
         mean: float = 0.0
         std: float = 1.0

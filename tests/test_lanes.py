@@ -20,6 +20,8 @@ train: {steps: 6, batch_size: 8, lanes: 4, seed: 5}
 class Replay(Strategy):
     """G first; D is then shown what G made on the same lane one step ago, and at the start what it made just now."""
 
+    reads = ("x",)
+
     def __init__(self, *args):
         super().__init__(*args)
         self.made, self.shown = [], []

@@ -25,10 +25,13 @@ class Source:
     """Images of one size, with labels or without. Safe to read from many threads.
 
     Attributes:
+        names: what the images of a sample are called.
         channels: 1 or 3.
         classes: how many, 0 where there are no labels.
         resolution: width and height of the samples, in pixels.
     """
+
+    names: tuple[str, ...] = ("image",)
 
     def __init__(self, resolution: int, channels: int, labels: np.ndarray | None):
         self.resolution = self._full_resolution = resolution

@@ -19,6 +19,8 @@ class UnpairedSource(RandomSource):
     mirrored left to right half of the time with ``flip``.
     """
 
+    names = ("image_a", "image_b")
+
     def __init__(self, a: Source, b: Source, resolution: int, flip: bool):
         """``a`` and ``b`` have images of one size, no smaller than ``resolution``."""
         super().__init__(resolution, a.channels, labels=None)

@@ -13,6 +13,19 @@ from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase, Player, Stage, Strategy
 
 
+def samples(strategy: Strategy, names: Collection[str]) -> None:
+    """Check that ``strategy`` can train on samples whose images are called ``names``.
+
+    Raises:
+        ConfigError: it reads others.
+    """
+    if not set(strategy.reads) <= set(names):
+        raise ConfigError(
+            f"this strategy trains on samples of {' and '.join(strategy.reads)}, and this source's have "
+            f"{' and '.join(names)}: choose another data.source, unpaired for CycleGAN and no other"
+        )
+
+
 def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
     """The players of ``stage`` by name.
 

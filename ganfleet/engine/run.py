@@ -11,7 +11,7 @@ from ganfleet import fleet, strategies
 from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Source, open_source, open_unpaired
-from ganfleet.engine import checkpoint
+from ganfleet.engine import checkpoint, contract
 from ganfleet.engine.checkpoint import Snapshot
 from ganfleet.engine.model import Model
 from ganfleet.engine.sampler import Inputs, Sampler, seeded
@@ -77,10 +77,11 @@ def strategy_of(config: Config, source: Source) -> Strategy:
     """The strategy that ``config`` names, for images like the source's.
 
     Raises:
-        ConfigError: its schedule does not fit the lanes.
+        ConfigError: its schedule does not fit the lanes, or the source's samples are not what it trains on.
         DataError: the source is too small for one batch.
     """
     strategy = new_strategy(config, ImageSpec(source.channels, source.classes))
+    contract.samples(strategy, source.names)
     largest = max(stage.batch_size for stage in strategy.schedule())
     if len(source) < largest:
         raise DataError(
@@ -253,7 +254,7 @@ class Studio:
         self.model.load(snapshot.tensors)
         self.strategy.load_state(snapshot.tensors["strategy"])
         total = total_nimg(config.train.kimg, config.train.steps, self.strategy)
-        self.clock = Clock(total, **snapshot.facts["clock"])
+        self.clock = self.strategy.within(self.stage, Clock(total, **snapshot.facts["clock"]))
         self._sampler = Sampler(self.strategy, self.model)
 
     def inputs(self, seed: int, label: int | None = None) -> Inputs:

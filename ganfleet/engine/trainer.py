@@ -215,11 +215,12 @@ class Trainer:
         """Images (n, channels, height, width) in [-1, 1] of the averaged weights, on every rank: one for each of
         ``seeds``, or where the strategy ``samples_data``, of as many samples from the start of the data.
         """
+        clock = self.strategy.within(self.stage, self.clock)
         if self.strategy.samples_data:
             inputs = [self._figure(index) for index in range(min(len(seeds), len(self._source)))]
         else:
-            inputs = [seeded(self.strategy, self.clock, seed) for seed in seeds]
-        return self.sampler.images(inputs, self.clock, self.fleet)
+            inputs = [seeded(self.strategy, clock, seed) for seed in seeds]
+        return self.sampler.images(inputs, clock, self.fleet)
 
     def _figure(self, index: int) -> dict[str, np.ndarray]:
         """Sample ``index`` of the data, or the next that can be read, as the input of a figure."""

@@ -1,7 +1,7 @@
 """What one GAN is: networks, losses, schedule. A Strategy knows nothing of ranks, collectives or checkpoints."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -101,6 +101,8 @@ class Strategy:
     """Base of every GAN. Subclasses give ``Options``, ``players``, ``phases`` and ``draw``; the rest has defaults."""
 
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
+    reads: ClassVar[tuple[str, ...]] = ("image",)
+    """What of a sample the losses cannot do without."""
     samples_data: ClassVar[bool] = False
     """Whether the images of a run's grids are made of samples of the data, instead of what ``sample_inputs`` gives."""
 
@@ -153,6 +155,11 @@ class Strategy:
     def stage(self, clock: Clock) -> Stage:
         """The stage in force at ``clock``."""
         return [stage for stage in self.schedule() if stage.starts_at <= clock.nimg][-1]
+
+    def within(self, stage: Stage, clock: Clock) -> Clock:
+        """``clock``, or the last image of ``stage`` where that is over: when networks of ``stage`` can be sampled."""
+        ends_at = min((each.starts_at for each in self.schedule() if each.starts_at > stage.starts_at), default=None)
+        return clock if ends_at is None else replace(clock, nimg=min(clock.nimg, ends_at - 1))
 
     def check(self, stage: Stage, lane_size: int) -> None:
         """Called for every stage before anything starts: refuse lanes of ``lane_size`` samples that cannot work.

@@ -16,6 +16,7 @@ from ganfleet.fleet import SimulatedFleet
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.cyclegan import CycleGAN
 from ganfleet.strategies.cyclegan.pool import exchange
+from ganfleet.testing import FakeImages
 
 YAML = """
 strategy:
@@ -117,6 +118,14 @@ def test_a_resolution_that_the_networks_cannot_have_is_refused(resolution, tmp_p
     path.write_text(f"strategy: {{name: cyclegan, resolution: {resolution}}}")
     message = ganfleet("plan", "--config", str(path)).output
     assert "strategy.resolution" in message and "must be a multiple of 4, 24 or more" in message
+
+
+@pytest.mark.parametrize("strategy, names", [("cyclegan", ("image",)), ("dcgan", ("image_a", "image_b"))])
+def test_a_source_with_other_images_than_the_strategy_reads_is_refused(strategy, names, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"strategy: {{name: {strategy}, resolution: 32}}\ntrain: {{batch_size: 1, lanes: 1}}\n")
+    with pytest.raises(ConfigError, match=f"this source's have {' and '.join(names)}: choose another data.source"):
+        run.strategy_of(configs.load(path), FakeImages(names=names))
 
 
 def test_seeds_are_refused_with_a_word_on_what_to_use():

@@ -158,6 +158,18 @@ def test_a_stage_holds_nothing_of_later_ones_and_trains_only_what_it_uses():
 # ── Sampling
 
 
+def test_what_an_image_is_made_of_fits_the_networks_in_force_after_the_last_step_of_their_stage():
+    strategy = stylegan(resolution=32, start_resolution=8, stable_kimg=1, fade_kimg=1, **SMALL)
+    for stage in strategy.schedule()[:-1]:
+        over = at((stage.starts_at + 5000) / 1000)
+        assert strategy.stage(over) != stage
+        inputs = seeded(strategy, strategy.within(stage, over), 0)
+        assert [f"noise{i}" in inputs for i in range(10)] == [4 << i // 2 <= stage.resolution for i in range(10)]
+        assert inputs["alpha"] == pytest.approx(1.0, abs=2e-3)
+        still = at((stage.starts_at + 500) / 1000)
+        assert strategy.within(stage, still) == still
+
+
 @pytest.fixture(scope="module")
 def sampler():
     """A 16² model with w and noise that matter: (draw, inputs of a seed)."""

@@ -45,6 +45,7 @@ class CycleGAN(Strategy):
                 raise ValueError(f"must be a multiple of {DOWNSCALE}, 24 or more")
             return resolution
 
+    reads: ClassVar[tuple[str, ...]] = ("image_a", "image_b")
     samples_data: ClassVar[bool] = True
     directions: ClassVar[tuple[str, ...]] = ("A2B", "B2A")
     size_multiple: ClassVar[int] = DOWNSCALE
