@@ -13,7 +13,7 @@ from ganfleet.data import Loader
 from ganfleet.engine.run import data_of, strategy_of
 from ganfleet.engine.trainer import Trainer, Watch
 
-QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+CONFIG = Path(__file__).parent.parent / "configs" / "dcgan_fashion_small.yaml"
 WARM_UP = 5  # steps that compile, not counted
 
 
@@ -54,7 +54,7 @@ def delivered(config, source, lanes) -> float:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default=QUICKSTART)
+    parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()

@@ -6,8 +6,8 @@ from fleets import alone, digest, mpiexec, msrun, newest, run, workers
 TINY = {
     "gan": "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16, 16], ema_kimg: 0.1}",
     "dcgan": "strategy: {name: dcgan, resolution: 16, latent: 8, ngf: 8, ndf: 8, ema_kimg: 0.1}",
-    # Stages: 4 for five steps, 8-fade for three, then 8.
-    "stylegan": "strategy: {name: stylegan, resolution: 8, start_resolution: 4, stable_kimg: 0.064, fade_kimg: 0.064, "
+    # Stages: 4 for three steps, 8-fade for two, 8 for three, 16-fade for two, then 16.
+    "stylegan": "strategy: {name: stylegan, resolution: 16, start_resolution: 4, stable_kimg: 0.032, fade_kimg: 0.048, "
     "latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8}",
 }
 
@@ -71,17 +71,23 @@ def test_a_run_resumed_by_another_fleet_ends_with_the_bits_of_one_straight_throu
 
 
 @pytest.mark.slow
-def test_growth_gives_the_same_bits_after_a_stop_in_mid_fade_on_another_fleet(config, tmp_path):
+def test_two_growths_give_the_same_bits_on_every_fleet_and_after_a_stop_in_mid_fade(config, tmp_path):
     path = str(config("stylegan"))
-    runs = {
-        "alone": alone("--config", path, "run.name=alone", "train.steps=10"),
-        "resumed": alone("--config", path, "run.name=resumed", "train.steps=7", "fleet.world_size=4"),
+    fleets = {
+        "alone": [alone()],
+        "simulated2": [alone("fleet.world_size=2")],
+        "simulated4": [alone("fleet.world_size=4")],
+        "msrun2": [msrun(2, tmp_path / "logs2")],
+        "msrun4, then simulated2": [msrun(4, tmp_path / "logs4", "train.steps=9"), alone("fleet.world_size=2")],
     }
-    for command in runs.values():
-        ended = run(command, tmp_path, timeout=900)
-        assert ended.code == 0, ended.output
-    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "8-fade"
-    ended = run(workers(2, "--config", path, "run.name=resumed", "train.steps=10"), tmp_path, timeout=900)
-    assert ended.code == 0, ended.output
-    assert newest(tmp_path / "runs" / "resumed").facts["stage"] == "8"
-    assert digest(tmp_path / "runs" / "resumed") == digest(tmp_path / "runs" / "alone")
+    digests = {}
+    for name, commands in fleets.items():
+        for command in commands:
+            steps = [] if "train.steps=9" in command else ["train.steps=12"]
+            ended = run([*command, *steps, "--config", path, f"run.name={name}"], tmp_path, timeout=900)
+            assert ended.code == 0, ended.output
+            stopped_in = "16-fade" if "train.steps=9" in command else "16"
+            assert newest(tmp_path / "runs" / name).facts["stage"] == stopped_in
+        digests[name] = digest(tmp_path / "runs" / name)
+    for name, components in digests.items():
+        assert components == digests["alone"], name

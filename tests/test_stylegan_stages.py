@@ -10,10 +10,10 @@ from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.stylegan.strategy import StyleGAN
 
-SLOW = pytest.param(32, marks=pytest.mark.slow)
+SLOW = [pytest.param(2**i, marks=pytest.mark.slow) for i in range(4, 11)]
 
 
-@pytest.mark.parametrize("resolution", [8, SLOW])
+@pytest.mark.parametrize("resolution", [8, *SLOW])
 def test_one_step_in_mid_fade_reaches_every_weight_in_use(resolution):
     options = StyleGAN.Options(
         resolution=resolution, start_resolution=4, latent=8, mapping_layers=1, fmap_base=1024, fmap_max=8

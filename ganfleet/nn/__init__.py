@@ -3,7 +3,7 @@
 from ganfleet.nn.activation import LeakyReLU, Tanh, leaky_relu, tanh
 from ganfleet.nn.conv import Conv2d, ConvTranspose2d
 from ganfleet.nn.dense import Dense
-from ganfleet.nn.embedding import Embedding
+from ganfleet.nn.embedding import Embedding, one_hot
 from ganfleet.nn.equalized import EqualizedConv2d, EqualizedDense
 from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter
 from ganfleet.nn.losses import discriminator_loss, minimax_generator_loss, nonsaturating_generator_loss
@@ -41,6 +41,7 @@ __all__ = [
     "minibatch_stddev",
     "minimax_generator_loss",
     "nonsaturating_generator_loss",
+    "one_hot",
     "parameter",
     "pixel_norm",
     "r1",

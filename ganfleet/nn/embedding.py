@@ -1,5 +1,6 @@
 """Labels as vectors."""
 
+import mindspore as ms
 from mindspore import nn, ops
 
 from ganfleet.nn.init import Normal, parameter
@@ -17,4 +18,9 @@ class Embedding(nn.Cell):
         self.weight = parameter("weight", (classes, features), init or Normal(1.0))
 
     def construct(self, label):
-        return ops.matmul(ops.one_hot(label, self.classes, 1.0, 0.0), self.weight)
+        return ops.matmul(one_hot(label, self.classes), self.weight)
+
+
+def one_hot(label, classes):
+    """(n,) integers → (n, classes) float32. A comparison of integers would have no second derivative to compile."""
+    return ops.one_hot(label, classes, ms.Tensor(1.0), ms.Tensor(0.0))

@@ -28,12 +28,13 @@ class Wasserstein(Strategy):
 
     class Options(ArchitectureOptions):
         resolution: int = 64
+        critic: Literal["conv", "mlp"] | None = None  # None: as the generator's architecture
         critic_steps: int = Field(5, ge=1)
 
     def critic(self) -> ms_nn.Cell:
         """Images (n, channels, resolution, resolution) → scores (n, 1)."""
         options, channels = self.options, self.image.channels
-        if options.architecture == "mlp":
+        if (options.critic or options.architecture) == "mlp":
             return MLPDiscriminator((channels, options.resolution, options.resolution), options.hidden[::-1])
         return ConvCritic(options.ndf, channels, options.resolution)
 

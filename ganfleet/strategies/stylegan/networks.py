@@ -12,7 +12,6 @@ Converters to and from RGB that a stage does not use are there, but not trainabl
 import math
 from itertools import pairwise
 
-import mindspore as ms
 from mindspore import nn as ms_nn
 from mindspore import ops
 
@@ -39,7 +38,7 @@ class Mapping(ms_nn.Cell):
 
     def __init__(self, latent, layers, classes):
         super().__init__()
-        self.embedding = Embedding(classes, latent) if classes else None
+        self.embedding = nn.Embedding(classes, latent) if classes else None
         widths = [2 * latent if classes else latent] + layers * [latent]
         self.dense = ms_nn.CellList([nn.EqualizedDense(a, b, lr_multiplier=0.01) for a, b in pairwise(widths)])
 
@@ -50,18 +49,6 @@ class Mapping(ms_nn.Cell):
         for dense in self.dense:
             x = nn.leaky_relu(dense(x))
         return x
-
-
-class Embedding(ms_nn.Cell):
-    """(n,) → (n, features): a learned vector for each class, at first N(0, 1)."""
-
-    def __init__(self, classes, features):
-        super().__init__()
-        self.classes = classes
-        self.weight = nn.parameter("weight", (classes, features), nn.Normal(1.0))
-
-    def construct(self, label):
-        return ops.matmul(one_hot(label, self.classes), self.weight)
 
 
 class Synthesis(ms_nn.Cell):
@@ -132,7 +119,8 @@ class Epilogue(ms_nn.Cell):
 
     def construct(self, x, w, noise):
         # Noise and bias come as one 1x1 convolution, of (noise, 1): a CPU sums its gradient faster than a product's.
-        strength_and_bias = ops.stack((self.strength, self.bias), 1).reshape(-1, 2, 1, 1)
+        # Not ops.stack of two parameters: the time to compile that is 4 to the power of the number of layers.
+        strength_and_bias = ops.concat((self.strength.reshape(-1, 1, 1, 1), self.bias.reshape(-1, 1, 1, 1)), 1)
         x = x + self.conv(ops.concat((noise, ops.ones_like(noise)), 1), strength_and_bias)
         gain, bias = ops.split(self.style(w), x.shape[1], 1)
         return self.norm(nn.leaky_relu(x), gain + 1, bias)
@@ -213,7 +201,7 @@ class Judge(ms_nn.Cell):
         x = nn.leaky_relu(self.dense(x.reshape(x.shape[0], -1)))
         scores = self.last(x)
         if self.classes:
-            scores = scores * one_hot(label, self.classes)
+            scores = scores * nn.one_hot(label, self.classes)
         return scores.sum(1)
 
 
@@ -235,7 +223,7 @@ class ProGenerator(ms_nn.Cell):
 
     def construct(self, z, alpha, label=None):
         if self.classes:
-            z = ops.concat((z, one_hot(label, self.classes)), 1)
+            z = ops.concat((z, nn.one_hot(label, self.classes)), 1)
         x = self.dense(nn.pixel_norm(z)).reshape(z.shape[0], -1, 4, 4)
         x, below = nn.pixel_norm(nn.leaky_relu(ops.bias_add(x, self.bias))), None
         for i in range(len(self.convs)):
@@ -270,8 +258,3 @@ def freeze(cells):
 def blend(old, new, alpha):
     """Exactly ``old`` at alpha 0 and ``new`` at 1."""
     return (1 - alpha) * old + alpha * new
-
-
-def one_hot(label, classes):
-    """(n,) integers → (n, classes) float32. A comparison of integers would have no second derivative to compile."""
-    return ops.one_hot(label, classes, ms.Tensor(1.0), ms.Tensor(0.0))

@@ -59,6 +59,7 @@ class StyleGAN(Strategy):
         n_critic: int = Field(1, ge=1)
 
         style_mixing: float = Field(0.9, ge=0, le=1)
+        noise: float = Field(1.0, ge=0)  # its standard deviation, before the learned strengths
         w_avg_beta: float = 0.995
         ema_kimg: float | None = None  # half-life
         ema_decay: float | None = None  # per step
@@ -237,12 +238,21 @@ class StyleGAN(Strategy):
                 drawn["z_mixed"] = latents(rng, n, options.latent)
                 mixed, cutoff = rng.random() < options.style_mixing, rng.integers(1, layers)
                 drawn["cutoff"] = np.int32(cutoff if mixed else layers)
-            drawn |= layer_noise(rng, n, layers)
+            drawn |= self._noise(rng, n, layers)
         if options.loss == "wgan_gp":
             drawn["u"] = rng.random((n, 1, 1, 1), dtype=np.float32)
         if options.mirror:
             drawn["mirror"] = rng.integers(0, 2, (n, 1, 1, 1)).astype(np.float32)
         return drawn
+
+    def _noise(self, rng, n: int, layers: int) -> dict[str, np.ndarray]:
+        """One value per pixel of each layer, N(0, noise²)."""
+        sides = [4 << (i // 2) for i in range(layers)]
+        scale = np.float32(self.options.noise)
+        return {
+            f"noise{i}": scale * rng.standard_normal((n, 1, side, side), dtype=np.float32)
+            for i, side in enumerate(sides)
+        }
 
     # ── The centre of truncation
 
@@ -265,7 +275,7 @@ class StyleGAN(Strategy):
         inputs = {"z": latents(rng, 1, options.latent), "alpha": np.float32(self.fade_in(clock))}
         if options.variant == "stylegan":
             layers = layers_at(self.stage(clock).resolution)
-            inputs |= {"z_mixed": inputs["z"], "w_avg": self.w_avg[None]} | layer_noise(rng, 1, layers)
+            inputs |= {"z_mixed": inputs["z"], "w_avg": self.w_avg[None]} | self._noise(rng, 1, layers)
             inputs |= {"mixed": np.zeros((1, layers), np.float32), "psi": np.ones((1, layers), np.float32)}
         if self.classes:
             label = rng.integers(self.classes) if label is None else label
@@ -301,12 +311,6 @@ def layers_at(resolution: int) -> int:
 
 def latents(rng, n: int, size: int) -> np.ndarray:
     return rng.standard_normal((n, size), dtype=np.float32)
-
-
-def layer_noise(rng, n: int, layers: int) -> dict[str, np.ndarray]:
-    """One value per pixel of each layer, N(0, 1)."""
-    sides = [4 << (i // 2) for i in range(layers)]
-    return {f"noise{i}": rng.standard_normal((n, 1, side, side), dtype=np.float32) for i, side in enumerate(sides)}
 
 
 def repeated(w, layers):
