@@ -40,13 +40,14 @@ class PhaseProgram:
             self._graph = _PhaseGraph(self.phase, self._model, self.player, tuple(real), tuple(noise))
         graph = self._graph
         arrays = [real[name] for name in graph.real_names] + [noise[name] for name in graph.noise_names]
-        flat, loss, stats, kept = graph(Tensor(host), *arrays)
+        flat, loss, stat_names, stats, kept_names, kept = graph(Tensor(host), *arrays)
         if not self._shapes:
+            stats = dict(zip(stat_names, stats, strict=True))
             self._check(loss, stats)
             self._shapes = {f"Loss/{self.phase.name}": loss.shape} | {
                 f"Loss/{name}": value.shape for name, value in stats.items()
             }
-        return flat, kept
+        return flat, dict(zip(kept_names, kept, strict=True))
 
     def _check(self, loss, stats):
         expected = "a scalar tensor and a dict of stats, and may add a dict of tensors to keep"
@@ -102,7 +103,15 @@ class _PhaseGraph(nn.Cell):
         run = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)
         (loss, logged, stats, kept), gradients = run(real, noise)
         flat = self.map(flatten, gradients) + self.map(flatten, self.mailboxes) + (host, logged)
-        return ops.concat(flat), loss, stats, kept
+        # Not dicts: a graph that returns one goes through Python at every run.
+        return (
+            ops.concat(flat),
+            loss,
+            tuple(stats.keys()),
+            tuple(stats.values()),
+            tuple(kept.keys()),
+            tuple(kept.values()),
+        )
 
 
 def flatten(tensor):
