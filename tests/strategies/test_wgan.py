@@ -166,6 +166,14 @@ def test_the_conv_critic_starts_within_the_bound_too():
     assert max(np.abs(a).max() for a in start.values()) == np.float32(0.01)
 
 
+def test_critic_and_generator_may_be_of_different_kinds():
+    strategy = WGAN(WGAN.Options(resolution=8, ngf=4, hidden=(5, 7), critic="mlp"), ImageSpec(3), 8)
+    players = Model(strategy, 0, strategy.schedule()[0]).tensors()
+    shapes = [array.shape for array in players["D.weights"].values() if array.ndim > 1]
+    assert shapes == [(7, 192), (5, 7), (1, 5)]
+    assert any(array.ndim == 4 for array in players["G.weights"].values())
+
+
 def test_a_convolutional_wgan_of_a_wrong_resolution_is_refused():
     with pytest.raises(ValidationError, match="conv needs a resolution that is a power of two, 8 or more, not 12"):
         WGAN.Options(resolution=12)
