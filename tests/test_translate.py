@@ -20,8 +20,8 @@ SIZES = {"odd.png": (13, 21), "whole.png": (16, 8), "tiny.png": (3, 5), "sub/pho
 def save_start_of(yaml, run_dir):
     """A checkpoint of a run that is about to begin, with generators of large weights."""
     run_dir.mkdir(exist_ok=True)
-    source = ArraySource("image_a", np.zeros((1, 1)), channels=3)
-    source.names += ("image_b",)
+    source = ArraySource("image", np.zeros((1, 1)), channels=3)
+    source.names += ("image_a", "image_b")
     made = trainer(yaml, source, run_dir)
     made.loader.close()
     snapshot = made.snapshot()
