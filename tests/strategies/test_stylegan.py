@@ -254,6 +254,18 @@ def test_nine_of_ten_lanes_mix_styles_at_any_cutoff_but_the_first_layer():
     assert counts[1:6] == pytest.approx([360] * 5, abs=80)
 
 
+def test_weaker_noise_is_the_same_noise_scaled():
+    draws = [
+        stylegan(resolution=16, start_resolution=16, noise=noise, **SMALL).draw(np.random.default_rng(3), 2, at(0))
+        for noise in (1.0, 0.25)
+    ]
+    for i in range(6):
+        np.testing.assert_array_equal(draws[1][f"noise{i}"], draws[0][f"noise{i}"] / 4)
+        assert draws[0][f"noise{i}"].shape == (2, 1, 4 << i // 2, 4 << i // 2)
+    assert np.std(draws[0]["noise5"]) == pytest.approx(1, abs=0.2)
+    np.testing.assert_array_equal(draws[1]["z"], draws[0]["z"])
+
+
 # ── Bad input
 
 
