@@ -78,7 +78,7 @@ def test_two_growths_give_the_same_bits_on_every_fleet_and_after_a_stop_in_mid_f
         "simulated2": [alone("fleet.world_size=2")],
         "simulated4": [alone("fleet.world_size=4")],
         "msrun2": [msrun(2, tmp_path / "logs2")],
-        "msrun4, then simulated2": [msrun(4, tmp_path / "logs4", "train.steps=9"), alone("fleet.world_size=2")],
+        "msrun4-then-simulated2": [msrun(4, tmp_path / "logs4", "train.steps=9"), alone("fleet.world_size=2")],
     }
     digests = {}
     for name, commands in fleets.items():
