@@ -78,6 +78,17 @@ def test_a_missing_data_path_is_named(train):
 
 
 @pytest.mark.slow
+def test_what_an_earlier_fleet_left_in_the_log_directory_is_not_shown_again(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "worker_0.log").write_text("long ago\n" * 500)
+    overrides = ("--log-dir", str(logs), "data.source=folder", "data.path=no/such")
+    ended = run(workers(2, "--config", tiny(tmp_path), *overrides), tmp_path)
+    assert "data.path: there is nothing at no/such" in one_error(ended, 2)
+    assert "long ago" not in ended.output
+
+
+@pytest.mark.slow
 def test_a_missing_data_path_is_named_once_under_raw_msrun(tmp_path):
     command = msrun(2, tmp_path / "logs", "--config", tiny(tmp_path), "data.source=folder", "data.path=no/such")
     ended = run(command, tmp_path)

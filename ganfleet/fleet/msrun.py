@@ -37,6 +37,8 @@ def launch(workers: int, script: str, args: list[str], log_dir: Path) -> int:
         PeerLost: a rank ended without an exit code of its own, killed for instance.
         Stopped: a signal came before the ranks could take it.
     """
+    for earlier in log_dir.glob("worker_*.log"):  # of an earlier fleet: not to be shown as this one's
+        earlier.unlink()
     with tempfile.TemporaryDirectory() as exit_dir:
         with _Family() as family:
             with open(log_dir / "msrun.log", "wb") as log:
