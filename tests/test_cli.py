@@ -8,13 +8,13 @@ import pytest
 from ganfleet import cli, errors
 
 HERE = Path(__file__).parent
+START = "import sys; from ganfleet.cli import main; sys.argv[0] = 'ganfleet'; main()"
 HEAVY = ["mindspore", "numpy", "pydantic", "yaml", "rich"]
 
 
 def ganfleet(*args, cwd=HERE):
     """The real command in a process of its own, as the console script runs it."""
-    start = "import sys; from ganfleet.cli import main; sys.argv[0] = 'ganfleet'; main()"
-    return subprocess.run([sys.executable, "-c", start, *args], cwd=cwd, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", START, *args], cwd=cwd, capture_output=True, text=True)
 
 
 def ending(capsys, body):
@@ -123,3 +123,13 @@ def test_an_interrupt_ends_with_130(capsys):
 def test_a_command_that_returns_ends_with_0(capsys):
     assert ending(capsys, lambda: None) == (0, "")
     assert ending(capsys, lambda: click.get_current_context().exit(3))[0] == 3
+
+
+@pytest.mark.parametrize("verb", [["strategies"], ["plan", "--config", "../configs/gan_fashion.yaml"]])
+def test_a_reader_that_has_read_enough_is_no_internal_error(verb):
+    """As in ``ganfleet plan … | head -0``."""
+    command = [sys.executable, "-u", "-c", START, *verb]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE)
+    process.stdout.close()
+    assert process.stderr.read() == "ganfleet: error: the output was closed before its end\n"
+    assert process.wait() == 74

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from ganfleet import __version__
-from ganfleet.errors import INTERRUPTED, GanfleetError
+from ganfleet.errors import INTERRUPTED, GanfleetError, StorageError
 from ganfleet.fleet import launcher
 
 VERBS = {
@@ -64,6 +64,19 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
+
+    def invoke(self, ctx: click.Context):
+        """Run the verb.
+
+        Raises:
+            StorageError: as with ``| head``, nobody reads the output any more. click and rich would exit with 1.
+        """
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, SystemExit) as error:
+            if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+                raise
+            raise StorageError("the output was closed before its end") from error
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         if standalone_mode:
