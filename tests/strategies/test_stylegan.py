@@ -103,6 +103,18 @@ def test_lazy_r1_corrects_adam_for_the_extra_update_as_stylegan2_does():
     assert due.count(["D", "D_r1", "G"]) == 2 and due.count(["D", "G"]) == 30
 
 
+def test_mapping_learns_at_mapping_lr_of_the_other_layers_rate():
+    """A weight that starts as N(0, 1) / rate, and is multiplied by the rate, moves by the rate's share of its size."""
+    for options, rate in (({}, 0.01), ({"mapping_lr": 0.5}, 0.5)):
+        strategy = stylegan(resolution=8, **SMALL, **options)
+        weights = Model(strategy, 0, strategy.schedule()[0]).tensors()["G.weights"]
+        mapping = [array for name, array in weights.items() if "mapping.dense" in name and name.endswith("weight")]
+        others = [array for name, array in weights.items() if "synthesis" in name and name.endswith("weight")]
+        assert len(mapping) == 2 and others
+        assert all(np.std(array) == pytest.approx(1 / rate, rel=0.2) for array in mapping)
+        assert all(np.std(array) == pytest.approx(1, rel=0.2) for array in others)
+
+
 def test_variants_have_the_settings_of_their_papers():
     style, pro = StyleGAN.Options(), StyleGAN.Options(variant="progan")
     assert (style.start_resolution, style.loss, style.ema_kimg, style.ema_decay) == (8, "logistic", 10.0, None)

@@ -26,21 +26,33 @@ def feature_maps(resolution, base=8192, maximum=512):
 class Generator(ms_nn.Cell):
     """StyleGAN's: ``mapping`` from latents to w, and ``synthesis`` from a w for each of ``layers`` layers to images."""
 
-    def __init__(self, resolution, channels, fade, *, base=8192, maximum=512, latent=512, mapping_layers=8, classes=0):
+    def __init__(
+        self,
+        resolution,
+        channels,
+        fade,
+        *,
+        base=8192,
+        maximum=512,
+        latent=512,
+        mapping_layers=8,
+        mapping_lr=0.01,
+        classes=0,
+    ):
         super().__init__()
-        self.mapping = Mapping(latent, mapping_layers, classes)
+        self.mapping = Mapping(latent, mapping_layers, mapping_lr, classes)
         self.synthesis = Synthesis(resolution, channels, fade, base, maximum, latent)
         self.layers = len(self.synthesis.layers)
 
 
 class Mapping(ms_nn.Cell):
-    """Latents (n, latent), and labels where there are classes → w (n, latent)."""
+    """Latents (n, latent), and labels where there are classes → w (n, latent). ``lr`` is relative to other layers'."""
 
-    def __init__(self, latent, layers, classes):
+    def __init__(self, latent, layers, lr, classes):
         super().__init__()
         self.embedding = nn.Embedding(classes, latent) if classes else None
         widths = [2 * latent if classes else latent] + layers * [latent]
-        self.dense = ms_nn.CellList([nn.EqualizedDense(a, b, lr_multiplier=0.01) for a, b in pairwise(widths)])
+        self.dense = ms_nn.CellList([nn.EqualizedDense(a, b, lr_multiplier=lr) for a, b in pairwise(widths)])
 
     def construct(self, z, label=None):
         if self.embedding is not None:

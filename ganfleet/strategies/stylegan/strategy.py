@@ -45,6 +45,7 @@ class StyleGAN(Strategy):
         # Networks
         latent: int = 512
         mapping_layers: int = Field(8, ge=1)
+        mapping_lr: float = Field(0.01, gt=0)  # relative to that of the other layers
         fmap_base: int = 8192
         fmap_max: int = 512
         mbstd_group: int = Field(4, ge=1)
@@ -137,8 +138,8 @@ class StyleGAN(Strategy):
         common = (stage.resolution, channels, stage.fades)
         styled = options.variant == "stylegan"
         if styled:
-            maps_g = maps | {"mapping_layers": options.mapping_layers}
-            g = Generator(*common, latent=options.latent, classes=self.classes, **maps_g)
+            mapping = {"mapping_layers": options.mapping_layers, "mapping_lr": options.mapping_lr}
+            g = Generator(*common, latent=options.latent, classes=self.classes, **mapping, **maps)
         else:
             g = ProGenerator(*common, latent=options.latent, classes=self.classes, **maps)
         d = Discriminator(*common, group=options.mbstd_group, classes=self.classes, blur=styled, **maps)
