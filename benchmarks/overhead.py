@@ -21,7 +21,7 @@ from ganfleet import fleet
 from ganfleet.engine.run import RunWatch, data_of, strategy_of
 from ganfleet.engine.trainer import Trainer, Watch
 from ganfleet.nn import RunningStats, discriminator_loss, initialize, nonsaturating_generator_loss
-from ganfleet.observe import rundir
+from ganfleet.store import rundir
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

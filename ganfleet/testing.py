@@ -18,10 +18,11 @@ from mindspore import nn, ops
 from ganfleet import config as configs
 from ganfleet import rng, strategies
 from ganfleet.document import Document
-from ganfleet.engine import checkpoint, contract
-from ganfleet.engine.checkpoint import Difference, Snapshot
+from ganfleet.engine import contract
 from ganfleet.engine.trainer import Trainer, Watch, check_schedule
 from ganfleet.fleet import SimulatedFleet, check_lanes, cpu
+from ganfleet.store import checkpoint
+from ganfleet.store.checkpoint import Difference, Snapshot
 from ganfleet.strategies.base import ImageSpec, Strategy
 
 TRAIN = {"batch_size": 8, "lanes": 4, "seed": 0, "audit_every": 0, "nonfinite_budget": 0}

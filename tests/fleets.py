@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from ganfleet.engine import checkpoint
+from ganfleet.store import checkpoint
 
 REPOSITORY = Path(__file__).parent.parent
 SCRIPT = str(REPOSITORY / "launch" / "train.py")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from ganfleet.engine import checkpoint
 from ganfleet.errors import CheckpointDamaged
+from ganfleet.store import checkpoint
 
 PATH = click.Path(path_type=Path)
 

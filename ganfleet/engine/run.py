@@ -11,13 +11,14 @@ from ganfleet import fleet, strategies
 from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Source, open_source, open_unpaired
-from ganfleet.engine import checkpoint, contract
-from ganfleet.engine.checkpoint import Snapshot
+from ganfleet.engine import contract
 from ganfleet.engine.model import Model
 from ganfleet.engine.sampler import Inputs, Sampler, seeded
 from ganfleet.engine.trainer import Trainer, Watch, check_schedule, stage_of, total_nimg
 from ganfleet.errors import CheckpointMismatch, ConfigError, DataError
-from ganfleet.observe import Observers, rundir
+from ganfleet.observe import Observers
+from ganfleet.store import checkpoint, rundir
+from ganfleet.store.checkpoint import Snapshot
 from ganfleet.strategies.base import ImageSpec, Strategy
 
 

@@ -11,13 +11,13 @@ from ganfleet.config import Config
 from ganfleet.data import Loader, Source
 from ganfleet.data.loader import to_network
 from ganfleet.engine import contract, guard
-from ganfleet.engine.checkpoint import Snapshot
 from ganfleet.engine.model import Model
 from ganfleet.engine.program import PhaseProgram
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.tensors import tensors
 from ganfleet.errors import CheckpointMismatch, ConfigError, GanfleetError, Stopped
 from ganfleet.fleet import Fleet
+from ganfleet.store.checkpoint import Snapshot
 from ganfleet.strategies.base import Phase, Stage, Strategy
 
 HOST_VALUES = 2  # per lane, beside gradients and stats: has a signal asked to stop, how many images were bad

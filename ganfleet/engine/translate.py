@@ -15,7 +15,7 @@ from ganfleet.data.sources import files_below, images_among
 from ganfleet.engine.run import Studio
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.observe.grid import grid, png, write_atomically
-from ganfleet.observe.rundir import writing
+from ganfleet.store.rundir import writing
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ganfleet.errors import ConfigError
-from ganfleet.observe.rundir import writing
+from ganfleet.store.rundir import writing
 
 BACKGROUND = 255  # white
 FRAMES_PER_SECOND = 20

@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from ganfleet.observe.rundir import writing
+from ganfleet.store.rundir import writing
 
 
 class JsonLog:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from ganfleet.clock import Clock
-from ganfleet.observe import Observers, rundir
+from ganfleet.observe import Observers
+from ganfleet.store import rundir
 
 STAGE = SimpleNamespace(resolution=32, batch_size=32)
 

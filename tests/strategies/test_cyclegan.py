@@ -10,9 +10,10 @@ from PIL import Image
 
 from ganfleet import config as configs
 from ganfleet.clock import Clock
-from ganfleet.engine import checkpoint, run
+from ganfleet.engine import run
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import SimulatedFleet
+from ganfleet.store import checkpoint
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.cyclegan import CycleGAN
 from ganfleet.strategies.cyclegan.pool import exchange

@@ -11,7 +11,7 @@ from fleets import REPOSITORY, msrun, run
 from in_memory import ArraySource, trainer
 from PIL import Image
 
-from ganfleet.engine import checkpoint
+from ganfleet.store import checkpoint
 
 YAML = "strategy: {name: cyclegan, resolution: 24, ngf: 2, ndf: 2, blocks: 1}\ntrain: {batch_size: 1, lanes: 1}\n"
 SIZES = {"odd.png": (13, 21), "whole.png": (16, 8), "tiny.png": (3, 5), "sub/photo.jpg": (20, 24)}  # width, height

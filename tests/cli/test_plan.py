@@ -9,7 +9,7 @@ from ganfleet import config as configs
 from ganfleet.cli.plan import plan
 from ganfleet.errors import ConfigError
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 TINY = """\
 strategy: {name: "tiny_gan:TinyGAN", resolution: 8, batch_sizes: {4: 24}}
 train: {kimg: 1, batch_size: 12, lanes: 6}

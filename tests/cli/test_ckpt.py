@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from ganfleet.cli.ckpt import command
-from ganfleet.engine.checkpoint import Snapshot, digest, load, save
+from ganfleet.store.checkpoint import Snapshot, digest, load, save
 
 
 def snapshot(step, scale=1.0):

@@ -7,7 +7,7 @@ import pytest
 
 from ganfleet import cli, errors
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 START = "import sys; from ganfleet.cli import main; sys.argv[0] = 'ganfleet'; main()"
 HEAVY = ["mindspore", "numpy", "pydantic", "yaml", "rich"]
 

@@ -14,7 +14,7 @@ from fleets import REPOSITORY
 from ganfleet import strategies, testing
 from ganfleet.errors import ConfigError
 
-PLUGIN = Path(__file__).parent / "lsgan_plugin"
+PLUGIN = Path(__file__).parents[1] / "plugins" / "lsgan"
 PAGE = (REPOSITORY / "docs" / "new-strategy.md").read_text()
 SLOW = ("test_any_fleet_trains_it_to_the_same_bits", "test_it_goes_on_where_it_was_stopped")
 BROKEN = {

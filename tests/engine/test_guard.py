@@ -9,8 +9,9 @@ import pytest
 from commands import ganfleet, one_error, tiny
 from fleets import digest, run, workers
 
-from ganfleet.engine import checkpoint, guard
+from ganfleet.engine import guard
 from ganfleet.errors import ReplicasDiverged
+from ganfleet.store import checkpoint
 
 NAN = ["strategy.name=faulty_gan:FaultyGAN", "strategy.fault=nan", "run.name=nan"]
 
@@ -18,7 +19,7 @@ NAN = ["strategy.name=faulty_gan:FaultyGAN", "strategy.fault=nan", "run.name=nan
 @pytest.fixture(autouse=True)
 def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     return tmp_path
 
 

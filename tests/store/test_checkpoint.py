@@ -11,8 +11,8 @@ import stat
 import numpy as np
 import pytest
 
-from ganfleet.engine.checkpoint import Snapshot, checkpoints, diff, digest, load, newest_valid, resolve, save
 from ganfleet.errors import CheckpointDamaged, CheckpointMismatch, ConfigError, StorageError
+from ganfleet.store.checkpoint import Snapshot, checkpoints, diff, digest, load, newest_valid, resolve, save
 
 SYSTEM_CALLS = ("mkdir", "open", "write", "fsync", "rename", "unlink", "rmdir")
 
@@ -284,7 +284,7 @@ def test_none_valid_is_an_error_that_names_every_damaged_file_and_none_at_all_is
 
 
 def test_a_later_format_is_refused_as_a_mismatch_and_not_taken_for_damage(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganfleet.engine.checkpoint.FORMAT", 99)
+    monkeypatch.setattr("ganfleet.store.checkpoint.FORMAT", 99)
     path = save(tmp_path, snapshot(), 10, keep=1)
     monkeypatch.undo()
     with pytest.raises(CheckpointMismatch, match="format 99, but this ganfleet reads format 2"):

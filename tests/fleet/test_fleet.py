@@ -171,7 +171,7 @@ run(command)
 @pytest.fixture
 def faulty(tmp_path, monkeypatch):
     """Gives the arguments of a tiny run with a fault on rank 1."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     return lambda fault: [tiny(tmp_path), "strategy.name=faulty_gan:FaultyGAN", f"strategy.fault={fault}"]
 
 

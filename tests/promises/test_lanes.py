@@ -6,8 +6,8 @@ from in_memory import ArraySource, trainer
 from mindspore import nn as ms_nn
 
 from ganfleet import nn
-from ganfleet.engine import checkpoint
 from ganfleet.fleet import SimulatedFleet
+from ganfleet.store import checkpoint
 from ganfleet.strategies.base import Phase, Player, Strategy
 
 SAMPLES = np.random.default_rng(0).standard_normal((64, 3), dtype=np.float32)

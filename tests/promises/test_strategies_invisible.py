@@ -7,9 +7,10 @@ import pytest
 
 from ganfleet import config as configs
 from ganfleet.data import open_source
-from ganfleet.engine import checkpoint, run
+from ganfleet.engine import run
 from ganfleet.engine.trainer import Trainer
 from ganfleet.fleet import SimulatedFleet
+from ganfleet.store import checkpoint
 
 STEPS, LANES = 6, 4
 STRATEGIES = {

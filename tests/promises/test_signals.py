@@ -16,7 +16,7 @@ FAULTY = "strategy.name=faulty_gan:FaultyGAN"
 @pytest.fixture(autouse=True)
 def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     return tmp_path
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ganfleet.errors import StorageError
-from ganfleet.observe import rundir
+from ganfleet.store import rundir
 
 
 def test_numbers_go_on_after_the_highest_whatever_the_label(tmp_path):
@@ -36,7 +36,7 @@ def test_a_named_run_is_used_again_with_what_is_in_it(tmp_path):
 
 def test_four_processes_at_once_get_four_directories(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from ganfleet.observe import rundir\n"
+        "import sys; from pathlib import Path; from ganfleet.store import rundir\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "for _ in range(20): print(rundir.create(Path(sys.argv[1]), None, 'gan').name)"
     )
