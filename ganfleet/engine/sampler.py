@@ -1,6 +1,6 @@
 """Images from what a strategy says they are made of, for grids and ``ganfleet sample``. The fleet shares the work."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import mindspore as ms
 import numpy as np
@@ -8,9 +8,10 @@ from mindspore import Tensor, nn, ops
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
+from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import named, tensors
 from ganfleet.fleet import Fleet
+from ganfleet.nn import BatchNorm
 from ganfleet.strategies.base import Strategy
 
 CHUNK = 16  # images per graph run: one shape, so one compiled graph
@@ -28,9 +29,9 @@ def seeded(strategy: Strategy, clock: Clock, seed: int, label: int | None = None
 class Sampler:
     """Draws images with the networks of one stage."""
 
-    def __init__(self, strategy: Strategy, model: Model):
-        self._strategy = strategy
-        self._model = model
+    def __init__(self, program: Program):
+        self._strategy = program.strategy
+        self._program = program
         self._graphs: dict[bool, _SampleGraph] = {}  # by training mode, which a graph freezes
 
     def images(self, inputs: list[Inputs], clock: Clock, fleet: Fleet, ema: bool = True) -> np.ndarray:
@@ -40,10 +41,9 @@ class Sampler:
         """
         with ExitStack() as weights:
             if ema:
-                for player in self._model.players.values():
-                    weights.enter_context(player.averaged())
-                self._measure_running_statistics(clock)
-            weights.enter_context(_evaluating(self._model.nets))
+                weights.enter_context(self._program.averaged())
+                self._measure_moments(clock)
+            weights.enter_context(self._program.evaluating())
             world_size = 1 if fleet.backend == "simulated" else fleet.world_size
             mine = inputs[fleet.rank :: world_size] or inputs[:1]
             shares = fleet.gather(self._generate(mine))
@@ -59,24 +59,31 @@ class Sampler:
     def _padded(self, chunk):
         return [*chunk, *chunk[:1] * (CHUNK - len(chunk))]
 
-    def _measure_running_statistics(self, clock):
+    def _measure_moments(self, clock):
         """Give averaged weights the batch-norm moments they have.
 
         Those of the weights they are averages of are larger: averaging takes away part of the weights' variance, and
         images normalised by foreign moments come out pale.
         """
-        layers = [layer for player in self._model.players.values() if player.ema for layer in player.layers]
+        layers = [
+            cell
+            for player in self._program.players.values()
+            if player.ema
+            for net in player.nets.values()
+            for _, cell in net.cells_and_names()
+            if isinstance(cell, BatchNorm)
+        ]
         if not layers:
             return
         for layer in layers:
-            ops.assign(layer.seen, Tensor(np.zeros(layer.seen.shape, np.float32)))
+            ops.assign(layer.moments.seen, Tensor(np.zeros(layer.moments.seen.shape, np.float32)))
         for i in range(CALIBRATION_RUNS):
             streams = [rng.stream(i * CHUNK + j, "calibrate") for j in range(CHUNK)]
             self._run([self._strategy.sample_inputs(stream, clock) for stream in streams], training=True)
         for layer in layers:
-            seen = layer.seen.asnumpy()
+            seen = layer.moments.seen.asnumpy()
             if seen[-1]:  # 0 where sampling does not use the layer
-                ops.assign(layer.running, Tensor((seen[:-1] / seen[-1]).reshape(layer.running.shape)))
+                ops.assign(layer.moments.value, Tensor((seen[:-1] / seen[-1]).reshape(layer.moments.value.shape)))
 
     def _run(self, inputs, training):
         """Images of CHUNK ``inputs``: arrays are joined, scalars are those of the first."""
@@ -86,7 +93,7 @@ class Sampler:
             for name in first
         }
         if training not in self._graphs:
-            self._graphs[training] = _SampleGraph(self._strategy, self._model.nets, tuple(noise))
+            self._graphs[training] = _SampleGraph(self._strategy, self._program.nets, tuple(noise))
         graph, arrays = self._graphs[training], tensors(noise)
         return graph(*(arrays[name] for name in graph.names)).asnumpy()
 
@@ -102,13 +109,3 @@ class _SampleGraph(nn.Cell):
     def construct(self, *arrays):
         return self.sample(self.nets, named(self.names, arrays))
 
-
-@contextmanager
-def _evaluating(nets):
-    for net in vars(nets).values():
-        net.set_train(False)
-    try:
-        yield
-    finally:
-        for net in vars(nets).values():
-            net.set_train(True)

@@ -38,7 +38,7 @@ class GAN(Strategy):
             "G": Player(g, nn.Adam(self.options.lr, self.options.betas), ema=ema),
         }
 
-    def phases(self, clock):
+    def phases(self, stage):
         g_loss = self.minimax_g_loss if self.options.loss == "minimax" else self.non_saturating_g_loss
         return [Phase("D", self.d_loss), Phase("G", g_loss)]
 

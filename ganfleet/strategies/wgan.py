@@ -22,7 +22,7 @@ WARMUP_ROUNDS, LONG_EVERY = 25, 500  # of WassersteinGAN/main.py
 class Wasserstein(Strategy):
     """min over G, max over D of E D(x) − E D(G(z)) over critics D of bounded slope: no sigmoid, no log.
 
-    That difference, ``Loss/wasserstein`` in the log, estimates K·W(p_data, p_g), K being the bound of the slopes.
+    That difference, ``wasserstein`` in the log, estimates K·W(p_data, p_g), K being the bound of the slopes.
     The critic has no batch norm: the bound is one on a function of one image, and so must the critic be.
     """
 
@@ -41,7 +41,7 @@ class Wasserstein(Strategy):
     def generator(self) -> ms_nn.Cell:
         return generator(self.options, self.options.latent, self.image.channels)
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.d_loss), Phase("G", self.g_loss, every=self.options.critic_steps)]
 
     def draw(self, rng, n, clock):
@@ -83,12 +83,11 @@ class WGAN(Wasserstein):
     def clipped(self, weights):
         return ops.clamp(weights, -self.options.clip, self.options.clip)
 
-    def phases(self, clock):
-        options = self.options
-        return [
-            Phase("D", self.d_loss),
-            PatientPhase("G", self.g_loss, every=options.critic_steps, long=options.long_critic_steps),
-        ]
+    def phases(self, stage):
+        return [Phase("D", self.d_loss), Phase("G", self.g_loss, due=self.generator_due)]
+
+    def generator_due(self, clock) -> bool:
+        return generator_due(clock.step, self.options.critic_steps, self.options.long_critic_steps)
 
 
 class WGANGP(Wasserstein):
@@ -112,16 +111,6 @@ class WGANGP(Wasserstein):
         penalty = nn.gradient_penalty(nets.D, real["image"], fake, noise["u"])
         stats["gradient_penalty"] = penalty
         return loss + self.options.penalty * penalty, stats
-
-
-@dataclass(frozen=True)
-class PatientPhase(Phase):
-    """A phase after ``every`` steps, and after ``long`` in the rounds in which WassersteinGAN's critic gets more."""
-
-    long: int = 100
-
-    def due(self, step):
-        return generator_due(step, self.every, self.long)
 
 
 def generator_due(step: int, critic_steps: int = 5, long_critic_steps: int = 100) -> bool:

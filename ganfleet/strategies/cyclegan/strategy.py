@@ -61,16 +61,16 @@ class CycleGAN(Strategy):
             "D": Player(discriminators, nn.Adam(options.lr, options.betas)),
         }
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_pools)]
 
     def draw(self, rng, n, clock):
         return {}
 
-    def learning_rate(self, player, optimizer, clock):
+    def hyper(self, player, clock):
         options = self.options
         progress = (clock.kimg - options.lr_constant_kimg) / options.lr_decay_kimg
-        return optimizer.lr * min(1.0, max(0.0, 1.0 - progress))
+        return {"lr": options.lr * min(1.0, max(0.0, 1.0 - progress))}
 
     def g_loss(self, nets, real, noise):
         options, a, b = self.options, real["image_a"], real["image_b"]
