@@ -31,13 +31,18 @@ def train(config: Config) -> Path:
     source = data_of(config)
     strategy = strategy_of(config, source)
     connected = fleet.connect(config.fleet, config.train.lanes)
-    run_dir = Path(connected.first(lambda: str(create_directory(config))))
-    trainer = Trainer(config, strategy, source, connected)
-    resumed_from = resume(trainer, run_dir)
-    with RunWatch(trainer, run_dir) as trainer.watch:
-        if resumed_from:
-            trainer.watch.say(f"resumed from {resumed_from} at {trainer.clock.kimg:g} kimg")
-        trainer.run()
+    run = rundir.plan(config.run.dir, config.run.name, label_of(config))
+    try:
+        run_dir = Path(connected.first(lambda: str(create_directory(config, run))))
+        trainer = Trainer(config, strategy, source, connected)
+        resumed_from = resume(trainer, run_dir)
+        connected.first(lambda: run.write_config(configs.dump(config)))
+        with RunWatch(trainer, run_dir) as trainer.watch:
+            if resumed_from:
+                trainer.watch.say(f"resumed from {resumed_from} at {trainer.clock.kimg:g} kimg")
+            trainer.run()
+    finally:
+        run.release()
     connected.close()
     return run_dir
 
@@ -103,19 +108,20 @@ def new_strategy(config: Config, image: ImageSpec) -> Strategy:
     return strategy
 
 
-def create_directory(config: Config) -> Path:
-    """The run's directory, with the resolved config in it."""
-    label = f"{config.strategy.name.split(':')[-1]}-{config.data.source}{config.strategy.resolution}".lower()
-    run_dir = rundir.create(Path(config.run.dir), config.run.name, label)
-    found = checkpoint.checkpoints(run_dir / "checkpoints")
-    if config.checkpoint.resume != "auto" and found:
+def label_of(config: Config) -> str:
+    """What a run without a name is called after its number."""
+    return f"{config.strategy.name.split(':')[-1]}-{config.data.source}{config.strategy.resolution}".lower()
+
+
+def create_directory(config: Config, run: rundir.RunDir) -> Path:
+    """The run's directory, locked and made."""
+    run.take()
+    if config.checkpoint.resume != "auto" and checkpoint.checkpoints(run.checkpoints):
         raise ConfigError(
-            f"{run_dir} has checkpoints and checkpoint.resume is {config.checkpoint.resume}: set it to auto to go on "
+            f"{run.path} has checkpoints and checkpoint.resume is {config.checkpoint.resume}: set it to auto to go on "
             "from them, or choose another run.name"
         )
-    with rundir.writing(run_dir):
-        (run_dir / "config.yaml").write_text(configs.dump(config))
-    return run_dir
+    return run.create()
 
 
 def resume(trainer: Trainer, run_dir: Path) -> Path | None:
