@@ -14,8 +14,8 @@ from ganfleet.data.loader import to_network
 from ganfleet.data.sources import files_below, images_among
 from ganfleet.engine.run import Studio
 from ganfleet.errors import ConfigError, DataError, GanfleetError
-from ganfleet.observe.grid import grid, png, write_atomically
-from ganfleet.store.rundir import writing
+from ganfleet.observe.grid import grid, png
+from ganfleet.store import publish
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
 
@@ -177,6 +177,6 @@ def mirrored_to(image: np.ndarray, sides: list[int]) -> np.ndarray:
 
 def save(path: Path, images: list[np.ndarray]) -> None:
     """Write ``images`` side by side as a PNG file."""
-    with writing(path):
+    with publish.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, png(grid(np.stack(images), columns=len(images), scale=1)))
+    publish.file(path, png(grid(np.stack(images), columns=len(images), scale=1)), durable=False)

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ganfleet.errors import ConfigError
-from ganfleet.store.rundir import writing
+from ganfleet.store import publish
 
 BACKGROUND = 255  # white
 FRAMES_PER_SECOND = 20
@@ -82,7 +81,7 @@ def save_png(path: Path, images: np.ndarray, **layout) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    write_atomically(path, png(grid(images, **layout)))
+    publish.file(path, png(grid(images, **layout)), durable=False)
 
 
 def save_animation(path: Path, images: np.ndarray) -> None:
@@ -95,7 +94,7 @@ def save_animation(path: Path, images: np.ndarray) -> None:
     frames = [Image.fromarray(grid(image[None])) for image in images]
     suffix = Path(path).suffix.lower()
     if suffix == ".mp4":
-        write_atomically(path, _mp4(frames))
+        publish.file(path, _mp4(frames), durable=False)
         return
     if suffix not in (".gif", ".webp"):
         raise ConfigError(f"{path}: an animation is a .gif, .webp or .mp4 file")
@@ -103,7 +102,7 @@ def save_animation(path: Path, images: np.ndarray) -> None:
     frames[0].save(
         buffer, format=suffix[1:], save_all=True, append_images=frames[1:], duration=1000 // FRAMES_PER_SECOND, loop=0
     )
-    write_atomically(path, buffer.getvalue())
+    publish.file(path, buffer.getvalue(), durable=False)
 
 
 def _mp4(frames: list[Image.Image]) -> bytes:
@@ -119,22 +118,6 @@ def _mp4(frames: list[Image.Image]) -> bytes:
         if ended.returncode:
             raise ConfigError(f"ffmpeg failed: {ended.stderr.decode(errors='replace').strip()}")
         return made.read_bytes()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is never seen half written: under another name first, then renamed.
-
-    Raises:
-        StorageError: the file cannot be written; one that was there before is as before.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
