@@ -104,7 +104,7 @@ class DataParallel:
         Raises:
             CheckpointMismatch: it is not of these networks.
         """
-        self._program.load(state, {})
+        self._program.load(state)
 
     def close(self) -> None:
         """Leave the fleet."""

@@ -54,14 +54,14 @@ class Program:
         """The tensors of every player, by checkpoint component."""
         return {name: tensors for player in self.players.values() for name, tensors in player.tensors().items()}
 
-    def load(self, tensors: dict[str, Tensors], frozen: dict[str, str]) -> None:
+    def load(self, tensors: dict[str, Tensors], frozen: dict[str, str] | None = None) -> None:
         """Take back what ``tensors`` gave, made with the ``frozen`` networks of these SHA-256.
 
         Raises:
             CheckpointMismatch: a tensor that these networks need is missing or has another shape, or a frozen network
                 has other weights now.
         """
-        for name, sha256 in frozen.items():
+        for name, sha256 in (frozen or {}).items():
             if self.frozen.get(name, sha256) != sha256:
                 raise CheckpointMismatch(
                     f"the frozen network {name!r} has other weights than when the checkpoint was made (SHA-256 "
@@ -143,7 +143,7 @@ def _freeze(name: str, frozen: Frozen) -> str:
     """
     net = frozen.net
     if frozen.weights is not None:
-        weights.into(net, weights.read(frozen.weights))
+        weights.into(net, weights.read(frozen.weights, frozen.prefix))
     for parameter in net.get_parameters():
         if getattr(parameter, "initial", None) is not None and (parameter.asnumpy() != parameter.asnumpy()).all():
             raise ConfigError(

@@ -50,7 +50,7 @@ class Trainer:
         self.memory: Memory = {lane: {} for lane in fleet.lanes}
         self.scales: dict[str, LossScale] = {}
         self.accepted: list[dict] = []  # changes of the config that the user allowed on a resume
-        self._stepper: Stepper | None = None
+        self.stepper: Stepper | None = None
         self._build(strategy.stage(self.clock))
         self.loader = Loader(
             source.at(self.stage.resolution),
@@ -80,7 +80,7 @@ class Trainer:
                     self.enter(self.strategy.stage(self.clock))
                     batch = self.loader.next()
                     host = np.array([signal.received is not None, len(batch.bad)], np.float32)
-                    outcome = self._stepper.step(batch.lanes, self.clock, host)
+                    outcome = self.stepper.step(batch.lanes, self.clock, host)
                     stop, bad = outcome.host
                     self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
                     self.clock.tick(self.stage.batch_size)
@@ -97,7 +97,7 @@ class Trainer:
             self.tell("on_error", error)
             raise
         finally:
-            self._stepper.close()
+            self.stepper.close()
 
     def tell(self, event: str, *what) -> None:
         """Call the method ``event`` of every callback."""
@@ -122,9 +122,9 @@ class Trainer:
         if train.precision == "float16":
             for compiled in self.program.phases:
                 self.scales.setdefault(compiled.name, LossScale())
-        if self._stepper:
-            self._stepper.close()
-        self._stepper = Stepper(self.program, self.fleet, train.seed, self.memory, self.scales)
+        if self.stepper:
+            self.stepper.close()
+        self.stepper = Stepper(self.program, self.fleet, train.seed, self.memory, self.scales)
         self.sampler = Sampler(self.program)
 
     # ── Watching over it

@@ -97,11 +97,13 @@ class Frozen:
 
     ``weights`` is a ``.safetensors`` or ``.npz`` file, a checkpoint or a run whose tensors have the network's names;
     None where the network holds its weights already. A checkpoint keeps the SHA-256 of the weights, and a run goes on
-    only with the same.
+    only with the same. Of the file's tensors, those are taken whose names begin with ``prefix``, by the rest of their
+    names.
     """
 
     net: ms_nn.Cell
     weights: str | Path | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from mindspore import nn as ms_nn
 from nn.reference import assert_close, normal
 
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
-from ganfleet.engine.program import PhaseProgram
+from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.cyclegan import CycleGAN
@@ -23,7 +22,7 @@ A, B, FAKE_A, FAKE_B = (np.tanh(normal(2, 3, 24, 28, seed=seed)) for seed in ran
 
 def model_of(**options):
     strategy = CycleGAN(CycleGAN.Options(**options), ImageSpec(channels=3), batch_size=2)
-    return strategy, Model(strategy, 3, strategy.schedule()[0])
+    return strategy, Program(strategy, strategy.schedule()[0], 3)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def small():
             )
     model.load(components)
     w = components["G.weights"] | components["D.weights"]
-    programs = {phase.name: PhaseProgram(phase, model, host_size=0) for phase in strategy.phases(Clock(total_nimg=1))}
+    programs = {compiled.name: compiled for compiled in model.phases}
     return SimpleNamespace(
         model=model, programs=programs, w={name: jnp.asarray(array, jnp.float64) for name, array in w.items()}
     )
