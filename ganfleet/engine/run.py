@@ -8,13 +8,10 @@ import numpy as np
 
 from ganfleet import config as configs
 from ganfleet import fleet, strategies
-from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Source, open_source, open_unpaired
 from ganfleet.engine import contract
-from ganfleet.engine.model import Model
-from ganfleet.engine.sampler import Inputs, Sampler, seeded
-from ganfleet.engine.trainer import Trainer, Watch, check_schedule, stage_of, total_nimg
+from ganfleet.engine.trainer import Trainer, Watch, check_schedule
 from ganfleet.errors import CheckpointMismatch, ConfigError, DataError
 from ganfleet.observe import Observers
 from ganfleet.store import checkpoint, rundir
@@ -229,42 +226,3 @@ class RunWatch(Watch):
                 yield
         else:
             yield
-
-
-class Studio:
-    """A checkpoint's networks, ready to draw images; on a fleet every rank has one."""
-
-    def __init__(self, path: Path):
-        """Load the checkpoint that ``path`` means.
-
-        Raises:
-            ConfigError: there is no checkpoint at ``path``.
-            CheckpointDamaged: there is, and it is not whole.
-        """
-        found, damaged = checkpoint.resolve(path)
-        for line in damaged:
-            print(f"ganfleet: {line}", file=sys.stderr)
-        snapshot = checkpoint.load(found)
-        config = configs.from_resolved(snapshot.config)
-        world_size = fleet.launcher.detect().world_size
-        self.fleet = fleet.connect(config.fleet.model_copy(update={"backend": "auto", "world_size": None}), world_size)
-        image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
-        self.strategy = new_strategy(config, image)
-        self.stage = stage_of(snapshot, self.strategy)
-        self.model = Model(self.strategy, config.train.seed, self.stage)
-        self.model.load(snapshot.tensors)
-        self.strategy.load_state(snapshot.tensors["strategy"])
-        total = total_nimg(config.train.kimg, config.train.steps, self.strategy)
-        self.clock = self.strategy.within(self.stage, Clock(total, **snapshot.facts["clock"]))
-        self._sampler = Sampler(self.strategy, self.model)
-
-    def inputs(self, seed: int, label: int | None = None) -> Inputs:
-        """What the image of ``seed`` is made of."""
-        return seeded(self.strategy, self.clock, seed, label)
-
-    def images(self, inputs: list[Inputs], ema: bool = True) -> np.ndarray:
-        """Images (len(inputs), channels, height, width) in [-1, 1], on every rank."""
-        return self._sampler.images(inputs, self.clock, self.fleet, ema)
-
-    def close(self) -> None:
-        self.fleet.close()

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
+from ganfleet.strategies.figure import Figure
+from ganfleet.strategies.options import Options as SampleOptions
+from ganfleet.strategies.translation import Translation
 
 
 class StrategyOptions(BaseModel):
@@ -101,6 +104,8 @@ class Strategy:
     """Base of every GAN. Subclasses give ``Options``, ``players``, ``phases`` and ``draw``; the rest has defaults."""
 
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
+    SampleOptions: ClassVar[type[SampleOptions]] = SampleOptions
+    """What may be asked of every image that is sampled, see ``with_options``; by default nothing."""
     reads: ClassVar[tuple[str, ...]] = ("image",)
     """What of a sample the losses cannot do without."""
     samples_data: ClassVar[bool] = False
@@ -147,6 +152,46 @@ class Strategy:
     def sample(self, nets, noise):
         """Images (n, channels, height, width) in [-1, 1] for what ``sample_inputs`` gave; in ms.jit, nets in eval."""
         return nets.G(noise["z"])
+
+    def sampler(self, graph: Callable) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        """How images are drawn: ``draw(inputs)`` gives images (n, channels, height, width) in [-1, 1], on the host.
+
+        ``inputs`` are those of n images, joined. ``graph(function)`` compiles ``function(nets, inputs)``, which returns
+        a tensor or a dict of tensors; what it gives back takes a dict of arrays, and returns an array or a dict of
+        arrays. By default that is ``sample``. A loop around a graph calls one graph many times, with what changes in
+        its inputs. Random numbers that a loop needs come from ``ganfleet.rng`` and a seed per image among the inputs
+        (an int64 array, which ``sample_inputs`` draws): so an image depends neither on its neighbours nor on ranks.
+        """
+        return graph(self.sample)
+
+    def with_options(self, inputs: dict[str, np.ndarray], options: SampleOptions) -> dict[str, np.ndarray]:
+        """``inputs`` of one image changed as ``options``, an instance of ``SampleOptions``, ask.
+
+        Raises:
+            ConfigError: this model cannot do it.
+        """
+        return inputs
+
+    def from_images(
+        self, images: np.ndarray, rng: np.random.Generator, clock: Clock, label: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """What one image is made of where this model goes on from the image (1, channels, h, w) of another, in a chain.
+
+        Raises:
+            ConfigError: it cannot; that is the default.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot go on from another model's images: its class has no method from_images("
+            "images, rng, clock, label)"
+        )
+
+    def figures(self) -> dict[str, Figure]:
+        """The figures this strategy offers, by name."""
+        return {}
+
+    def translations(self) -> dict[str, Translation]:
+        """The directions in which this strategy translates images, by name."""
+        return {}
 
     def schedule(self) -> list[Stage]:
         """Every stage in order; the first starts at 0 images."""
