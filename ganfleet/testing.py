@@ -178,9 +178,9 @@ def assert_resumes(strategy: type[Strategy] | str, *, steps: int = 4, **how: Any
         expected,
         whole,
         f"{_name(strategy)} trains to other bits when it is resumed after {steps} of {2 * steps} steps",
-        "what must outlast a resume belongs in a ganfleet.nn.Buffer, or in the memory that Phase.prepare gets, and what "
-        "a loss reads must come from draw, because a compiled graph keeps the values of Python attributes that it was "
-        "compiled with",
+        "what must outlast a resume belongs in a ganfleet.nn.Buffer, or in the memory that Phase.prepare gets, and "
+        "what a loss reads must come from draw, because a compiled graph keeps the values of Python attributes that it "
+        "was compiled with",
     )
 
 

@@ -14,7 +14,6 @@ from mindspore import ops
 
 from ganfleet import nn
 from ganfleet.engine.phase import CompiledPhase
-from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import Phase
 from ganfleet.strategies.gan import GAN
 from ganfleet.strategies.wgan import WGANGP

@@ -18,8 +18,8 @@ class Callback:
     """Base of callbacks; its methods do nothing. The engine calls each on every rank at the same point.
 
     So a method may use collectives (``run.sample``, ``run.snapshot``), and only rank 0 (``run.fleet.rank == 0``) should
-    write. ``run`` is the Trainer: its ``clock``, ``config``, ``strategy``, ``stage``, ``fleet`` and ``directory`` may be
-    read.
+    write. ``run`` is the Trainer, of which it may read ``clock``, ``config``, ``strategy``, ``stage``, ``fleet`` and
+    ``directory``.
     """
 
     def begin(self, run: "Trainer") -> None:

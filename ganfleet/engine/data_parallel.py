@@ -22,12 +22,12 @@ class DataParallel:
     """Trains ``players`` over a fleet, phase by phase, without a config, a run directory or a loop.
 
     Every rank makes one, with the same arguments, and calls ``step`` with the same global batch. Each rank computes its
-    lanes only; gradients are summed once per phase, and every player is updated by its own optimizer, with equal bits on
-    any number of ranks.
+    lanes only. Gradients are summed once per phase, and every player is updated by its own optimizer, with equal bits
+    on any number of ranks.
 
     Args:
-        players: by name; see ``Player``. Layers of ``ganfleet.nn`` are drawn from ``seed``. Other layers must have equal
-            weights on every rank.
+        players: by name; see ``Player``. Layers of ``ganfleet.nn`` are drawn from ``seed``. Other layers must have
+            equal weights on every rank.
         phases: of one step, in order; see ``Phase``.
         draw: ``draw(rng, n, clock)`` gives what the losses need beside real samples, for a lane of n samples.
         batch_size: of the whole fleet.

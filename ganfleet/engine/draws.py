@@ -16,7 +16,7 @@ Drawn = dict[tuple[str, int], Inputs]  # by phase and lane
 class Draws:
     """``Strategy.draw`` for each due phase and each of ``lanes``, one step ahead.
 
-    Every draw has a stream of its own, (seed, phase, step, lane), so that it does not matter when it is made, or by whom.
+    Every draw has a stream of its own, (seed, phase, step, lane): it does not matter when it is made, or by whom.
     """
 
     def __init__(self, strategy: Strategy, phases: Sequence[Phase], stage: Stage, seed: int, lanes: range, of: int):

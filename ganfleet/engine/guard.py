@@ -19,7 +19,7 @@ SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 @contextmanager
 def stopping_at_once():
-    """SIGTERM, SIGINT and SIGHUP end the process with 75 at once; for before and after the loop, with nothing to save."""
+    """STOPS end the process with 75 at once; for before and after the loop, with nothing to save."""
 
     def end(_number, _frame):
         _leave(Stopped.exit_code, "stopped by a signal; start again")

@@ -1,4 +1,4 @@
-"""What a run says: to the log, TensorBoard, the terminal and the grid folder. Rank 0 writes; elsewhere nothing happens."""
+"""What a run says: to the log, TensorBoard, the terminal and the grid folder. Only rank 0 writes."""
 
 from contextlib import nullcontext
 

@@ -30,8 +30,8 @@ class CompiledPhase:
     def run(self, real: dict[str, Tensor], noise: dict[str, Tensor], host: np.ndarray, loss_scale: float = 1.0):
         """The flat vector of one lane, and the tensors by name that the loss keeps for the lane's later phases.
 
-        ``host`` (H,) are values of the host's that should reach every rank. Where the phase is ``scaled``, the gradients,
-        and nothing else, are multiplied by ``loss_scale``.
+        ``host`` (H,) are values of the host's that should reach every rank. Where the phase is ``scaled``, its
+        gradients, and nothing else, are multiplied by ``loss_scale``.
 
         Raises:
             ConfigError: the loss returned something else than a scalar and a dict, or two.

@@ -117,17 +117,6 @@ class Program:
                 stack.enter_context(player.averaged())
             yield
 
-    @contextmanager
-    def evaluating(self):
-        """While it lasts, networks are in evaluation mode."""
-        for net in vars(self.nets).values():
-            net.set_train(False)
-        try:
-            yield
-        finally:
-            for name, net in vars(self.nets).items():
-                net.set_train(name not in self.frozen)
-
 
 def _prefix(net, name: str) -> None:
     """Give the parameters of ``net`` their full names; one that a strategy gives again has them already."""

@@ -13,7 +13,7 @@ from typing import Any
 from ganfleet import __version__, fleet
 from ganfleet import config as configs
 from ganfleet.config import Config
-from ganfleet.data import Source, as_source, open_configured
+from ganfleet.data import Source, as_source, open_section
 from ganfleet.engine import callbacks as parts
 from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
@@ -162,7 +162,7 @@ def data_of(config: Config) -> Source:
     Raises:
         ConfigError, DataError: it is missing or damaged.
     """
-    return open_configured(config.data, config.strategy.resolution)
+    return open_section(config.data, config.strategy.resolution)
 
 
 def strategy_of(config: Config, source: Source) -> Strategy:
@@ -230,8 +230,8 @@ def find_checkpoint(config: Config, run_dir: Path) -> str | None:
     wanted, own = config.checkpoint.resume, run_dir / "checkpoints"
     if wanted != "auto" and checkpoint.checkpoints(own):
         raise ConfigError(
-            f"{run_dir} has checkpoints and checkpoint.resume is {wanted}: set it to auto to go on from them, or choose "
-            "another run.name"
+            f"{run_dir} has checkpoints and checkpoint.resume is {wanted}: set it to auto to go on from them, or "
+            "choose another run.name"
         )
     match wanted:
         case "never":
@@ -251,7 +251,7 @@ def check_same_config(snapshot: Snapshot, config: Config, path: str) -> list[tup
     Raises:
         CheckpointMismatch: naming each changed key with both values.
     """
-    changed, accepted = configs.differences(snapshot.config, config.resolved(), config.checkpoint.accept)
+    changed, accepted = configs.differences(snapshot.config, config)
     if changed:
         lines = "; ".join(f"{key} was {old}, is {new}" for key, old, new in changed)
         keys = ", ".join(key for key, _, _ in changed)

@@ -202,7 +202,9 @@ class Trainer:
         facts = snapshot.facts
         before, now = facts["source"], self._source_facts()
         # An older release kept fewer facts about the data.
-        changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]]
+        changed = [
+            f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]
+        ]
         if changed:
             raise CheckpointMismatch(
                 f"the data are not those of the checkpoint ({', '.join(changed)}): bring them back to resume"

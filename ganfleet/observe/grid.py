@@ -16,6 +16,13 @@ from ganfleet.store import publish
 
 BACKGROUND = 255  # white
 FRAMES_PER_SECOND = 20
+PICTURES = {
+    ".png": {"format": "PNG", "compress_level": 1},  # five times as fast as the default, and a sixth larger
+    ".jpg": {"format": "JPEG", "quality": 95},
+    ".jpeg": {"format": "JPEG", "quality": 95},
+    ".webp": {"format": "WEBP", "lossless": True},
+}
+ANIMATIONS = (".gif", ".webp", ".mp4")
 VIEWABLE = 64  # pixels: images below are enlarged so that a 32x32 grid can be looked at
 
 
@@ -75,6 +82,21 @@ def png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes ``picture``, uint8 (H, W) or (H, W, 3), as the PNG, JPEG or WebP file that the suffix of ``path`` says.
+
+    Raises:
+        ConfigError: ``path`` ends otherwise.
+        StorageError: the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in PICTURES:
+        raise ConfigError(f"{path}: a picture is one of {', '.join(PICTURES)}")
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, **PICTURES[suffix])
+    publish.file(path, buffer.getvalue(), durable=False)
+
+
 def save_png(path: Path, images: np.ndarray, **layout) -> None:
     """Writes the grid of ``images`` to ``path``; ``layout`` is what ``grid`` takes.
 
@@ -96,8 +118,8 @@ def save_animation(path: Path, images: np.ndarray) -> None:
     if suffix == ".mp4":
         publish.file(path, _mp4(frames), durable=False)
         return
-    if suffix not in (".gif", ".webp"):
-        raise ConfigError(f"{path}: an animation is a .gif, .webp or .mp4 file")
+    if suffix not in ANIMATIONS:
+        raise ConfigError(f"{path}: an animation is one of {', '.join(ANIMATIONS)}")
     buffer = io.BytesIO()
     frames[0].save(
         buffer, format=suffix[1:], save_all=True, append_images=frames[1:], duration=1000 // FRAMES_PER_SECOND, loop=0

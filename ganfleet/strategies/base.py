@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
-from ganfleet.strategies.figure import Figure, Translation
+from ganfleet.strategies.figure import Figure
+from ganfleet.strategies.options import Options as SampleOptions
+from ganfleet.strategies.translation import Translation
 
 Inputs = dict[str, np.ndarray]
 
@@ -19,20 +21,14 @@ Inputs = dict[str, np.ndarray]
 class StrategyOptions(BaseModel):
     """Base of every strategy's own schema: what may stand under ``strategy:`` beside ``name``.
 
-    ``optimizers`` replaces optimizers by player: ``{D: {name: adamw, lr: 1e-4, weight_decay: 0.01}}``, where the name is
-    one of ganfleet's, of an installed package, or ``module:Class``.
+    ``optimizers`` replaces optimizers by player: ``{D: {name: adamw, lr: 1e-4, weight_decay: 0.01}}``. The name is one
+    of ganfleet's, of an installed package, or ``module:Class``.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     resolution: int = 32
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-class SampleOptions(BaseModel):
-    """Base of what may be asked of a strategy's samples beside seed and class, such as a truncation."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ class Strategy:
 
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
     SampleOptions: ClassVar[type[SampleOptions]] = SampleOptions
-    """What may be asked of a sample beside its seed and class: ``ganfleet sample … truncation=0.7``."""
+    """What may be asked of every image that is sampled, see ``with_options``; by default nothing."""
     reads: ClassVar[tuple[str, ...]] = ("image",)
     """What of a sample the losses cannot do without."""
     samples_data: ClassVar[bool] = False
@@ -238,37 +234,46 @@ class Strategy:
             raise ConfigError("this strategy has no classes: leave --classes out")
         return self.draw(rng, 1, clock)
 
-    def with_options(self, inputs: Inputs, options: SampleOptions) -> Inputs:
-        """``inputs`` changed as the sample ``options`` ask for."""
-        return inputs
-
-    def from_images(self, images: np.ndarray, rng: np.random.Generator, clock: Clock) -> Inputs:
-        """What one image is made of where another model drew ``images`` (1, channels, h, w) in [-1, 1] before.
-
-        Raises:
-            ConfigError: the strategy does not start from images, which is the default.
-        """
-        raise ConfigError(
-            f"{type(self).__name__} does not go on from another model's images: write from_images() in it, or leave "
-            "--then out"
-        )
-
     def sample(self, nets, inputs):
         """Images (n, channels, height, width) in [-1, 1] for what ``sample_inputs`` gave; in ms.jit, nets in eval."""
         return nets.G(inputs["z"])
 
-    def sampler(self, graph: Callable) -> Callable[[Inputs], np.ndarray]:
-        """A function on the host from inputs to images, by default one run of the graph of ``sample``.
+    def sampler(self, graph: Callable) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        """How images are drawn: ``draw(inputs)`` gives images (n, channels, height, width) in [-1, 1], on the host.
 
-        ``graph(function)`` compiles ``function(nets, inputs)`` and gives a function from a dict of arrays to an array,
-        or to a dict of arrays. A diffusion model loops over its steps around such a graph.
+        ``inputs`` are those of n images, joined. ``graph(function)`` compiles ``function(nets, inputs)``, which returns
+        a tensor or a dict of tensors; what it gives back takes a dict of arrays, and returns an array or a dict of
+        arrays. By default that is ``sample``. A loop around a graph calls one graph many times, with what changes in
+        its inputs. Random numbers that a loop needs come from ``ganfleet.rng`` and a seed per image among the inputs
+        (an int64 array, which ``sample_inputs`` draws): so an image depends neither on its neighbours nor on ranks.
         """
         return graph(self.sample)
 
+    def with_options(self, inputs: dict[str, np.ndarray], options: SampleOptions) -> dict[str, np.ndarray]:
+        """``inputs`` of one image changed as ``options``, an instance of ``SampleOptions``, ask.
+
+        Raises:
+            ConfigError: this model cannot do it.
+        """
+        return inputs
+
+    def from_images(
+        self, images: np.ndarray, rng: np.random.Generator, clock: Clock, label: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """What one image is made of where this model goes on from the image (1, channels, h, w) of another, in a chain.
+
+        Raises:
+            ConfigError: it cannot; that is the default.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot go on from another model's images: its class has no method from_images("
+            "images, rng, clock, label)"
+        )
+
     def figures(self) -> dict[str, Figure]:
-        """The pictures beside plain samples that ``ganfleet sample --figure NAME`` can make."""
+        """The figures this strategy offers, by name."""
         return {}
 
     def translations(self) -> dict[str, Translation]:
-        """The directions in which ``ganfleet translate`` can turn images into others."""
+        """The directions in which this strategy translates images, by name."""
         return {}

@@ -8,6 +8,7 @@ from mindspore import nn as ms_nn
 
 from ganfleet import nn
 from ganfleet.strategies.base import Ema, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.figure import Interpolate
 
 
 class GAN(Strategy):
@@ -44,6 +45,9 @@ class GAN(Strategy):
 
     def draw(self, rng, n, clock):
         return {"z": rng.standard_normal((n, self.options.latent), dtype=np.float32)}
+
+    def figures(self):
+        return {"interpolate": Interpolate()}
 
     def d_loss(self, nets, real, noise):
         real_logit, fake_logit = nets.D(real["image"]), nets.D(nets.G(noise["z"]))

@@ -14,6 +14,7 @@ from ganfleet import nn
 from ganfleet.strategies.architecture import ArchitectureOptions, generator
 from ganfleet.strategies.base import Phase, Player, Strategy
 from ganfleet.strategies.dcgan import CONV_INIT, layer_widths
+from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.gan import MLPDiscriminator
 
 WARMUP_ROUNDS, LONG_EVERY = 25, 500  # of WassersteinGAN/main.py
@@ -46,6 +47,9 @@ class Wasserstein(Strategy):
 
     def draw(self, rng, n, clock):
         return {"z": rng.standard_normal((n, self.options.latent), dtype=np.float32)}
+
+    def figures(self):
+        return {"interpolate": Interpolate()}
 
     def d_loss(self, nets, real, noise):
         return critic_loss(nets.D(real["image"]), nets.D(nets.G(noise["z"])))

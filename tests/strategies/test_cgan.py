@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import ganfleet, one_error
+from in_memory import one_lane
 from nn.reference import assert_close, normal
 from PIL import Image
 
@@ -13,7 +14,6 @@ from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler
-from ganfleet.engine.tensors import tensors
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.strategies.base import ImageSpec

@@ -11,7 +11,6 @@ import pytest
 from mindspore import nn as ms_nn
 from nn.reference import assert_close, normal
 
-from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import ImageSpec
@@ -28,7 +27,7 @@ def model_of(**options):
 @pytest.fixture(scope="module")
 def small():
     """A CycleGAN of few channels with weights so large that every layer matters; its phases' programs by name."""
-    strategy, model = model_of(resolution=24, ngf=4, ndf=4, blocks=1)
+    _, model = model_of(resolution=24, ngf=4, ndf=4, blocks=1)
     components = model.tensors()
     for component in ("G.weights", "D.weights"):
         for seed, (name, array) in enumerate(components[component].items()):

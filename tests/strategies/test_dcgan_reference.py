@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from nn.reference import assert_close, normal
 
-from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import ImageSpec

@@ -4,9 +4,6 @@ import numpy as np
 from in_memory import ArraySource, one_lane, trainer
 from nn.reference import assert_close, normal
 
-from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import tensors
-
 CONFIG = """
 strategy: {{name: gan, loss: {loss}, resolution: 4, latent: 6, hidden: [8]}}
 train: {{batch_size: 1, lanes: 1}}

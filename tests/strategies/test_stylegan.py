@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from ganfleet import config as configs
 from ganfleet import fleet
 from ganfleet.clock import Clock
+from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.errors import ConfigError
-from ganfleet.engine.program import Program
 from ganfleet.strategies.base import ImageSpec
+from ganfleet.strategies.figure import interpolated
 from ganfleet.strategies.stylegan import figures
 from ganfleet.strategies.stylegan.strategy import StyleGAN
 
@@ -237,7 +238,7 @@ def test_layers_that_the_model_does_not_have_are_refused(layers, told):
 def test_an_interpolation_starts_at_each_seed_in_turn_and_comes_back():
     strategy = stylegan(resolution=16, start_resolution=16, **SMALL)
     stops = [seeded(strategy, at(0), seed) for seed in (1, 2, 3)]
-    frames = figures.interpolated(stops, 12)
+    frames = interpolated(stops, 12, ("z", "z_mixed"))
     for i, stop in enumerate(stops):
         np.testing.assert_allclose(frames[4 * i]["z"], stop["z"], atol=1e-6)
         np.testing.assert_array_equal(frames[4 * i]["noise0"], stops[0]["noise0"])

@@ -6,7 +6,6 @@ from in_memory import one_lane
 
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.stylegan.strategy import StyleGAN
 

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import tensors
 from ganfleet.engine.callbacks import Callback
+from ganfleet.engine.program import Program
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.wgan import WGAN, WGANGP, generator_due
 

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Ema, Phase, Player, Stage, Strategy, StrategyOptions
+from ganfleet.strategies.figure import Interpolate
+from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
 
 BETAS = (0.0, 0.99)
@@ -29,6 +31,8 @@ class StyleGAN(Strategy):
     for ``stable_kimg``. Batch size and learning rate change where a fade begins; optimizers start afresh where it
     begins and where it ends.
     """
+
+    SampleOptions = StyleOptions
 
     class Options(StrategyOptions):
         variant: Literal["stylegan", "progan"] = "stylegan"
@@ -290,6 +294,14 @@ class StyleGAN(Strategy):
         centre = ops.broadcast_to(nets.G.w_avg.value.reshape(1, 1, -1), styles.shape)
         styles = blended(centre, styles, noise["psi"])
         return nets.G.synthesis(styles, noise, noise["alpha"])
+
+    def with_options(self, inputs, options):
+        return options.applied(inputs)
+
+    def figures(self):
+        if self.options.variant == "progan":
+            return {"interpolate": Interpolate()}
+        return {"mix": Mix(), "noise": Noise(), "interpolate": Interpolate(("z", "z_mixed"))}
 
 
 def lazy_share(lazy: int) -> float:
