@@ -17,6 +17,7 @@ from mindspore import nn, ops
 
 from ganfleet import config as configs
 from ganfleet import rng, strategies
+from ganfleet.data import as_source
 from ganfleet.document import Document
 from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
@@ -104,7 +105,7 @@ def simulate(
     Args:
         strategy: the class, or the name a config would give.
         options: what a config would have under ``strategy:``. Choose them small; most of the time is compilation.
-        source: what has samples as ``FakeImages`` has; by default ``FakeImages()``.
+        source: see ``ganfleet.data.as_source``; by default ``FakeImages()``.
         resumed_from: where to go on, the snapshot of another simulation.
         train: keys of a config's ``train:`` section; 4 lanes with batches of 8, and no update may be skipped.
 
@@ -118,10 +119,11 @@ def simulate(
     config = _config(found, options or {}, {**TRAIN, **train, "steps": done + steps})
     check_lanes(config.train.lanes, world_size, "auto")
     cpu.pin(config.fleet.cpu_threads, 0)  # as a rank does, so that the bits are those of a real run
-    source = source or FakeImages()
+    source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
     fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
     image = ImageSpec(source.channels, source.classes)
     make = partial(found, config.strategy, image, config.train.batch_size)
+    contract.current(make())
     ranks = _Ranks(config.train.lanes, world_size, make)
     check_schedule(ranks, config.train.lanes)
     contract.samples(ranks, source.names)

@@ -125,7 +125,7 @@ class FlatPlayer:
     @staticmethod
     def _taken_over(mine: Tensors, theirs: Tensors, carry_over: CarryOver) -> Tensors:
         taken = dict(mine)
-        for name in mine.keys() & theirs.keys():
+        for name in [name for name in mine if name in theirs]:
             same = theirs[name].shape == mine[name].shape
             taken[name] = theirs[name] if same else carry_over(name, theirs[name], mine[name].shape)
         return taken

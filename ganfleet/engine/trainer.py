@@ -10,7 +10,7 @@ from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Loader, Source
 from ganfleet.data.loader import to_network
-from ganfleet.engine import contract, guard
+from ganfleet.engine import guard
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.program import Program
@@ -42,7 +42,6 @@ class Trainer:
         directory: Path | None = None,
     ):
         train = config.train
-        contract.current(strategy)
         self.config, self.strategy, self.source, self.fleet = config, strategy, source, fleet
         self.callbacks, self.journal, self.directory = tuple(callbacks), journal or Journal(), directory
         self.clock = Clock(total_nimg(train.kimg, train.steps, strategy), train.steps)
