@@ -9,15 +9,18 @@ from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter
 from ganfleet.nn.losses import discriminator_loss, minimax_generator_loss, nonsaturating_generator_loss
 from ganfleet.nn.minibatch import minibatch_stddev
 from ganfleet.nn.norm import BatchNorm, InstanceNorm, RunningStats, pixel_norm
-from ganfleet.nn.optim import SGD, Adam, RMSProp
+from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
+from ganfleet.nn.precision import LossScale, set_compute_type, supported
 from ganfleet.nn.resample import blur, downsample, upsample
 
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "BatchNorm",
+    "ClipByGlobalNorm",
     "Constant",
     "Conv2d",
     "ConvTranspose2d",
@@ -27,11 +30,14 @@ __all__ = [
     "EqualizedDense",
     "InstanceNorm",
     "LeakyReLU",
+    "LossScale",
     "Normal",
+    "Optimizer",
     "RMSProp",
     "RunningStats",
     "Tanh",
     "Uniform",
+    "Weight",
     "blur",
     "discriminator_loss",
     "downsample",
@@ -47,6 +53,8 @@ __all__ = [
     "r1",
     "reflection_pad",
     "scored_r1",
+    "set_compute_type",
+    "supported",
     "tanh",
     "upsample",
 ]
