@@ -10,16 +10,19 @@ from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter, r
 from ganfleet.nn.losses import discriminator_loss, minimax_generator_loss, nonsaturating_generator_loss
 from ganfleet.nn.minibatch import minibatch_stddev
 from ganfleet.nn.norm import BatchNorm, InstanceNorm, pixel_norm
-from ganfleet.nn.optim import SGD, Adam, RMSProp
+from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
+from ganfleet.nn.precision import LossScale, set_compute_type, supported
 from ganfleet.nn.resample import blur, downsample, upsample
 
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "BatchNorm",
     "Buffer",
+    "ClipByGlobalNorm",
     "Constant",
     "Conv2d",
     "ConvTranspose2d",
@@ -29,10 +32,13 @@ __all__ = [
     "EqualizedDense",
     "InstanceNorm",
     "LeakyReLU",
+    "LossScale",
     "Normal",
+    "Optimizer",
     "RMSProp",
     "Tanh",
     "Uniform",
+    "Weight",
     "blur",
     "buffers_of",
     "discriminator_loss",
@@ -50,6 +56,8 @@ __all__ = [
     "reflection_pad",
     "reproducible",
     "scored_r1",
+    "set_compute_type",
+    "supported",
     "tanh",
     "upsample",
 ]
