@@ -10,7 +10,7 @@ from ganfleet import config as configs
 from ganfleet import fleet, strategies
 from ganfleet.clock import Clock
 from ganfleet.config import Config
-from ganfleet.data import Source, open_source, open_unpaired
+from ganfleet.data import Source, open_section
 from ganfleet.engine import contract
 from ganfleet.engine.model import Model
 from ganfleet.engine.sampler import Inputs, Sampler, seeded
@@ -30,6 +30,7 @@ def train(config: Config) -> Path:
     """
     source = data_of(config)
     strategy = strategy_of(config, source)
+    source.prepare([stage.resolution for stage in strategy.schedule()])  # before other ranks wait for this one
     connected = fleet.connect(config.fleet, config.train.lanes)
     run_dir = Path(connected.first(lambda: str(create_directory(config))))
     trainer = Trainer(config, strategy, source, connected)
@@ -48,30 +49,7 @@ def data_of(config: Config) -> Source:
     Raises:
         ConfigError, DataError: it is missing or damaged.
     """
-    data = config.data
-    if data.source == "unpaired":
-        return open_unpaired(
-            data.path,
-            path_b=data.path_b,
-            split=data.split,
-            resolution=config.strategy.resolution,
-            load_size=data.load_size,
-            flip=bool(data.flip),
-            channels=data.channels,
-            resize=data.resize,
-            upscale=data.upscale,
-        )
-    return open_source(
-        data.source,
-        path=data.path,
-        resolution=config.strategy.resolution,
-        channels=data.channels,
-        resize=data.resize,
-        upscale=data.upscale,
-        classes=data.classes,
-        labels=data.labels,
-        cached=data.cache,
-    )
+    return open_section(config.data, config.strategy.resolution)
 
 
 def strategy_of(config: Config, source: Source) -> Strategy:
@@ -105,7 +83,8 @@ def new_strategy(config: Config, image: ImageSpec) -> Strategy:
 
 def create_directory(config: Config) -> Path:
     """The run's directory, with the resolved config in it."""
-    label = f"{config.strategy.name.split(':')[-1]}-{config.data.source}{config.strategy.resolution}".lower()
+    strategy, source = (name.split(":")[-1] for name in (config.strategy.name, config.data.source))
+    label = f"{strategy}-{source}{config.strategy.resolution}".lower()
     run_dir = rundir.create(Path(config.run.dir), config.run.name, label)
     found = checkpoint.checkpoints(run_dir / "checkpoints")
     if config.checkpoint.resume != "auto" and found:
@@ -154,7 +133,7 @@ def check_same_config(snapshot: Snapshot, config: Config, path: str) -> None:
     Raises:
         CheckpointMismatch: naming each changed key with both values.
     """
-    changed = configs.differences(snapshot.config, config.resolved())
+    changed, _ = configs.differences(snapshot.config, config)
     if changed:
         lines = "; ".join(f"{key} was {old}, is {new}" for key, old, new in changed)
         raise CheckpointMismatch(

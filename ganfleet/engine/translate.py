@@ -9,9 +9,9 @@ import numpy as np
 from mindspore import Tensor, nn
 from PIL import Image
 
+from ganfleet.data.files import files_below, images_among
 from ganfleet.data.images import FORMATS, SUFFIXES, decode
 from ganfleet.data.loader import to_network
-from ganfleet.data.sources import files_below, images_among
 from ganfleet.engine.run import Studio
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.observe.grid import grid, png, write_atomically
