@@ -148,11 +148,11 @@ def kind_of(given: Any) -> str:
     """What kind of thing ``given`` is, for a message."""
     if isinstance(given, Mapping):
         return f"a dict of {', '.join(f'{name!r}: {type(value).__name__}' for name, value in given.items())}"
-    return f"a {type(given).__name__}"
+    return f"of type {type(given).__name__}"
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | np.generic)
+    return isinstance(value, np.ndarray | np.generic | int | float)
 
 
 def _kinds(sample: dict[str, np.ndarray]) -> dict[str, str]:
