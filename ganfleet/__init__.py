@@ -12,3 +12,12 @@ os.environ.setdefault("GLOG_v", "3")
 os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", "1800")
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """The public names, imported when they are used: ``import ganfleet`` alone must not import MindSpore."""
+    if name == "load":
+        from ganfleet.engine.loaded import load
+
+        return load
+    raise AttributeError(f"module 'ganfleet' has no attribute {name!r}")

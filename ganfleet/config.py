@@ -18,6 +18,7 @@ from ganfleet.document import Document, Keys, closest, dotted
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.fleet import check_lanes
 from ganfleet.plugins import CALLBACKS, METRICS, SOURCES, STRATEGIES, Registry
+from ganfleet.store import migrate
 
 # A run may go on with other values of these: they change how, where and how long it runs, not the weights it gets.
 # `fleet.cpu_threads` is not among them, because CPU kernels sum in an order that depends on it. A source adds its own.
@@ -336,12 +337,12 @@ def _schema(strategy: type[BaseModel] | None, source: type[BaseModel] | None) ->
 
 
 def _migrated(resolved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A copy of what a checkpoint keeps of its config, in this release's words.
+    """A copy of what a checkpoint keeps of its config, under the names of this release.
 
     Raises:
         CheckpointMismatch: it is no config.
     """
-    sections = {key: dict(values) for key, values in resolved.items() if isinstance(values, dict)}
+    sections = {key: values for key, values in migrate.config(resolved).items() if isinstance(values, dict)}
     if _named(sections, "strategy") is None:
         raise CheckpointMismatch("the checkpoint's config names no strategy: it is of no version of ganfleet")
     return sections

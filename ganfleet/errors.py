@@ -41,6 +41,12 @@ class PeerLost(GanfleetError):
     alike = False
 
 
+class RunInUse(GanfleetError):
+    """Another process is writing to the run directory."""
+
+    exit_code = 73
+
+
 class StorageError(GanfleetError):
     """Writing failed: no permission, disk full, I/O error."""
 

@@ -157,7 +157,7 @@ SOURCES = Registry(
     methods=("Options", "open"),
 )
 METRICS = Registry("ganfleet.metrics", "metric", {}, base="ganfleet.metrics:Metric")
-CALLBACKS = Registry("ganfleet.callbacks", "callback", {})
+CALLBACKS = Registry("ganfleet.callbacks", "callback", {}, base="ganfleet.engine.callbacks:Callback")
 OPTIMIZERS = Registry(
     "ganfleet.optimizers",
     "optimizer",

@@ -22,7 +22,7 @@ class OneNumber(Strategy):
     def players(self, stage):
         return {"D": Player(ms_nn.SequentialCell(nn.Dense(stage.resolution**2, 1)), nn.SGD(self.options.lr))}
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.loss)]
 
     def draw(self, rng, n, clock):
@@ -126,7 +126,7 @@ def test_a_memory_on_self_that_prepare_fills_is_caught():
             super().__init__(*args)
             self.last = np.zeros((2, 1), np.float32)
 
-        def phases(self, clock):
+        def phases(self, stage):
             return [Phase("D", self.loss, prepare=self.one_lane_late)]
 
         def one_lane_late(self, rng, kept, memory):

@@ -19,7 +19,7 @@ VERBS = {
     "train": "Train, in this process or as one rank of a fleet.",
     "sample": "Draw images from a checkpoint.",
     "translate": "Translate images from one domain to the other with a checkpoint.",
-    "ckpt": "List, verify and compare checkpoints.",
+    "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "strategies": "List the strategies there are, installed ones too.",
 }

@@ -34,7 +34,7 @@ def train_fleet(path: Path, overrides: tuple[str, ...], workers: int, log_dir: P
     """Train in ``workers`` processes; the fleet's exit code."""
     from ganfleet import config
     from ganfleet.fleet import msrun
-    from ganfleet.store.rundir import writing
+    from ganfleet.store.publish import writing
 
     loaded = config.load(path, overrides)
     config.check_world_size(loaded, workers)

@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import text as text_summary
 
-from ganfleet.store.rundir import writing
+from ganfleet.store.publish import writing
 
 
 class Board:

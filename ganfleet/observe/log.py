@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from ganfleet.store.rundir import writing
+from ganfleet.store.publish import writing
 
 
 class JsonLog:

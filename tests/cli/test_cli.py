@@ -94,6 +94,7 @@ train:
         (errors.DataError, 65),
         (errors.CheckpointDamaged, 65),
         (errors.PeerLost, 69),
+        (errors.RunInUse, 73),
         (errors.StorageError, 74),
         (errors.Stopped, 75),
         (errors.NonFinite, 80),

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ganfleet.data import cache, open_source
 from ganfleet.errors import DataError, StorageError
+from ganfleet.store import publish
 
 FULL, COUNT = 32, cache.CHUNK + 6  # images for two threads
 
@@ -155,9 +156,11 @@ def test_what_a_killed_process_left_is_not_used(noise, tmp_path):
     (folder / "8.u8").write_bytes(bytes((folder / "8.u8").stat().st_size))
     zero = zlib.crc32(bytes(3 * 8 * 8))
     np.save(folder / "checksums.npy", np.full((3, COUNT), zero))
-    folder.rename(folder.with_suffix(".unfinished"))
+    unfinished = publish.temporary(tmp_path / "kept").with_name(f".tmp-{publish._host()}-{2**22 + 1}-0")
+    folder.rename(unfinished)
+    publish._swept.clear()  # as in a new process
     assert images(opened(noise, tmp_path / "kept").at(8))[0].any()
-    assert not folder.with_suffix(".unfinished").exists()
+    assert not unfinished.exists()
 
 
 STARTED_TOGETHER = """

@@ -27,7 +27,7 @@ class Reference:
 
     def __init__(self, tensors, has_ema):
         self.tensors = {name: array.astype(np.float64) for name, array in tensors.items()}
-        self.trained = [name for name in tensors if not name.endswith(".running")]
+        self.trained = [name for name in tensors if not name.endswith(".value")]
         self.m = {name: np.zeros(tensors[name].shape) for name in self.trained}
         self.v = dict(self.m)
         self.updates = 0
@@ -82,7 +82,7 @@ def mean(dicts):
 
 def test_two_steps_on_two_lanes_change_and_log_what_float64_does(tmp_path):
     train = trainer(CONFIG, ArraySource("image", np.tanh(normal(32, 3, 16, 16)), channels=3), tmp_path)
-    start = train.model.tensors()
+    start = train.program.tensors()
     players = {"D": Reference(start["D.weights"], has_ema=False), "G": Reference(start["G.weights"], has_ema=True)}
 
     with train.loader:
@@ -95,7 +95,7 @@ def test_two_steps_on_two_lanes_change_and_log_what_float64_does(tmp_path):
             for name, value in expected.items():
                 assert_close(stats[name], value, 1e-5, name)
 
-    ended = train.model.tensors()
+    ended = train.program.tensors()
     expected = players["D"].components("D") | players["G"].components("G")
     assert ended.keys() == expected.keys()
     for component, tensors in expected.items():

@@ -32,7 +32,7 @@ class Replay(Strategy):
             "D": Player(ms_nn.SequentialCell(nn.Dense(3, 1)), nn.SGD(0.1)),
         }
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.one_step_late)]
 
     def draw(self, rng, n, clock):

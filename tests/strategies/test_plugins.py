@@ -125,7 +125,7 @@ def net():
 class Wrong(Strategy):
     def players(self, stage):
         return {"D": Player(net(), nn.SGD(0.1))}
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.loss)]
     def draw(self, rng, n, clock):
         return {"z": rng.standard_normal((n, 1))}
@@ -151,19 +151,19 @@ WRONG = {
         "network 'D' of player 'D' must be a Cell, not a function",
     ),
     "an unknown player": (
-        "    def phases(self, clock):\n        return [Phase('D', self.loss), Phase('C', self.loss, every=9)]\n",
+        "    def phases(self, stage):\n        return [Phase('D', self.loss), Phase('C', self.loss, every=9)]\n",
         "phase 'C' updates player 'C', which players() does not have: it has D",
     ),
     "a phase that is never due": (
-        "    def phases(self, clock):\n        return [Phase('D', self.loss, every=0)]\n",
+        "    def phases(self, stage):\n        return [Phase('D', self.loss, every=0)]\n",
         "phase 'D' is never due: its every is 0, and must be 1 or more",
     ),
     "two phases with one name": (
-        "    def phases(self, clock):\n        return [Phase('D', self.loss), Phase('D', self.loss, every=2)]\n",
+        "    def phases(self, stage):\n        return [Phase('D', self.loss), Phase('D', self.loss, every=2)]\n",
         "two phases are named 'D': give one of them another name=",
     ),
     "no phases": (
-        "    def phases(self, clock):\n        pass\n",
+        "    def phases(self, stage):\n        pass\n",
         "the strategy's phases() must return a list of Phase, not None",
     ),
     "a draw of another length": (

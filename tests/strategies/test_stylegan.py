@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from ganfleet import config as configs
 from ganfleet import fleet
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
+from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import ImageSpec
+from ganfleet.strategies.figure import interpolated
 from ganfleet.strategies.stylegan import figures
 from ganfleet.strategies.stylegan.strategy import StyleGAN
 
@@ -107,7 +108,7 @@ def test_mapping_learns_at_mapping_lr_of_the_other_layers_rate():
     """A weight that starts as N(0, 1) / rate, and is multiplied by the rate, moves by the rate's share of its size."""
     for options, rate in (({}, 0.01), ({"mapping_lr": 0.5}, 0.5)):
         strategy = stylegan(resolution=8, **SMALL, **options)
-        weights = Model(strategy, 0, strategy.schedule()[0]).tensors()["G.weights"]
+        weights = Program(strategy, strategy.schedule()[0], 0).tensors()["G.weights"]
         mapping = [array for name, array in weights.items() if "mapping.dense" in name and name.endswith("weight")]
         others = [array for name, array in weights.items() if "synthesis" in name and name.endswith("weight")]
         assert len(mapping) == 2 and others
@@ -127,7 +128,7 @@ def test_variants_have_the_settings_of_their_papers():
 def test_growing_keeps_weights_and_averages_by_name_and_forgets_the_optimizers():
     strategy = stylegan(resolution=16, start_resolution=8, **SMALL)
     first, fade, _ = strategy.schedule()
-    old = Model(strategy, 0, first)
+    old = Program(strategy, first, 0)
     tensors = old.tensors()
     draw = np.random.Generator(np.random.Philox(1))
     for component in tensors.values():
@@ -135,7 +136,7 @@ def test_growing_keeps_weights_and_averages_by_name_and_forgets_the_optimizers()
             component[name] = draw.random(array.shape).astype(array.dtype)
     tensors["G.optimizer"]["updates"] = tensors["D.optimizer"]["updates"] = np.array([7])
     old.load(tensors)
-    grown = Model(strategy, 0, fade)
+    grown = Program(strategy, fade, 0)
     fresh = grown.tensors()
     grown.inherit(old.tensors())
     after = grown.tensors()
@@ -157,7 +158,7 @@ def test_a_stage_holds_nothing_of_later_ones_and_trains_only_what_it_uses():
     stages = {stage.name: stage for stage in strategy.schedule()}
     sizes = {}
     for name, stage in stages.items():
-        player = Model(strategy, 0, stage).players["G"]
+        player = Program(strategy, stage, 0).players["G"]
         heads = {p.name for p in player.weights if "to_rgb" in p.name and p.name.endswith("weight")}
         assert len(heads) == (2 if stage.fades else 1), name
         sizes[name] = player.size
@@ -186,7 +187,7 @@ def test_what_an_image_is_made_of_fits_the_networks_in_force_after_the_last_step
 def sampler():
     """A 16² model with w and noise that matter: (draw, inputs of a seed)."""
     strategy = stylegan(resolution=16, start_resolution=16, conditional=True, **SMALL)
-    model = Model(strategy, 0, strategy.schedule()[0])
+    model = Program(strategy, strategy.schedule()[0], 0)
     tensors = model.tensors()
     draw = np.random.Generator(np.random.Philox(1))
     for name, array in tensors["G.weights"].items():
@@ -237,7 +238,7 @@ def test_layers_that_the_model_does_not_have_are_refused(layers, told):
 def test_an_interpolation_starts_at_each_seed_in_turn_and_comes_back():
     strategy = stylegan(resolution=16, start_resolution=16, **SMALL)
     stops = [seeded(strategy, at(0), seed) for seed in (1, 2, 3)]
-    frames = figures.interpolated(stops, 12)
+    frames = interpolated(stops, 12, ("z", "z_mixed"))
     for i, stop in enumerate(stops):
         np.testing.assert_allclose(frames[4 * i]["z"], stop["z"], atol=1e-6)
         np.testing.assert_array_equal(frames[4 * i]["noise0"], stops[0]["noise0"])
