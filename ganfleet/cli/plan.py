@@ -49,8 +49,9 @@ def plan(config: Config) -> dict:
     from ganfleet.engine.run import data_of, new_strategy, strategy_of
     from ganfleet.strategies.base import ImageSpec
 
-    if config.data.path and not Path(config.data.path).expanduser().exists():
-        image, count = ImageSpec(config.data.channels or 3), None
+    path = getattr(config.data, "path", None)
+    if path and not Path(path).expanduser().exists():
+        image, count = ImageSpec(getattr(config.data, "channels", None) or 3), None
         strategy = new_strategy(config, image)
     else:
         source = data_of(config)

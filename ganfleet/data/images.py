@@ -117,11 +117,13 @@ def resample(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def area_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Pixels uint8 (channels, height, width) made ``factor`` times smaller: the rounded mean over square blocks."""
+    """Pixels (channels, height, width) made ``factor`` times smaller: the mean over square blocks, in uint8 rounded."""
     if factor == 1:
         return pixels
     channels, height, width = pixels.shape
     blocks = pixels.reshape(channels, height // factor, factor, width // factor, factor)
+    if pixels.dtype != np.uint8:
+        return blocks.mean(axis=(2, 4), dtype=pixels.dtype)
     area = factor * factor
     return ((blocks.sum(axis=(2, 4), dtype=np.uint32) + area // 2) // area).astype(np.uint8)
 

@@ -366,5 +366,4 @@ def _read(path: Path, strategy: str | None, tell: bool) -> tuple[configs.Config,
             f"{found} was trained with {name}, code that no installed package offers, and a checkpoint alone does not "
             f"get code imported: if you trust it, add --strategy {name} (in Python, strategy={name!r})"
         )
-    section = snapshot.config["strategy"] | {"name": strategy or name}
-    return configs.from_resolved(snapshot.config | {"strategy": section}), snapshot
+    return configs.from_resolved(snapshot.config, strategy), snapshot
