@@ -93,6 +93,7 @@ class RunDir:
             StorageError: it cannot be written.
         """
         publish.file(self.path / "config.yaml", text)
+        self._made.clear()  # the run has begun
 
     def check(self) -> None:
         """Make sure that this process may still write to it.

@@ -65,7 +65,7 @@ def read(path: Path | str, prefix: str = "") -> dict[str, np.ndarray]:
         )
     found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     if not found:
-        raise ConfigError(f"{path} has no tensor whose name begins with {prefix!r}, but {_some(tensors)}")
+        raise ConfigError(f"{path} has no tensor whose name begins with {prefix!r}, but {_some(sorted(tensors))}")
     return found
 
 

@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import stat
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,7 +129,7 @@ def test_checkpoint_files_are_as_readable_as_the_umask_allows(tmp_path):
 def test_tensors_with_nan_or_infinity_are_named(tmp_path):
     assert nonfinite(snapshot()) == []
     poisoned = {"ok": np.ones(3), "nan": np.array([0, np.nan]), "inf": np.float16(-np.inf), "whole": np.arange(3)}
-    found = snapshot(lanes=poisoned, pool={"z": np.array([1j * np.nan])})
+    found = snapshot(lanes=poisoned, pool={"z": np.array([1j * np.nan], np.complex64)})
     assert nonfinite(found) == ["lanes/inf", "lanes/nan", "pool/z"]
 
 
@@ -351,29 +353,31 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path,
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*")
-def test_a_checkpoint_that_may_only_be_read_is_read(tmp_path):
-    older = save(tmp_path / "checkpoints", snapshot(1, 10), 10, keep=2)
-    newer = save(tmp_path / "checkpoints", snapshot(2, 20), 20, keep=2)
-    flip(newer / "state.json", 0)
-    for path in [tmp_path, *tmp_path.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
-    child = os.fork()
-    if child == 0:
-        try:
-            for parent in [tmp_path, *tmp_path.parents][::-1]:
-                if not os.access(parent, os.X_OK):
-                    parent.chmod(0o755)
-            assert newest_valid(tmp_path / "checkpoints")[0] == older
-            assert resolve(tmp_path)[0] == older
-            assert content(load(older))[1:] == content(snapshot(1, 10))[1:]
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
-    for path in [tmp_path, *tmp_path.rglob("*")]:
-        path.chmod(0o755)
+def test_a_checkpoint_that_may_only_be_read_is_read():
+    with tempfile.TemporaryDirectory() as made:  # not tmp_path, which other users may not enter
+        root = Path(made)
+        older = save(root / "checkpoints", snapshot(1, 10), 10, keep=2)
+        newer = save(root / "checkpoints", snapshot(2, 20), 20, keep=2)
+        flip(newer / "state.json", 0)
+        for path in [root, *root.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        child = os.fork()
+        if child == 0:
+            try:
+                if os.geteuid() == 0:
+                    os.setuid(65534)  # root may write everywhere
+                assert not os.access(root / "checkpoints", os.W_OK)
+                assert newest_valid(root / "checkpoints")[0] == resolve(root)[0] == older
+                assert content(load(older))[1:] == content(snapshot(1, 10))[1:]
+                with pytest.raises(StorageError, match="Permission denied"):
+                    save(root / "checkpoints", snapshot(3, 30), 30, keep=1)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert names(root / "checkpoints") == ["step-00000010", "step-00000020"]
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o755)
 
 
 def test_a_later_format_is_refused_as_a_mismatch_and_not_taken_for_damage(tmp_path, monkeypatch):
