@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ganfleet.errors import ConfigError
 
@@ -16,6 +16,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 RESIZES = ("crop", "fit", "stretch", "none")
 WHITE, BLACK = 255, 0
+# By default Pillow refuses an image with more than a megabyte of zipped text in one piece, as editors write it.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def decode(data: bytes, channels: int) -> Image.Image:

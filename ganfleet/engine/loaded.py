@@ -1,5 +1,6 @@
 """A checkpoint that was loaded to make images with: samples, figures, translations, and chains of several."""
 
+import atexit
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
@@ -120,6 +121,7 @@ class Loaded(Drawing):
     def __init__(self, path: str | Path, strategy: str | None = None, ema: bool = True):
         """Load the checkpoint that ``path`` means: itself, or the newest valid one of a run directory. See ``load``."""
         self.path, self.ema = Path(path), ema
+        self._averaged, self._holds_average = ExitStack(), False
         self.fleet = _fleet_of_this_process()
         _open.add(self)
         try:
@@ -143,13 +145,12 @@ class Loaded(Drawing):
         self.clock = self.strategy.within(self.stage, Clock(total, **snapshot.facts["clock"]))
         self._sampler = Sampler(self._program)
         self._graph = graphs(self._program.nets)
-        self._averaged, self._holds_average = ExitStack(), False
 
     @property
     def networks(self) -> dict[str, nn.Cell]:
-        """The networks by name, in evaluation mode: with averaged weights, or with ``ema=False`` in ``load`` training ones.
+        """The networks by name, in evaluation mode, with the weights that ``load`` was asked for.
 
-        A network whose player has no EMA has its training weights.
+        Those are averaged weights, or the training ones with ``ema=False`` and where a player has no EMA.
         """
         self._hold(self.ema)
         return dict(vars(self._program.nets))
@@ -227,6 +228,9 @@ class Loaded(Drawing):
         return Chain(self, [(following, options)])
 
     def close(self):
+        if self not in _open:
+            return
+        self._averaged.close()
         _open.discard(self)
         if not any(other.fleet is self.fleet for other in _open):
             self.fleet.close()
@@ -343,6 +347,13 @@ def paired(seeds: Sequence[int], classes: int | Sequence[int] | None) -> tuple[l
 
 
 _open: "weakref.WeakSet[Loaded]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Networks get their own weights back by graphs, which the end of Python would be too late for."""
+    for loaded in list(_open):
+        loaded.close()
 
 
 def _fleet_of_this_process() -> Fleet:

@@ -206,7 +206,9 @@ class Widens(TwoStages):
 
 
 def test_a_weight_of_another_shape_in_the_next_stage_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"D\.0\.weight has shape \(3, 16\) in one stage and \(5, 16\) in the next.*carry_over"):
+    with pytest.raises(
+        ConfigError, match=r"D\.0\.weight has shape \(3, 16\) in one stage and \(5, 16\) in the next.*carry_over"
+    ):
         testing.simulate(Widens, 1, 4)
 
 
