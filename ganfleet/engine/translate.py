@@ -14,8 +14,9 @@ from ganfleet.data.images import FORMATS, SUFFIXES, decode
 from ganfleet.data.loader import to_network
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
-from ganfleet.observe.grid import grid, write_atomically
-from ganfleet.store.rundir import writing
+from ganfleet.observe.grid import grid
+from ganfleet.store import publish
+from ganfleet.store.publish import writing
 from ganfleet.strategies.translation import Translation
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
@@ -230,4 +231,4 @@ def save(path: Path, images: list[np.ndarray], direction: str) -> None:
     picture.save(content, format="PNG", compress_level=1, pnginfo=text)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue())
+    publish.file(path, content.getvalue(), durable=False)
