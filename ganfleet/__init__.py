@@ -10,6 +10,11 @@ os.environ.setdefault("GLOG_v", "3")
 # How long a CPU collective waits for a late rank, in seconds, about as long as HCCL's does. By default it is 30, and a
 # run ends in which one rank compiles a stage's graphs that much longer. A rank that dies is noticed by other means.
 os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", "1800")
+# The same for HCCL, whose ranks give up after 120 seconds on one that has not come to their first collective.
+os.environ.setdefault("HCCL_CONNECT_TIMEOUT", "1800")
+# MindSpore sets this too when it is imported, which is too late where tensorboardX has loaded protobuf before: then
+# protobuf refuses MindSpore 2.8's and 2.9's own messages.
+os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
 __version__ = "0.1.0"
 
