@@ -1,5 +1,11 @@
-"""Train GANs over a fleet of cards, with the same bits for any number of them."""
+"""Train GANs over a fleet of cards, with the same bits for any number of them.
 
+``Strategy``, ``Player``, ``Phase``, ``Frozen``, ``Stage`` and ``Ema`` are what a model is made of; ``train``, ``load`` and
+``Config`` run it; ``DataParallel`` and ``connect`` are for a training loop of one's own; ``Callback`` is for what should
+happen beside training.
+"""
+
+import importlib
 import os
 
 # MindSpore reads this once, when it is first imported. Without it, Conv2d falls to oneDNN's
@@ -26,3 +32,32 @@ def __getattr__(name: str):
 
         return load
     raise AttributeError(f"module 'ganfleet' has no attribute {name!r}")
+
+
+# What the package offers, by the module it is imported from when it is used: MindSpore takes seconds to import.
+_PUBLIC = {
+    "Callback": "ganfleet.engine.callbacks",
+    "Config": "ganfleet.config",
+    "DataParallel": "ganfleet.engine.data_parallel",
+    "Ema": "ganfleet.strategies.base",
+    "Frozen": "ganfleet.strategies.base",
+    "Phase": "ganfleet.strategies.base",
+    "Player": "ganfleet.strategies.base",
+    "Stage": "ganfleet.strategies.base",
+    "Strategy": "ganfleet.strategies.base",
+    "StrategyOptions": "ganfleet.strategies.base",
+    "connect": "ganfleet.api",
+    "load": "ganfleet.engine.loaded",
+    "train": "ganfleet.api",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'ganfleet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

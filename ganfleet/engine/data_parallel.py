@@ -6,6 +6,7 @@ import numpy as np
 
 from ganfleet import fleet as fleets
 from ganfleet.clock import Clock
+from ganfleet.config import FleetConfig
 from ganfleet.data.loader import to_network
 from ganfleet.engine import guard
 from ganfleet.engine.program import Program
@@ -59,7 +60,7 @@ class DataParallel:
     ):
         if batch_size % lanes:
             raise ConfigError(f"a batch of {batch_size} samples does not divide among {lanes} lanes")
-        self.fleet = fleet or fleets.connect_alike(lanes)
+        self.fleet = fleet or fleets.connect(FleetConfig(), lanes)
         if self.fleet.total_lanes != lanes:
             raise ConfigError(f"the fleet was connected for {self.fleet.total_lanes} lanes, and lanes is {lanes}")
         self.clock = Clock(total_nimg=UNLIMITED)

@@ -14,7 +14,6 @@ from ganfleet import config as configs
 from ganfleet import fleet as fleets
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.config import FleetConfig
 from ganfleet.engine.program import Program
 from ganfleet.engine.run import new_strategy
 from ganfleet.engine.sampler import Inputs, Sampler, agreed, graphs, seeded, shared, shares
@@ -363,7 +362,7 @@ def _fleet_of_this_process() -> Fleet:
     """
     for loaded in _open:
         return loaded.fleet
-    return fleets.connect(FleetConfig(), fleets.launcher.detect().world_size)
+    return fleets.connect_for_sampling()
 
 
 def _read(path: Path, strategy: str | None, tell: bool) -> tuple[configs.Config, Snapshot]:
