@@ -1,8 +1,8 @@
 """Train GANs over a fleet of cards, with the same bits for any number of them.
 
-``Strategy``, ``Player``, ``Phase``, ``Frozen``, ``Stage`` and ``Ema`` are what a model is made of; ``train``, ``load`` and
-``Config`` run it; ``DataParallel`` and ``connect`` are for a training loop of one's own; ``Callback`` is for what should
-happen beside training.
+``Strategy``, ``Player``, ``Phase``, ``Frozen``, ``Stage`` and ``Ema`` are what a model is made of. ``train``, ``load``
+and ``Config`` run it. ``DataParallel`` and ``connect`` are for a training loop of one's own, ``Callback`` is for what
+should happen beside training.
 """
 
 import importlib
@@ -23,15 +23,6 @@ os.environ.setdefault("HCCL_CONNECT_TIMEOUT", "1800")
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str):
-    """The public names, imported when they are used: ``import ganfleet`` alone must not import MindSpore."""
-    if name == "load":
-        from ganfleet.engine.loaded import load
-
-        return load
-    raise AttributeError(f"module 'ganfleet' has no attribute {name!r}")
 
 
 # What the package offers, by the module it is imported from when it is used: MindSpore takes seconds to import.

@@ -81,7 +81,9 @@ class Metrics(Callback):
 
     def after_step(self, run, stats):
         every = self._every_kimg
-        if not (run.clock.done or (every and run.clock.crossed(every * 1000, run.stage.batch_size))):
+        if not self._metrics or not (
+            run.clock.done or (every and run.clock.crossed(every * 1000, run.stage.batch_size))
+        ):
             return
         with run.journal.pause():
             values = {}
