@@ -161,7 +161,12 @@ CALLBACKS = Registry("ganfleet.callbacks", "callback", {}, base="ganfleet.engine
 OPTIMIZERS = Registry(
     "ganfleet.optimizers",
     "optimizer",
-    {"adam": "ganfleet.nn.optim:Adam", "rmsprop": "ganfleet.nn.optim:RMSProp", "sgd": "ganfleet.nn.optim:SGD"},
+    {
+        "adam": "ganfleet.nn.optim:Adam",
+        "adamw": "ganfleet.nn.optim:AdamW",
+        "rmsprop": "ganfleet.nn.optim:RMSProp",
+        "sgd": "ganfleet.nn.optim:SGD",
+    },
     methods=("slots", "update"),
 )
 
