@@ -223,7 +223,9 @@ def check_second_order(layer: nn.Cell | Callable, x: np.ndarray, seed: int = 0) 
 
 def _config(strategy: type[Strategy], options: dict[str, Any], train: dict[str, Any]) -> configs.Config:
     given = Document("simulate")
-    for section, values in (("strategy", {"name": strategy.__name__, **options}), ("train", train)):
+    # Nothing is drawn ahead, so that what a strategy wrongly changes shows at the same step every time.
+    own = {"strategy": {"name": strategy.__name__, **options}, "train": train, "data": {"prefetch": 0}}
+    for section, values in own.items():
         for key, value in values.items():
             given.override(f"{section}.{key}={json.dumps(value)}")
     return configs.check(given, strategy.Options)

@@ -39,7 +39,12 @@ class FaultyGAN(GAN):
         loss, stats = super().d_loss(nets, real, noise)
         return loss * (1 + noise["poison"]), stats
 
-    def after_step(self, clock, stats):
+    def hyper(self, player, clock):
+        if player == "D":
+            self._fail(clock)
+        return super().hyper(player, clock)
+
+    def _fail(self, clock):
         if self.options.seconds:
             print("sleeping", flush=True)
             time.sleep(self.options.seconds)
