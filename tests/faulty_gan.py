@@ -6,7 +6,9 @@ import sys
 import time
 from typing import Literal
 
+import mindspore as ms
 import numpy as np
+from mindspore import ops
 
 from ganfleet.fleet import launcher
 from ganfleet.strategies.gan import GAN
@@ -61,3 +63,15 @@ class FaultyGAN(GAN):
 
     def _due(self, step):
         return self.options.at <= step <= self.options.until
+
+
+class NotFinite(GAN):
+    """A weight of G becomes NaN in an update whose gradients are finite."""
+
+    def players(self, stage):
+        players = super().players(stage)
+        players["G"].after_update = self.spoilt
+        return players
+
+    def spoilt(self, weights):
+        return ops.concat((weights[:-1], ops.log(-ops.ones((1,), ms.float32))))
