@@ -1,4 +1,4 @@
-"""A training loop of one's own around ganfleet.DataParallel; run as a script, it prints a hash of what it has trained."""
+"""A training loop of one's own around ganfleet.DataParallel. As a script, it writes a hash of what it has trained."""
 
 import sys
 from pathlib import Path
