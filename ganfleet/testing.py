@@ -118,24 +118,24 @@ def simulate(
     done = resumed_from.facts["clock"]["step"] if resumed_from else 0
     config = _config(found, options or {}, {**TRAIN, **train, "steps": done + steps})
     check_lanes(config.train.lanes, world_size, "auto")
-    cpu.pin(config.fleet.cpu_threads, 0)  # as a rank does, so that the bits are those of a real run
-    source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
-    fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
-    image = ImageSpec(source.channels, source.classes)
-    make = partial(found, config.strategy, image, config.train.batch_size)
-    contract.current(make())
-    ranks = _Ranks(config.train.lanes, world_size, make)
-    check_schedule(ranks, config.train.lanes)
-    contract.samples(ranks, source.names)
-    stats = _Stats()
-    trainer = Trainer(config, ranks, source, fleet, [stats])
-    if resumed_from:
-        trainer.restore(resumed_from)
-    before = ranks.attributes()
-    trainer.run()
-    after = ranks.attributes()
-    changed = sorted(name for name in after if after[name] != before.get(name))
-    return Simulation(trainer.snapshot(), stats.steps, ranks.draws, changed, trainer)
+    with cpu.pin(config.fleet.cpu_threads):  # as a rank does, so that the bits are those of a real run
+        source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
+        fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
+        image = ImageSpec(source.channels, source.classes)
+        make = partial(found, config.strategy, image, config.train.batch_size)
+        contract.current(make())
+        ranks = _Ranks(config.train.lanes, world_size, make)
+        check_schedule(ranks, config.train.lanes)
+        contract.samples(ranks, source.names)
+        stats = _Stats()
+        trainer = Trainer(config, ranks, source, fleet, [stats])
+        if resumed_from:
+            trainer.restore(resumed_from)
+        before = ranks.attributes()
+        trainer.run()
+        after = ranks.attributes()
+        changed = sorted(name for name in after if after[name] != before.get(name))
+        return Simulation(trainer.snapshot(), stats.steps, ranks.draws, changed, trainer)
 
 
 def assert_fleet_invisible(

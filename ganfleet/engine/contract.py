@@ -26,7 +26,7 @@ def samples(strategy: Strategy, names: Collection[str]) -> None:
     if not set(strategy.reads) <= set(names):
         raise ConfigError(
             f"this strategy trains on samples of {' and '.join(strategy.reads)}, and this source's have "
-            f"{' and '.join(names)}: choose another data.source, unpaired for CycleGAN and no other"
+            f"{' and '.join(names)}: choose a data.source that has these, such as unpaired for image_a and image_b"
         )
 
 
