@@ -190,8 +190,9 @@ def test_state_that_a_checkpoint_lacks_is_named():
 
 
 def test_a_number_that_a_graph_has_frozen_is_caught_by_a_resume():
-    class Frozen(Forgets):
+    class Frozen(OneNumber):
         def draw(self, rng, n, clock):
+            self.scale = 1 + clock.step
             return {"wanted": rng.standard_normal((n, 1))}
 
         def loss(self, nets, real, noise):
