@@ -236,10 +236,4 @@ def _read(path: Path, strategy: str | None, tell: bool) -> tuple[configs.Config,
     for line in damaged if tell else ():
         print(f"ganfleet: {line}", file=sys.stderr)
     snapshot = checkpoint.load(found)
-    name = snapshot.config["strategy"]["name"]
-    if ":" in name and strategy is None:
-        raise ConfigError(
-            f"{found} was trained with {name}, code that no installed package offers, and a checkpoint alone does not "
-            f"get code imported: if you trust it, add --strategy {name} (in Python, strategy={name!r})"
-        )
     return configs.from_resolved(snapshot.config, strategy), snapshot
