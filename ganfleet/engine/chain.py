@@ -42,8 +42,9 @@ class Drawing:
         Raises:
             ConfigError: an option is unknown, or the model has no such classes or no seeds.
         """
-        seeds, labels = paired(seeds, classes)
-        [checked] = read_options(options, self.schema)
+        with self.fleet.agreeing():
+            seeds, labels = paired(seeds, classes)
+            [checked] = read_options(options, self.schema)
         with self._holding(ema):
             return shared(
                 self.fleet,

@@ -45,12 +45,11 @@ class Loaded(Drawing):
         self.fleet = _fleet_of_this_process()
         _open.add(self)
         try:
-            first = self.fleet.rank == 0
             with self.fleet.agreeing():
-                self.config, snapshot = _read(self.path, strategy, tell=first)
-            image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
-            self.strategy = new_strategy(self.config, image)
-            self._restore(snapshot)
+                self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
+                image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
+                self.strategy = new_strategy(self.config, image)
+                self._restore(snapshot)
         except BaseException:
             self.close()
             raise
@@ -82,8 +81,6 @@ class Loaded(Drawing):
         Raises:
             ConfigError: the strategy has no such figure, or an option is unknown or wrong.
         """
-        figure = self.find_figure(name)
-        own, sample = self.figure_options(figure, options)
 
         def inputs_of(seed: int) -> Inputs:
             return self.strategy.with_options(seeded(self.strategy, self.clock, seed, label), sample)
@@ -91,7 +88,10 @@ class Loaded(Drawing):
         def draw(inputs: Sequence[Inputs]) -> np.ndarray:
             return shared(self.fleet, len(inputs), lambda mine: self._sampler.draw([inputs[i] for i in mine]))
 
-        with self._holding(ema):
+        # What a figure refuses itself, every rank meets before it draws.
+        with self.fleet.agreeing(), self._holding(ema):
+            figure = self.find_figure(name)
+            own, sample = self.figure_options(figure, options)
             return figure.draw(inputs_of, draw, own)
 
     def find_figure(self, name: str) -> Figure:
