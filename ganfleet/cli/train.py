@@ -18,12 +18,11 @@ def command(path: Path, workers: int | None, log_dir: Path | None, overrides: tu
 
     Without --workers this is one rank of the fleet that msrun or mpiexec starts (launch/train.py), or a fleet of one.
     """
+    from ganfleet.engine import guard
     from ganfleet.fleet import start_mindspore
 
-    start_mindspore()
-    from ganfleet.engine import guard
-
     with guard.stopping_at_once():
+        start_mindspore()
         return train_alone(path, overrides) if workers is None else train_fleet(path, overrides, workers, log_dir)
 
 
