@@ -7,7 +7,13 @@ from ganfleet.nn.dense import Dense
 from ganfleet.nn.embedding import Embedding, one_hot
 from ganfleet.nn.equalized import EqualizedConv2d, EqualizedDense
 from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter, reproducible
-from ganfleet.nn.losses import discriminator_loss, minimax_generator_loss, nonsaturating_generator_loss
+from ganfleet.nn.losses import (
+    discriminator_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    minimax_generator_loss,
+    nonsaturating_generator_loss,
+)
 from ganfleet.nn.minibatch import minibatch_stddev
 from ganfleet.nn.norm import BatchNorm, InstanceNorm, pixel_norm
 from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
@@ -15,6 +21,7 @@ from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
 from ganfleet.nn.precision import LossScale, set_compute_type, supported
 from ganfleet.nn.resample import blur, downsample, upsample
+from ganfleet.nn.spectral import SpectralConv2d, SpectralDense, SpectralEmbedding, SpectralNorm
 
 __all__ = [
     "SGD",
@@ -36,6 +43,10 @@ __all__ = [
     "Normal",
     "Optimizer",
     "RMSProp",
+    "SpectralConv2d",
+    "SpectralDense",
+    "SpectralEmbedding",
+    "SpectralNorm",
     "Tanh",
     "Uniform",
     "Weight",
@@ -44,6 +55,8 @@ __all__ = [
     "discriminator_loss",
     "downsample",
     "gradient_penalty",
+    "hinge_discriminator_loss",
+    "hinge_generator_loss",
     "initialize",
     "leaky_relu",
     "minibatch_stddev",

@@ -25,8 +25,12 @@ class Conv2d(nn.Cell):
         self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
         self.conv = ops.Conv2D(out_channels, kernel, pad_mode="pad", pad=padding, stride=stride)
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, x):
-        y = self.conv(lowered(x, self.compute_type), lowered(self.weight, self.compute_type))
+        y = self.conv(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type))
         y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)
 
@@ -50,9 +54,13 @@ class ConvTranspose2d(nn.Cell):
         # MindSpore names this operator's channels after the convolution it is the adjoint of.
         self.conv = ops.Conv2DTranspose(in_channels, kernel, pad_mode="pad", pad=padding, stride=stride)
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, x):
         n, _, height, width = x.shape
         size = (n, self.out_channels, (height - 1) * self.stride + self.grow, (width - 1) * self.stride + self.grow)
-        y = self.conv(lowered(x, self.compute_type), lowered(self.weight, self.compute_type), size)
+        y = self.conv(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type), size)
         y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)

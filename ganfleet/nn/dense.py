@@ -21,7 +21,11 @@ class Dense(nn.Cell):
         self.bias = parameter("bias", (out_features,), Constant(0.0)) if bias else None
         self.matmul = ops.MatMul(transpose_b=True)
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, x):
-        y = self.matmul(lowered(x, self.compute_type), lowered(self.weight, self.compute_type))
+        y = self.matmul(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type))
         y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)

@@ -20,9 +20,13 @@ class Embedding(nn.Cell):
         self.classes = classes
         self.weight = parameter("weight", (classes, features), init or Normal(1.0))
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, label):
         rows = lowered(one_hot(label, self.classes), self.compute_type)
-        return raised(ops.matmul(rows, lowered(self.weight, self.compute_type)), self.compute_type)
+        return raised(ops.matmul(rows, lowered(self.factor(), self.compute_type)), self.compute_type)
 
 
 def one_hot(label, classes):
