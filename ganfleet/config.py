@@ -76,7 +76,7 @@ class DataConfig(Section):
 
     source: str = "embedded"
     workers: int = Field(2, ge=1)
-    prefetch: int = Field(2, ge=1)
+    prefetch: int = Field(2, ge=0)
     bad_budget: int = Field(10, ge=0)
 
 

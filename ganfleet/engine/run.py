@@ -126,10 +126,10 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
         trainer.journal = journal
         trainer.callbacks = (
             parts.Log(),
+            *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
             parts.Samples(),
             parts.Metrics(config.metrics.names, config.metrics.every_kimg),
             parts.Checkpoints(run_dir),
-            *prepared.callbacks,
         )
         journal.say(
             f"{config.strategy.name}: {connected.world_size} x {connected.backend}, {connected.total_lanes} lanes, "

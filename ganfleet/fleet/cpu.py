@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ganfleet.errors import ConfigError
 
+CLAIM = "\0ganfleet/core {core}/{turn}"  # the zero makes it a name of the kernel's, and no file's
 _pinned: list["Pinned"] = []  # the pins that hold now, the first one first
 
 
@@ -80,7 +81,7 @@ def _claim(wanted: int, cores: list[int], first: int) -> dict[int, socket.socket
     for turn in itertools.count():
         for i in range(len(cores)):
             core = cores[(first + i) % len(cores)]
-            if core not in claims and (claim := _claimed(f"\0ganfleet/core {core}/{turn}")):
+            if core not in claims and (claim := _claimed(CLAIM.format(core=core, turn=turn))):
                 claims[core] = claim
                 if len(claims) == wanted:
                     return claims

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,11 +16,13 @@ from ganfleet.fleet import cpu
 ALL = set(range(os.cpu_count()))
 needs_cores = pytest.mark.skipif(len(ALL) < 2, reason="needs two cores")
 
-# A process that may use the cores argv[1:], pins itself to one, says which, and stays until its input ends.
+# A process that may use the cores argv[2:], pins itself to one, says which, and stays until its input ends. What other
+# fleets of this machine have claimed does not count.
 PIN = """
 import os, sys
 from ganfleet.fleet import cpu
-os.sched_setaffinity(0, map(int, sys.argv[1:]))
+cpu.CLAIM = "\\0" + sys.argv[1] + cpu.CLAIM[1:]
+os.sched_setaffinity(0, map(int, sys.argv[2:]))
 cpu.pin(1)
 print(*os.sched_getaffinity(0), flush=True)
 sys.stdin.read()
@@ -40,10 +43,10 @@ def free():
 @pytest.fixture
 def started(free):
     """Starts a process that pins itself to one of the given cores; (the process, its core)."""
-    processes = []
+    processes, name = [], uuid.uuid4().hex
 
     def start(*cores):
-        command = [sys.executable, "-c", PIN, *map(str, cores or ALL)]
+        command = [sys.executable, "-c", PIN, name, *map(str, cores)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         return process, int(process.stdout.readline())

@@ -189,9 +189,7 @@ def test_mpiexec_on_cards_is_refused_with_the_launcher_to_use(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(mindspore, "get_context", {"device_target": "Ascend"}.get)
     for connect in (lambda: fleet.connect(FleetConfig(), 4), fleet.connect_for_sampling):
-        with pytest.raises(
-            ConfigError, match=r"would take card 0\. Start the cards with msrun --worker_num"
-        ):
+        with pytest.raises(ConfigError, match=r"would take card 0\. Start the cards with msrun --worker_num"):
             connect()
 
 
