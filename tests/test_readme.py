@@ -55,7 +55,7 @@ def headings(text):
 
 def blocks(text):
     """The fenced blocks, without their comments."""
-    return [(language, re.sub(r" *#.*$", "", content, flags=re.MULTILINE)) for language, content in FENCED.findall(text)]
+    return [(language, re.sub(r" *#.*$", "", code, flags=re.MULTILINE)) for language, code in FENCED.findall(text)]
 
 
 def links(text):
