@@ -1,5 +1,6 @@
 """Plug-ins of every kind: found by name, never fatal to others, and never imported because a checkpoint says so."""
 
+import json
 import re
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from installed import forget, install
 
 from ganfleet.config import Config, from_resolved
 from ganfleet.data import open_section
+from ganfleet.engine import run
 from ganfleet.errors import ConfigError
 from ganfleet.plugins import CALLBACKS, METRICS, OPTIMIZERS, SOURCES, STRATEGIES
+from ganfleet.store import checkpoint
 
 REGISTRIES = (STRATEGIES, SOURCES, METRICS, CALLBACKS, OPTIMIZERS)
 NAMES = {
@@ -220,3 +223,23 @@ def test_the_optimizer_is_one(everything):
         ms.Tensor(np.float32([3, -2, 0])), ms.Tensor(np.float32([1, 1, 1])), (), ms.Tensor(1.0), {"lr": ms.Tensor(0.5)}
     )
     assert weights.asnumpy().tolist() == [0.5, 1.5, 1.0] and slots == optimizer.slots() == ()
+
+
+def test_all_of_it_runs_together(everything, tmp_path):
+    """Weights move by steps of one length: after three steps of 0.5, each is a multiple of that from its start."""
+    config = Config.from_dict(
+        {
+            "strategy": {"name": "shade", "resolution": 8, "optimizers": {"G": {"name": "sign_sgd", "lr": 0.5}}},
+            "data": {"source": "squares", "count": 16, "colour": "red"},
+            "train": {"steps": 3, "batch_size": 4, "lanes": 2},
+            "metrics": {"names": ["mean_pixel"], "every_kimg": 0.008},
+            "log": {"samples": 4, "every_steps": 1},
+            "run": {"dir": str(tmp_path), "name": "all", "callbacks": ["diary"]},
+        }
+    )
+    path = run.train(config)
+    assert (path / "diary.txt").read_text() == "ended after step 3\n"
+    lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "Metrics/mean_pixel" in line] == [2, 3]
+    bias = checkpoint.load(path / "checkpoints" / "step-00000003").tensors["G.weights"]["G.0.bias"]
+    assert set(np.abs(bias / 0.5).round(4)) <= {0, 1, 2, 3} and np.abs(bias).max() == 1.5

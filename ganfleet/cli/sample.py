@@ -95,7 +95,6 @@ def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> Non
 
 def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
     """One file per image, which the rank writes that drew it."""
-    from ganfleet.engine.sampler import agreed
     from ganfleet.observe.grid import grid, save_picture
     from ganfleet.store.rundir import writing
 
@@ -109,7 +108,8 @@ def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
             of_class = f"class-{labels[i]:03d}-" if labels else ""
             save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", grid(image[None], scale=1))
 
-    agreed(drawing.fleet, write)
+    with drawing.fleet.agreeing():
+        write()
 
 
 def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:

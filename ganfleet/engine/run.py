@@ -72,9 +72,10 @@ class Prepared:
 
     def facts(self) -> dict[str, Any]:
         """What every rank must see alike."""
-        return {
+        sections = self.config.resolved()
+        keys = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+        return keys | {
             "ganfleet's version": __version__,
-            "the config": configs.dump(self.config),
             "the number of images": len(self.source),
             "the names of the images (SHA-256)": self.source.digest(),
             "the number of channels": self.source.channels,
