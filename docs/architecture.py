@@ -78,20 +78,14 @@ def way() -> list[str]:
     return drawn
 
 
-def main() -> None:
+def svg() -> str:
     head = '<marker id="head" markerWidth="9" markerHeight="9" refX="7" refY="4" orient="auto">'
     head += f'<path d="M0 0 L8 4 L0 8 z" fill="{INK}"/></marker>'
-    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1010 660" font-family="Helvetica, Arial, sans-serif">'
-    parts = [
-        svg,
-        f"<defs>{head}</defs>",
-        '<rect width="1010" height="660" fill="#ffffff"/>',
-        *rooms(),
-        *way(),
-        "</svg>",
-    ]
-    FILE.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    size = 'viewBox="0 0 1010 660" font-family="Helvetica, Arial, sans-serif"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', f"<defs>{head}</defs>"]
+    parts += ['<rect width="1010" height="660" fill="#ffffff"/>', *rooms(), *way(), "</svg>"]
+    return "\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    FILE.write_text(svg(), encoding="utf-8")

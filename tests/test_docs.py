@@ -106,7 +106,23 @@ def test_the_second_strategy_trains_to_the_same_bits_on_any_fleet(lecam):
     testing.assert_fleet_invisible(strategy, world_sizes=(1, 4), options=options)
 
 
-# ── Links, commands, keys, codes
+# ── Modules, links, commands, keys, codes
+
+
+def test_the_architecture_page_names_every_module_of_the_engine_and_no_other():
+    table = re.findall(r"^\| `(\w+\.py)` \|", page("architecture.md").partition("## The loop")[2], re.MULTILINE)
+    there = {path.name for path in (REPOSITORY / "ganfleet" / "engine").glob("*.py")} - {"__init__.py", "run.py"}
+    assert sorted(table) == sorted(there)  # run.py has a section of its own
+
+
+def test_the_picture_and_the_page_show_every_room_in_the_order_of_imports():
+    layers = (REPOSITORY / "pyproject.toml").read_text().partition("layers = [")[2].partition("]")[0]
+    layers = [set(re.findall(r"ganfleet\.(\w+)", line)) for line in layers.splitlines() if "ganfleet" in line]
+    drawn = runpy.run_path(str(REPOSITORY / "docs" / "architecture.py"))
+    assert [set(name.split(", ")) for name, *_ in drawn["ROOMS"]] == layers
+    assert drawn["svg"]() == drawn["FILE"].read_text(encoding="utf-8")
+    for room in set.union(*layers):
+        assert re.search(rf"`{room}(/|\.py)`", page("architecture.md")), room
 
 
 def slug(heading):
