@@ -13,7 +13,7 @@ COMPAT ?= tests/fleet/test_fleet.py::test_three_ranks_sample_then_connect_again_
 	tests/promises/test_signals.py::test_a_run_stopped_by_either_signal_ends_with_the_bits_of_one_straight_through \
 	tests/promises/test_lanes.py tests/cli/test_sample.py
 
-.PHONY: train test lint compat clean
+.PHONY: train test lint docs compat clean
 
 train: .venv/train
 	$(BIN)/ganfleet train --workers $(WORKERS) --config $(CONFIG)
@@ -25,6 +25,9 @@ lint: .venv/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-cache
+
+docs: .venv/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 # Keeps going, and ends with what each release showed.
 compat: $(MINDSPORES:%=.venv-compat/%/installed)
@@ -51,4 +54,8 @@ clean:
 
 .venv/test: .venv/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+.venv/docs: .venv/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
