@@ -50,8 +50,9 @@ def trained(tmp_path_factory):
 
 def go_on(trained, snapshot, world_size, steps):
     """The snapshot after ``steps`` more on a fleet of ``world_size``."""
-    trained.fleet = SimulatedFleet(4, "exact", world_size)
-    trained.memory = {lane: {} for lane in range(4)}
+    trained.stepper.fleet = trained.fleet = SimulatedFleet(4, "exact", world_size)
+    for memory in trained.memory.values():
+        memory.clear()
     trained.restore(snapshot)
     for _ in range(steps):
         trained.stepper.step(trained.loader.next().lanes, trained.clock, np.zeros(2, np.float32))
@@ -125,7 +126,9 @@ def test_a_resolution_that_the_networks_cannot_have_is_refused(resolution, tmp_p
 def test_a_source_with_other_images_than_the_strategy_reads_is_refused(strategy, names, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(f"strategy: {{name: {strategy}, resolution: 32}}\ntrain: {{batch_size: 1, lanes: 1}}\n")
-    with pytest.raises(ConfigError, match=f"this source's have {' and '.join(names)}: choose a data.source that has these"):
+    with pytest.raises(
+        ConfigError, match=f"this source's have {' and '.join(names)}: choose a data.source that has these"
+    ):
         run.strategy_of(configs.load(path), FakeImages(names=names))
 
 
