@@ -273,7 +273,7 @@ def initialize(trainer: Trainer) -> list[str]:
     train, connected = trainer.config.train, trainer.fleet
     if train.init_from is None:
         return []
-    path = connected.first(lambda: str(checkpoint.resolve(Path(train.init_from).expanduser())[0]))
+    path = connected.first(lambda: str(checkpoint.resolve(Path(train.init_from))[0]))
     with connected.agreeing():
         snapshot = checkpoint.load(Path(path))
     unmatched = trainer.program.adopt(snapshot.tensors)

@@ -50,6 +50,14 @@ def test_averages_are_there_while_they_are_asked_for(alone):
     np.testing.assert_array_equal(weight.asnumpy(), before)
 
 
+def test_a_rank_that_has_not_connected_before_its_networks_is_told_to(monkeypatch):
+    """MindSpore would end with a segmentation fault."""
+    for name, value in {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "RANK_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"begin with fleet = ganfleet\.connect\(lanes=4\)"):
+        train(0)
+
+
 def test_what_does_not_fit_is_refused(alone):
     with pytest.raises(ConfigError, match="does not divide among 3 lanes"):
         ganfleet.DataParallel(players(), [], batch_size=8, lanes=3)
