@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import ganfleet, one_error, tiny
+from fleets import REPOSITORY, workers
+from fleets import run as start_and_wait
 
 import ganfleet as library
+from ganfleet.engine import run
 from ganfleet.store import checkpoint
 
 STEPS = ("train.steps=4", "checkpoint.every_kimg=0.032", "log.every_steps=1")
@@ -175,3 +179,47 @@ def test_a_callback_hears_of_the_error_that_ends_a_run(tmp_path):
     with pytest.raises(RuntimeError, match="of the callback's own"):
         library.train(config, "train.steps=2", f"run.dir={tmp_path}", "run.name=r", callbacks=[failing, watching])
     assert watching.told[-1] == "RuntimeError"
+
+
+# ── On a fleet
+
+
+def test_reduced_images_are_made_before_the_fleet_connects(monkeypatch, tmp_path):
+    """A rank that made them later would let the others wait in a collective."""
+    order = []
+
+    class Slow:
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, index):
+            return np.zeros((1, 8, 8), np.uint8)
+
+        def prepare(self, resolutions):
+            order.append(f"prepare {resolutions}")
+
+    def connect(*_):
+        order.append("connect")
+        raise ConnectionError
+
+    monkeypatch.setattr(run.fleet, "connect", connect)
+    config = {"strategy": {"name": "gan", "resolution": 8}, "train": {"batch_size": 8}}
+    with pytest.raises(ConnectionError):
+        library.train(config, f"run.dir={tmp_path}", source=Slow())
+    assert order == ["prepare [8]", "connect"]
+
+
+@pytest.mark.parametrize(
+    "missing, told",
+    [
+        ("false", "the number of images is 32 on rank 0"),
+        ("true", "data.path: /mnt/images is not mounted"),
+    ],
+)
+def test_ranks_that_do_not_see_the_same_data_end_before_they_train(missing, told, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY / 'tests'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    words = ["run.name=odd", "data.source=odd_source:Odd", f"data.missing={missing}"]
+    ended = start_and_wait(workers(2, "--config", tiny(tmp_path), *words), tmp_path)
+    assert ended.code == 65, ended.output
+    assert told in ended.output and "rank 1" in ended.output and "Traceback" not in ended.output
+    assert not (tmp_path / "runs").exists()
