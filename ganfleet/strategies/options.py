@@ -102,7 +102,9 @@ def _explained(problem: dict) -> str:
     name = ".".join(map(str, problem["loc"][:1]))
     if problem["type"] == "missing":
         return f"{name}= is missing"
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "it must be").replace("'", "")
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    if problem["type"] == "literal_error":
+        message = message.replace("'", "")
     return f"{name}={problem['input']}: {message}" if name else message
 
 
