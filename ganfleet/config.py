@@ -76,7 +76,7 @@ class DataConfig(Section):
 
     source: str = "embedded"
     workers: int = Field(2, ge=1)
-    prefetch: int = Field(2, ge=1)
+    prefetch: int = Field(2, ge=0)
     bad_budget: int = Field(10, ge=0)
 
 
@@ -214,8 +214,9 @@ def dump(config: Config) -> str:
 def from_resolved(resolved: dict, strategy: str | None = None) -> Config:
     """The config whose ``resolved()`` a checkpoint has kept, of this release or an older one.
 
-    Keys that it lacks take their defaults, and those that there are no more are left out. Only installed strategies
-    are imported. Where its source is not installed, ``data`` stays unchecked: the networks do not need it.
+    It is for the networks, not for more training. Keys that it lacks take their defaults, and those that there are no
+    more are left out. Only an installed strategy is imported; where the source is not installed, ``data`` stays
+    unchecked, and the optimizers that it names are left out.
 
     Args:
         strategy: the name of the strategy to use instead, which the user has given; it may be ``module:Class``.
@@ -227,6 +228,7 @@ def from_resolved(resolved: dict, strategy: str | None = None) -> Config:
     sections = _migrated(resolved)
     if strategy:
         sections["strategy"]["name"] = strategy
+    sections["strategy"].pop("optimizers", None)
     options = _options_of(STRATEGIES, _named(sections, "strategy"), trusted=strategy is not None)
     try:
         source = _options_of(SOURCES, _named(sections, "data"), trusted=False)

@@ -87,7 +87,7 @@ class Registry:
             raise ConfigError(f"{self.kind} {name!r} of {origin_of(entry.dist)} is broken: {error}") from error
 
     def _refusal(self, name: str) -> str:
-        allowed = f"name it yourself with {self.option} {name}" if self.option else "name it in the config of a run"
+        allowed = f"add {self.option} {name} (in Python, strategy={name!r})" if self.option else "name it in a config"
         return (
             f"the checkpoint names the {self.kind} {name!r}, which is of no installed package, and a checkpoint cannot "
             f"have code imported: if you trust it, {allowed}"
@@ -162,7 +162,12 @@ CALLBACKS = Registry("ganfleet.callbacks", "callback", {}, base="ganfleet.engine
 OPTIMIZERS = Registry(
     "ganfleet.optimizers",
     "optimizer",
-    {"adam": "ganfleet.nn.optim:Adam", "rmsprop": "ganfleet.nn.optim:RMSProp", "sgd": "ganfleet.nn.optim:SGD"},
+    {
+        "adam": "ganfleet.nn.optim:Adam",
+        "adamw": "ganfleet.nn.optim:AdamW",
+        "rmsprop": "ganfleet.nn.optim:RMSProp",
+        "sgd": "ganfleet.nn.optim:SGD",
+    },
     methods=("slots", "update"),
 )
 

@@ -118,24 +118,24 @@ def simulate(
     done = resumed_from.facts["clock"]["step"] if resumed_from else 0
     config = _config(found, options or {}, {**TRAIN, **train, "steps": done + steps})
     check_lanes(config.train.lanes, world_size, "auto")
-    cpu.pin(config.fleet.cpu_threads, 0)  # as a rank does, so that the bits are those of a real run
-    source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
-    fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
-    image = ImageSpec(source.channels, source.classes)
-    make = partial(found, config.strategy, image, config.train.batch_size)
-    contract.current(make())
-    ranks = _Ranks(config.train.lanes, world_size, make)
-    check_schedule(ranks, config.train.lanes)
-    contract.samples(ranks, source.names)
-    stats = _Stats()
-    trainer = Trainer(config, ranks, source, fleet, [stats])
-    if resumed_from:
-        trainer.restore(resumed_from)
-    before = ranks.attributes()
-    trainer.run()
-    after = ranks.attributes()
-    changed = sorted(name for name in after if after[name] != before.get(name))
-    return Simulation(trainer.snapshot(), stats.steps, ranks.draws, changed, trainer)
+    with cpu.pin(config.fleet.cpu_threads):  # as a rank does, so that the bits are those of a real run
+        source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
+        fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
+        image = ImageSpec(source.channels, source.classes)
+        make = partial(found, config.strategy, image, config.train.batch_size)
+        contract.current(make())
+        ranks = _Ranks(config.train.lanes, world_size, make)
+        check_schedule(ranks, config.train.lanes)
+        contract.samples(ranks, source.names)
+        stats = _Stats()
+        trainer = Trainer(config, ranks, source, fleet, [stats])
+        if resumed_from:
+            trainer.restore(resumed_from)
+        before = ranks.attributes()
+        trainer.run()
+        after = ranks.attributes()
+        changed = sorted(name for name in after if after[name] != before.get(name))
+        return Simulation(trainer.snapshot(), stats.steps, ranks.draws, changed, trainer)
 
 
 def assert_fleet_invisible(
@@ -223,7 +223,9 @@ def check_second_order(layer: nn.Cell | Callable, x: np.ndarray, seed: int = 0) 
 
 def _config(strategy: type[Strategy], options: dict[str, Any], train: dict[str, Any]) -> configs.Config:
     given = Document("simulate")
-    for section, values in (("strategy", {"name": strategy.__name__, **options}), ("train", train)):
+    # Nothing is drawn ahead, so that what a strategy wrongly changes shows at the same step every time.
+    own = {"strategy": {"name": strategy.__name__, **options}, "train": train, "data": {"prefetch": 0}}
+    for section, values in own.items():
         for key, value in values.items():
             given.override(f"{section}.{key}={json.dumps(value)}")
     return configs.check(given, strategy.Options)

@@ -499,7 +499,7 @@ def test_a_checkpoint_cannot_have_code_imported(tmp_path, monkeypatch, old):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     old["strategy"] = {"name": "evil:TinyGAN", "latent": 7}
-    with pytest.raises(ConfigError, match=r"a checkpoint cannot have code imported: .* --strategy evil:TinyGAN"):
+    with pytest.raises(ConfigError, match=r"a checkpoint cannot have code imported: .* add --strategy evil:TinyGAN"):
         configs.from_resolved(old)
     assert not (tmp_path / "imported").exists()
     for key in ("source", "path"):

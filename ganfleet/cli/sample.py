@@ -74,8 +74,9 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
 def chained(loaded: list):
     """What draws with the checkpoints one after the other."""
     drawing = loaded[0]
-    for each in loaded[1:]:
-        drawing = drawing.then(each)
+    with drawing.fleet.agreeing():
+        for each in loaded[1:]:
+            drawing = drawing.then(each)
     return drawing
 
 
@@ -83,7 +84,8 @@ def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> Non
     """One image per seed, or one row per class with one column per seed."""
     from ganfleet.observe.grid import grid, save_picture
 
-    read_options(options, drawing.schema)
+    with drawing.fleet.agreeing():
+        read_options(options, drawing.schema)
     drawing.fleet.first(lambda: check_writable(out))
     seeds, labels = of_classes(seeds, classes)
     layout = {"columns": columns}
@@ -95,33 +97,31 @@ def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> Non
 
 def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
     """One file per image, which the rank writes that drew it."""
-    from ganfleet.engine.sampler import agreed
     from ganfleet.observe.grid import grid, save_picture
-    from ganfleet.store.rundir import writing
+    from ganfleet.store.publish import writing
 
-    read_options(options, drawing.schema)
+    with drawing.fleet.agreeing():
+        read_options(options, drawing.schema)
     seeds, labels = of_classes(seeds, classes)
-
-    def write():
+    with drawing.fleet.agreeing():
         with writing(out_dir):
             out_dir.mkdir(parents=True, exist_ok=True)
         for i, image in drawing.each(seeds, labels, **options):
             of_class = f"class-{labels[i]:03d}-" if labels else ""
             save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", grid(image[None], scale=1))
 
-    agreed(drawing.fleet, write)
-
 
 def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
     """A figure of the strategy's."""
     from ganfleet.observe.grid import ANIMATIONS, PICTURES, grid, save_animation, save_picture
 
-    found = loaded.find_figure(name)
-    suffixes = ANIMATIONS if found.animated else PICTURES
-    if out.suffix.lower() not in suffixes:
-        kind = "an animation" if found.animated else "a picture"
-        raise ConfigError(f"--out {out}: the figure {name} is {kind}, one of {', '.join(suffixes)}")
-    loaded.figure_options(found, options)
+    with loaded.fleet.agreeing():
+        found = loaded.find_figure(name)
+        suffixes = ANIMATIONS if found.animated else PICTURES
+        if out.suffix.lower() not in suffixes:
+            kind = "an animation" if found.animated else "a picture"
+            raise ConfigError(f"--out {out}: the figure {name} is {kind}, one of {', '.join(suffixes)}")
+        loaded.figure_options(found, options)
     loaded.fleet.first(lambda: check_writable(out))
     drawn = loaded.figure(name, label=classes[0] if classes else None, **options)
 

@@ -26,7 +26,8 @@ def command(path: Path, direction: str, source: Path, output: Path, panel: bool,
     from ganfleet.engine.translate import jobs, translate
 
     with load(path, strategy) as loaded:
-        translator = loaded.translator(direction)
+        with loaded.fleet.agreeing():
+            translator = loaded.translator(direction)
         todo = loaded.fleet.first(lambda: jobs(source, output, panel))
         made, before = translate(translator, loaded.fleet, todo, Progress())
         if loaded.fleet.rank == 0:

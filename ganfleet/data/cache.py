@@ -22,7 +22,7 @@ from PIL import __version__ as pillow
 
 from ganfleet.data.images import halvings
 from ganfleet.data.threads import leave_pinned_core
-from ganfleet.errors import GanfleetError, StorageError
+from ganfleet.errors import ConfigError, GanfleetError, StorageError
 from ganfleet.store import publish
 
 FORMAT = 1
@@ -45,13 +45,12 @@ class Level:
 
 
 def place(option: str) -> Path | None:
-    """The folder that ``data.cache`` means."""
+    """The folder that ``data.cache`` means. For a user without a home it keeps its ``~``, which ``levels`` refuses."""
     if option == "none":
         return None
     if option == "auto":
-        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        return Path(home) / "ganfleet"
-    return Path(option).expanduser()
+        option = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ganfleet")
+    return Path(os.path.expanduser(option))
 
 
 def key(*facts: object) -> str:
@@ -79,8 +78,14 @@ def levels(root: Path, name: str, read: Callable[[int], np.ndarray], shape: tupl
         shape: (number of images, channels, full resolution).
 
     Raises:
+        ConfigError: ``root`` is in the user's home, and there is none.
         StorageError: they cannot be stored.
     """
+    if root.parts[0].startswith("~"):
+        raise ConfigError(
+            f"data.cache: reduced images would go to {root}, but this user has no home: set data.cache to a folder, or "
+            "to none to decode the images in full each time"
+        )
     folder = root / name
     with storing(root):
         root.mkdir(parents=True, exist_ok=True)

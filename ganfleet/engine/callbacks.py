@@ -81,7 +81,8 @@ class Metrics(Callback):
 
     def after_step(self, run, stats):
         every = self._every_kimg
-        if not (run.clock.done or (every and run.clock.crossed(every * 1000, run.stage.batch_size))):
+        due = run.clock.done or (every and run.clock.crossed(every * 1000, run.stage.batch_size))
+        if not (due and self._metrics):
             return
         with run.journal.pause():
             values = {}

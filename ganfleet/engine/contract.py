@@ -5,12 +5,15 @@ What a loss owes is checked where its graph is run, in program.py.
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 from mindspore import nn
 
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
+from ganfleet.nn import ClipByGlobalNorm
+from ganfleet.plugins import OPTIMIZERS
 from ganfleet.strategies.base import Frozen, Phase, Player, Stage, Strategy
 
 
@@ -23,7 +26,7 @@ def samples(strategy: Strategy, names: Collection[str]) -> None:
     if not set(strategy.reads) <= set(names):
         raise ConfigError(
             f"this strategy trains on samples of {' and '.join(strategy.reads)}, and this source's have "
-            f"{' and '.join(names)}: choose another data.source, unpaired for CycleGAN and no other"
+            f"{' and '.join(names)}: choose a data.source that has these, such as unpaired for image_a and image_b"
         )
 
 
@@ -66,7 +69,33 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
                     f"players {owners[net_name]!r} and {name!r} both have a network named {net_name!r}: rename one"
                 )
             owners[net_name] = name
-    return declared
+    return _with_own_optimizers(declared, strategy.options.optimizers)
+
+
+def _with_own_optimizers(players: dict[str, Player], chosen: dict[str, dict]) -> dict[str, Player]:
+    """``players`` with the optimizers that the config chose for some of them (``strategy.optimizers``).
+
+    Raises:
+        ConfigError: there is no such player or optimizer, or it does not take these settings.
+    """
+    unknown = [name for name in chosen if name not in players]
+    if unknown:
+        raise ConfigError(
+            f"strategy.optimizers names a player {unknown[0]!r}, and this strategy has {', '.join(players)}"
+        )
+    made = {}
+    for name, settings in chosen.items():
+        settings = dict(settings)
+        found, clip_norm = OPTIMIZERS.find(str(settings.pop("name", None))), settings.pop("clip_norm", None)
+        own_lr = players[name].optimizer.lr
+        lr = settings.setdefault("lr", own_lr)
+        try:
+            optimizer = found(**settings)
+            optimizer = ClipByGlobalNorm(optimizer, clip_norm) if clip_norm else optimizer
+            made[name] = replace(players[name], optimizer=optimizer, lr_scale=lr / own_lr)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"strategy.optimizers.{name}: {found.__name__} does not take this: {error}") from error
+    return {name: made.get(name, player) for name, player in players.items()}
 
 
 def networks(name: str, player: Player) -> dict[str, nn.Cell]:

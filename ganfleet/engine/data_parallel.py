@@ -6,6 +6,7 @@ import numpy as np
 
 from ganfleet import fleet as fleets
 from ganfleet.clock import Clock
+from ganfleet.config import FleetConfig
 from ganfleet.data.loader import to_network
 from ganfleet.engine import guard
 from ganfleet.engine.program import Program
@@ -32,7 +33,8 @@ class DataParallel:
         draw: ``draw(rng, n, clock)`` gives what the losses need beside real samples, for a lane of n samples.
         batch_size: of the whole fleet.
         lanes: into how many parts a batch is cut; results depend on it, and not on the number of ranks.
-        fleet: from ``ganfleet.connect``; by default the one that the launcher started.
+        fleet: from ``ganfleet.connect``, which comes before the first network is made: MindSpore cannot connect after
+            that. A process that no launcher has started needs none.
         hyper: ``hyper(player, clock)`` gives what follows a schedule, such as {"lr": 1e-4}.
 
     Attributes:
@@ -59,7 +61,12 @@ class DataParallel:
     ):
         if batch_size % lanes:
             raise ConfigError(f"a batch of {batch_size} samples does not divide among {lanes} lanes")
-        self.fleet = fleet or fleets.connect_alike(lanes)
+        if fleet is None and fleets.launcher.detect().kind != "none":
+            raise ConfigError(
+                f"this process is a rank of a fleet, which must connect before networks are made: begin with fleet = "
+                f"ganfleet.connect(lanes={lanes}), and give fleet=fleet here"
+            )
+        self.fleet = fleet or fleets.connect(FleetConfig(), lanes)
         if self.fleet.total_lanes != lanes:
             raise ConfigError(f"the fleet was connected for {self.fleet.total_lanes} lanes, and lanes is {lanes}")
         self.clock = Clock(total_nimg=UNLIMITED)

@@ -14,13 +14,23 @@ Drawn = dict[tuple[str, int], Inputs]  # by phase and lane
 
 
 class Draws:
-    """``Strategy.draw`` for each due phase and each of ``lanes``, one step ahead.
+    """``Strategy.draw`` for each due phase and each of ``lanes``, one step ahead unless told otherwise.
 
     Every draw has a stream of its own, (seed, phase, step, lane): it does not matter when it is made, or by whom.
     """
 
-    def __init__(self, strategy: Strategy, phases: Sequence[Phase], stage: Stage, seed: int, lanes: range, of: int):
+    def __init__(
+        self,
+        strategy: Strategy,
+        phases: Sequence[Phase],
+        stage: Stage,
+        seed: int,
+        lanes: range,
+        of: int,
+        ahead: bool = True,
+    ):
         """``of`` is the number of lanes of the whole fleet."""
+        self._makes_ahead = ahead
         self._strategy, self._phases, self._stage = strategy, phases, stage
         self._seed, self._lanes, self._lane_size = seed, lanes, stage.batch_size // of
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="draws", initializer=leave_pinned_core)
@@ -31,7 +41,7 @@ class Draws:
         now = self._ahead.pop((clock.step, clock.nimg), None) or self._begin(clock)
         self._ahead.clear()
         following = replace(clock, step=clock.step + 1, nimg=clock.nimg + self._stage.batch_size)
-        if self._strategy.stage(following) == self._stage:
+        if self._makes_ahead and self._strategy.stage(following) == self._stage:
             self._ahead[following.step, following.nimg] = self._begin(following)
         return now.result()
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ganfleet.errors import INTERRUPTED, DataError, NonFinite, ReplicasDiverged, Stopped
+from ganfleet.errors import INTERRUPTED, NonFinite, ReplicasDiverged, Stopped, TooManyBadImages
 from ganfleet.fleet import Fleet, launcher
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -99,12 +99,12 @@ class Budgets:
         """Count images by index; a line for each that is new.
 
         Raises:
-            DataError: the budget is spent.
+            TooManyBadImages: the budget is spent.
         """
         new = {index: reason for index, reason in sorted(found) if index not in self.bad}
         self.bad |= new.keys()
         if len(self.bad) > self._bad_budget:
-            raise DataError(
+            raise TooManyBadImages(
                 f"{len(self.bad)} images cannot be decoded, more than data.bad_budget {self._bad_budget}; the last: "
                 + "; ".join(new.values())
             )

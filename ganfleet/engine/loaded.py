@@ -3,7 +3,7 @@
 import atexit
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from ganfleet import config as configs
 from ganfleet import fleet as fleets
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.config import FleetConfig
+from ganfleet.engine.chain import Chain, Drawing
 from ganfleet.engine.program import Program
 from ganfleet.engine.run import new_strategy
-from ganfleet.engine.sampler import Inputs, Sampler, agreed, graphs, seeded, shared, shares
+from ganfleet.engine.sampler import Inputs, Sampler, graphs, seeded, shared
 from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.translate import Translator
 from ganfleet.errors import ConfigError
@@ -27,86 +27,6 @@ from ganfleet.store.checkpoint import Snapshot
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.figure import Animation, Figure, Picture
 from ganfleet.strategies.options import Options, read_options
-
-
-class Drawing:
-    """What draws images of seeds: a loaded checkpoint, or a chain of them. A context manager that closes it.
-
-    ``fleet`` is the one this process is in; every rank calls the same methods with the same arguments.
-    """
-
-    fleet: Fleet
-
-    @property
-    def schema(self) -> type[Options]:
-        """Of the sample options."""
-        raise NotImplementedError
-
-    def sample(
-        self, seeds: Sequence[int], classes: int | Sequence[int] | None = None, ema: bool | None = None, **options
-    ) -> np.ndarray:
-        """Images float32 (n, channels, height, width) in [-1, 1] of n ``seeds``, on every rank.
-
-        Args:
-            seeds: the image of a seed has the same latents in every run and in a run's own grids.
-            classes: one class for all images, or one for each; None for any.
-            ema: whether averaged weights are used; by default as it was loaded.
-            options: the strategy's sample options.
-
-        Raises:
-            ConfigError: an option is unknown, or the model has no such classes or no seeds.
-        """
-        seeds, labels = paired(seeds, classes)
-        [checked] = read_options(options, self.schema)
-        with self._holding(ema):
-            return shared(
-                self.fleet,
-                len(seeds),
-                lambda mine: self._draw([seeds[i] for i in mine], [labels[i] for i in mine], checked),
-            )
-
-    def each(
-        self, seeds: Sequence[int], classes: int | Sequence[int] | None = None, ema: bool | None = None, **options
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """This rank's share of what ``sample`` gives, as (position among the seeds, image), a few at a time in memory.
-
-        Raises:
-            ConfigError: as ``sample`` does, but on the rank alone whose image it is.
-        """
-        seeds, labels = paired(seeds, classes)
-        [checked] = read_options(options, self.schema)
-        with self._holding(ema):
-            for mine in shares(self.fleet, len(seeds)):
-                images = self._draw([seeds[i] for i in mine], [labels[i] for i in mine], checked)
-                yield from zip(mine, images, strict=True)
-
-    def then(self, following: "Loaded", **options) -> "Chain":
-        """A chain in which ``following`` goes on from these images, say to a higher resolution.
-
-        ``options`` are sample options of ``following``.
-
-        Raises:
-            ConfigError: it takes images of other channels, or an option is unknown.
-        """
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Leave the fleet."""
-        raise NotImplementedError
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def _holding(self, ema: bool | None) -> ExitStack:
-        """While it lasts, networks hold averaged weights or the training ones."""
-        raise NotImplementedError
-
-    def _draw(self, seeds: list[int], labels: list[int | None], options: Options) -> np.ndarray:
-        """Images of one to CHUNK seeds, by this process alone."""
-        raise NotImplementedError
 
 
 class Loaded(Drawing):
@@ -125,11 +45,11 @@ class Loaded(Drawing):
         self.fleet = _fleet_of_this_process()
         _open.add(self)
         try:
-            first = self.fleet.rank == 0
-            self.config, snapshot = agreed(self.fleet, lambda: _read(self.path, strategy, tell=first))
-            image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
-            self.strategy = new_strategy(self.config, image)
-            self._restore(snapshot)
+            with self.fleet.agreeing():
+                self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
+                image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
+                self.strategy = new_strategy(self.config, image)
+                self._restore(snapshot)
         except BaseException:
             self.close()
             raise
@@ -161,8 +81,6 @@ class Loaded(Drawing):
         Raises:
             ConfigError: the strategy has no such figure, or an option is unknown or wrong.
         """
-        figure = self.find_figure(name)
-        own, sample = self.figure_options(figure, options)
 
         def inputs_of(seed: int) -> Inputs:
             return self.strategy.with_options(seeded(self.strategy, self.clock, seed, label), sample)
@@ -170,7 +88,10 @@ class Loaded(Drawing):
         def draw(inputs: Sequence[Inputs]) -> np.ndarray:
             return shared(self.fleet, len(inputs), lambda mine: self._sampler.draw([inputs[i] for i in mine]))
 
-        with self._holding(ema):
+        # What a figure refuses itself, every rank meets before it draws.
+        with self.fleet.agreeing(), self._holding(ema):
+            figure = self.find_figure(name)
+            own, sample = self.figure_options(figure, options)
             return figure.draw(inputs_of, draw, own)
 
     def find_figure(self, name: str) -> Figure:
@@ -270,46 +191,6 @@ class Loaded(Drawing):
         self._holds_average = average
 
 
-class Chain(Drawing):
-    """Several loaded checkpoints, each of which goes on from the images of the one before."""
-
-    def __init__(self, first: Loaded, following: list[tuple[Loaded, dict]]):
-        self.first, self.fleet = first, first.fleet
-        self._following = [(each, read_options(options, each.strategy.SampleOptions)[0]) for each, options in following]
-        before = first
-        for each, _ in self._following:
-            if each.strategy.image.channels != before.strategy.image.channels:
-                raise ConfigError(
-                    f"{each.path} takes images of {each.strategy.image.channels} channels, but {before.path} draws "
-                    f"those of {before.strategy.image.channels}: chain models of one kind"
-                )
-            before = each
-        self._given = following
-
-    def then(self, following, **options):
-        return Chain(self.first, [*self._given, (following, options)])
-
-    def close(self):
-        for each in (self.first, *(loaded for loaded, _ in self._following)):
-            each.close()
-
-    @property
-    def schema(self):
-        return self.first.strategy.SampleOptions
-
-    def _draw(self, seeds, labels, options):
-        images = self.first._draw(seeds, labels, options)
-        for position, (each, own) in enumerate(self._following, start=1):
-            images = each.go_on_from(images, seeds, labels, position, own)
-        return images
-
-    def _holding(self, ema):
-        after = ExitStack()
-        for each in (self.first, *(loaded for loaded, _ in self._following)):
-            after.enter_context(each._holding(ema))
-        return after
-
-
 def load(path: str | Path, strategy: str | None = None, ema: bool = True) -> Loaded:
     """The checkpoint that ``path`` means, itself or the newest valid one of a run directory, ready to make images.
 
@@ -330,22 +211,6 @@ def load(path: str | Path, strategy: str | None = None, ema: bool = True) -> Loa
     return Loaded(path, strategy, ema)
 
 
-def paired(seeds: Sequence[int], classes: int | Sequence[int] | None) -> tuple[list[int], list[int | None]]:
-    """A class, or None, for each seed.
-
-    Raises:
-        ConfigError: there is no seed, or not a class for each.
-    """
-    seeds = [int(seed) for seed in seeds]
-    if not seeds:
-        raise ConfigError("there are no seeds: give one for each image")
-    if classes is None or isinstance(classes, int | np.integer):
-        return seeds, [classes if classes is None else int(classes)] * len(seeds)
-    if len(classes) != len(seeds):
-        raise ConfigError(f"there are {len(classes)} classes for {len(seeds)} seeds: give one class, or one for each")
-    return seeds, [int(each) for each in classes]
-
-
 _open: "weakref.WeakSet[Loaded]" = weakref.WeakSet()
 
 
@@ -363,7 +228,7 @@ def _fleet_of_this_process() -> Fleet:
     """
     for loaded in _open:
         return loaded.fleet
-    return fleets.connect(FleetConfig(), fleets.launcher.detect().world_size)
+    return fleets.connect_for_sampling()
 
 
 def _read(path: Path, strategy: str | None, tell: bool) -> tuple[configs.Config, Snapshot]:
@@ -371,10 +236,4 @@ def _read(path: Path, strategy: str | None, tell: bool) -> tuple[configs.Config,
     for line in damaged if tell else ():
         print(f"ganfleet: {line}", file=sys.stderr)
     snapshot = checkpoint.load(found)
-    name = snapshot.config["strategy"]["name"]
-    if ":" in name and strategy is None:
-        raise ConfigError(
-            f"{found} was trained with {name}, code that no installed package offers, and a checkpoint alone does not "
-            f"get code imported: if you trust it, add --strategy {name} (in Python, strategy={name!r})"
-        )
     return configs.from_resolved(snapshot.config, strategy), snapshot

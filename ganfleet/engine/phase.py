@@ -1,5 +1,7 @@
 """A phase as one compiled graph: from a lane's samples to [gradients, what buffers saw, host values, loss, stats]."""
 
+import json
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -26,6 +28,7 @@ class CompiledPhase:
         self._nets, self._scaled = nets, scaled
         self._graph: _PhaseGraph | None = None  # made when the first samples tell their names
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._kept: tuple[str, ...] = ()
 
     def run(self, real: dict[str, Tensor], noise: dict[str, Tensor], host: np.ndarray, loss_scale: float = 1.0):
         """The flat vector of one lane, and the tensors by name that the loss keeps for the lane's later phases.
@@ -41,25 +44,28 @@ class CompiledPhase:
         graph = self._graph
         arrays = [real[name] for name in graph.real_names] + [noise[name] for name in graph.noise_names]
         scale = Tensor(np.float32(loss_scale))
-        flat, loss, stat_names, stats, kept_names, kept = graph(Tensor(host), scale, *arrays)
+        flat, description, *kept = graph(Tensor(host), scale, *arrays)
         if not self._shapes:
-            self._take_shapes(loss, dict(zip(stat_names, stats, strict=True)))
-        return flat, dict(zip(kept_names, kept, strict=True))
+            self._take(json.loads(bytes(description.asnumpy().astype(np.uint8))))
+        return flat, dict(zip(self._kept, kept, strict=True))
 
-    def _take_shapes(self, loss, stats) -> None:
+    def _take(self, described: dict) -> None:
+        """Take over what the compiler found out about the loss's results."""
         expected = "a scalar tensor and a dict of stats, and may add a dict of tensors to keep"
+        loss, stats = tuple(described["loss"]), described["stats"]
         if MALFORMED in stats:
             raise ConfigError(f"the loss of phase {self.name!r} must return {expected}: it returned otherwise")
-        if loss.shape != ():
+        if loss:
             raise ConfigError(
-                f"the loss of phase {self.name!r} has shape {loss.shape}, and must be a scalar: take its mean()"
+                f"the loss of phase {self.name!r} has shape {loss}, and must be a scalar: take its mean()"
             )
         taken = [name for name in stats if name.startswith(("Loss/", "Progress/", "Timing/", "Metrics/"))]
         if taken:
             raise ConfigError(
                 f"phase {self.name!r} has a stat named {taken[0]!r}, which the log uses itself: give it another name"
             )
-        self._shapes = {f"Loss/{self.name}": loss.shape} | {name: value.shape for name, value in stats.items()}
+        self._shapes = {f"Loss/{self.name}": loss} | {name: tuple(shape) for name, shape in stats.items()}
+        self._kept = tuple(described["kept"])
 
     def summarize(self, summary: np.ndarray, lanes: int, host_size: int):
         """Whether the fleet's sum was finite, the sum of the host values, and the means of loss and stats over lanes,
@@ -109,15 +115,20 @@ class _PhaseGraph(nn.Cell):
         run = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)
         (_, loss, logged, stats, kept), gradients = run(real, noise, scale)
         flat = self.map(flatten, gradients) + self.map(flatten, self.seen) + (host, logged)
-        # Not dicts: a graph that returns one goes through Python at every run.
-        return (
-            ops.concat(flat),
-            loss,
-            tuple(stats.keys()),
-            tuple(stats.values()),
-            tuple(kept.keys()),
-            tuple(kept.values()),
-        )
+        shapes = ()
+        for value in stats.values():
+            shapes = (*shapes, value.shape)
+        description = described(loss.shape, tuple(stats.keys()), shapes, tuple(kept.keys()))
+        # Tensors only: a graph that returns a dict goes through Python at every run, and one that returns a string
+        # cannot be kept for the next process.
+        return (ops.concat(flat), description, *kept.values())
+
+
+@ops.constexpr
+def described(loss, names, shapes, kept):
+    """What the compiler knows about a loss's results, as a tensor of the bytes of a JSON text."""
+    text = json.dumps({"loss": loss, "stats": dict(zip(names, shapes, strict=True)), "kept": kept})
+    return Tensor(np.frombuffer(text.encode(), np.uint8).astype(np.int32))
 
 
 def flatten(tensor):

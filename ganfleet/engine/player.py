@@ -31,7 +31,7 @@ class FlatPlayer:
 
     def __init__(self, name: str, player: Player):
         self.name = name
-        self.ema = player.ema
+        self.ema, self._lr_scale = player.ema, player.lr_scale
         self.nets = contract.networks(name, player)
         self.weights = [p for net in self.nets.values() for p in net.trainable_params()]
         self.buffers = [buffer for net in self.nets.values() for buffer in buffers_of(net)]
@@ -52,7 +52,10 @@ class FlatPlayer:
         ``scale`` makes the mean gradient of the sum. Returns [1 if the sum was finite, else 0; what stands behind the
         buffers in the sum], which nobody need wait for before the next phase begins.
         """
-        hyper = {"lr": self.optimizer.lr} | {name: x for name, x in hyper.items() if not name.startswith("ema_")}
+        scheduled = {name: value for name, value in hyper.items() if not name.startswith("ema_")}
+        if "lr" in scheduled:
+            scheduled["lr"] *= self._lr_scale
+        hyper = {"lr": self.optimizer.lr} | scheduled
         names = tuple(hyper)
         if names not in self._updates:
             self._updates[names] = _Update(self._state, names)

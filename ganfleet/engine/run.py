@@ -72,9 +72,10 @@ class Prepared:
 
     def facts(self) -> dict[str, Any]:
         """What every rank must see alike."""
-        return {
+        sections = self.config.resolved()
+        keys = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+        return keys | {
             "ganfleet's version": __version__,
-            "the config": configs.dump(self.config),
             "the number of images": len(self.source),
             "the names of the images (SHA-256)": self.source.digest(),
             "the number of channels": self.source.channels,
@@ -126,10 +127,10 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
         trainer.journal = journal
         trainer.callbacks = (
             parts.Log(),
+            *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
             parts.Samples(),
             parts.Metrics(config.metrics.names, config.metrics.every_kimg),
             parts.Checkpoints(run_dir),
-            *prepared.callbacks,
         )
         journal.say(
             f"{config.strategy.name}: {connected.world_size} x {connected.backend}, {connected.total_lanes} lanes, "
@@ -272,7 +273,7 @@ def initialize(trainer: Trainer) -> list[str]:
     train, connected = trainer.config.train, trainer.fleet
     if train.init_from is None:
         return []
-    path = connected.first(lambda: str(checkpoint.resolve(Path(train.init_from).expanduser())[0]))
+    path = connected.first(lambda: str(checkpoint.resolve(Path(train.init_from))[0]))
     with connected.agreeing():
         snapshot = checkpoint.load(Path(path))
     unmatched = trainer.program.adopt(snapshot.tensors)

@@ -12,7 +12,6 @@ from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import named, tensors
-from ganfleet.errors import GanfleetError
 from ganfleet.fleet import Fleet
 from ganfleet.nn import BatchNorm
 from ganfleet.strategies.base import Strategy
@@ -114,30 +113,13 @@ def shared(fleet: Fleet, count: int, draw: Callable[[list[int]], np.ndarray]) ->
     Raises:
         GanfleetError: ``draw`` raised it on some rank.
     """
-    own = agreed(fleet, lambda: [(mine, draw(mine)) for mine in shares(fleet, count)])
+    with fleet.agreeing():
+        own = [(mine, draw(mine)) for mine in shares(fleet, count)]
     chunks = [chunk for share in fleet.gather(own) for chunk in share]
     images = np.empty((count, *chunks[0][1].shape[1:]), np.float32)
     for indices, drawn in chunks:
         images[indices] = drawn
     return images
-
-
-def agreed(fleet: Fleet, action: Callable[[], Any]) -> Any:
-    """What ``action`` gives here, once it has gone well on every rank.
-
-    Raises:
-        GanfleetError: what ``action`` raised on the first rank on which it raised; on every rank, so that none waits
-            for one that has ended.
-    """
-    result, failure = None, None
-    try:
-        result = action()
-    except GanfleetError as error:
-        failure = error
-    for each in fleet.gather(failure):
-        if each is not None:
-            raise each
-    return result
 
 
 # ── Graphs that the host runs

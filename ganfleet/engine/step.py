@@ -53,12 +53,21 @@ class Stepper:
     outlive the stage, and are changed here.
     """
 
-    def __init__(self, program: Program, fleet: Fleet, seed: int, memory: Memory, scales: dict[str, LossScale]):
+    def __init__(
+        self,
+        program: Program,
+        fleet: Fleet,
+        seed: int,
+        memory: Memory,
+        scales: dict[str, LossScale],
+        ahead: bool = True,
+    ):
+        """``ahead``: whether a step's draws are made while the step before runs."""
         self.program, self.fleet = program, fleet
         self._seed, self._memory, self._scales = seed, memory, scales
         phases = [compiled.phase for compiled in program.phases]
         stage, lanes = program.stage, fleet.lanes
-        self._draws = Draws(program.strategy, phases, stage, seed, lanes, fleet.total_lanes)
+        self._draws = Draws(program.strategy, phases, stage, seed, lanes, fleet.total_lanes, ahead)
 
     def step(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
         """Run every due phase on one global batch.

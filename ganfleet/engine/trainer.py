@@ -123,7 +123,8 @@ class Trainer:
                 self.scales.setdefault(compiled.name, LossScale())
         if self.stepper:
             self.stepper.close()
-        self.stepper = Stepper(self.program, self.fleet, train.seed, self.memory, self.scales)
+        ahead = self.config.data.prefetch > 0
+        self.stepper = Stepper(self.program, self.fleet, train.seed, self.memory, self.scales, ahead)
         self.sampler = Sampler(self.program)
 
     # ── Watching over it

@@ -14,8 +14,9 @@ from ganfleet.data.images import FORMATS, SUFFIXES, decode
 from ganfleet.data.loader import to_network
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
-from ganfleet.observe.grid import grid, write_atomically
-from ganfleet.store.rundir import writing
+from ganfleet.observe.grid import grid
+from ganfleet.store import publish
+from ganfleet.store.publish import writing
 from ganfleet.strategies.translation import Translation
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
@@ -156,16 +157,16 @@ def translate(
     # One image on each rank, then all ranks meet: none waits long for another, and all end alike.
     for start in range(0, len(missing), fleet.world_size):
         failures = fleet.gather([failure(translator, job) for job in missing[start:][fleet.rank : fleet.rank + 1]])
-        for each in (each for share in failures for each in share if each):
-            if not isinstance(each, DataError):
-                raise each
-            damaged.append(str(each))
+        met = [each for share in failures for each in share if each]
+        fleet.agree(next((each for each in met if not isinstance(each, DataError)), None))
+        damaged += map(str, met)
         if fleet.rank == 0:
             progress(min(start + fleet.world_size, len(missing)), len(missing))
-    if damaged:
-        raise DataError(
-            f"{len(damaged)} of {len(todo)} images are left out, all others are there: {'; '.join(damaged)}"
-        )
+    with fleet.agreeing():
+        if damaged:
+            raise DataError(
+                f"{len(damaged)} of {len(todo)} images are left out, all others are there: {'; '.join(damaged)}"
+            )
     return len(missing), len(todo) - len(missing)
 
 
@@ -230,4 +231,4 @@ def save(path: Path, images: list[np.ndarray], direction: str) -> None:
     picture.save(content, format="PNG", compress_level=1, pnginfo=text)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue())
+    publish.file(path, content.getvalue(), durable=False)

@@ -13,13 +13,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-OPTIMIZERS = {
-    "adam": "ganfleet.nn.optim:Adam",
-    "adamw": "ganfleet.nn.optim:AdamW",
-    "rmsprop": "ganfleet.nn.optim:RMSProp",
-    "sgd": "ganfleet.nn.optim:SGD",
-}
-
 
 class Weight(NamedTuple):
     """One weight of a network, as an optimizer sees it: ``G.convs.0.weight``, (64, 3, 4, 4)."""

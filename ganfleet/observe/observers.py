@@ -70,6 +70,13 @@ class Observers:
             self._board.image(clock.step, "Samples", content, picture.shape)
         return path
 
+    def metrics(self, clock: Clock, values: Mapping[str, float]) -> None:
+        """Writes measured ``values`` as a line of the log, and as ``Metrics/NAME`` in TensorBoard."""
+        named = {f"Metrics/{name}": float(value) for name, value in values.items()}
+        self._log.append({"step": clock.step, "nimg": clock.nimg, "kimg": clock.kimg, **named})
+        self._board.scalars(clock.step, named)
+        self.say("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
     def pause(self):
         """``with observers.pause():`` leaves the block, a checkpoint for example, out of sec_per_kimg."""
         return self._stopwatch.pause()

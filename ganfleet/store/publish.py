@@ -23,13 +23,13 @@ _swept: set[Path] = set()
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an OSError inside the block into a StorageError that names ``path`` and the reason."""
+def writing(path: Path, elsewhere: str = "another place") -> Iterator[None]:
+    """Turns an OSError inside the block into a StorageError that names ``path``, the reason, and what to choose."""
     try:
         yield
     except OSError as error:
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. Free or unlock this place, or choose another one."
+            f"cannot write {path}: {error.strerror or error}. Free or unlock this place, or choose {elsewhere}."
         ) from error
 
 

@@ -15,6 +15,7 @@ from ganfleet.store.lock import Lock
 from ganfleet.store.publish import writing
 
 SUBFOLDERS = ("samples", "checkpoints")
+ELSEWHERE = "another run.dir"
 
 
 def plan(root: Path | str, name: str | None, label: str) -> "RunDir":
@@ -63,7 +64,7 @@ class RunDir:
             RunInUse: another process writes to it; the message says which, and what to do.
             StorageError: the lock, which is beside the directory, cannot be written.
         """
-        with writing(self.path.parent):
+        with writing(self.path.parent, ELSEWHERE):
             self._make(self.path.parent)
             try:
                 while not self._taken():
@@ -79,7 +80,7 @@ class RunDir:
         Raises:
             StorageError: they cannot be made, or no file can be written in them.
         """
-        with writing(self.path):
+        with writing(self.path, ELSEWHERE):
             for folder in (self.path, *(self.path / each for each in SUBFOLDERS)):
                 self._make(folder)
                 # A folder that is there may belong to someone else or lie on a read-only disk: only writing tells.
@@ -102,7 +103,7 @@ class RunDir:
             RunInUse: it was silent for so long that another process took over.
         """
         if self._lock:
-            with writing(self.path):
+            with writing(self.path, ELSEWHERE):
                 self._lock.check()
 
     def release(self) -> None:
@@ -159,7 +160,7 @@ def _next(root: Path, label: str, after: Path | None = None) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         names = []
     except OSError as error:
-        with writing(root):
+        with writing(root, ELSEWHERE):
             raise error
     numbers = [int(match[1]) for name in names if (match := re.match(r"(\d{5,})-", name))]
     return root / f"{max(numbers, default=-1) + 1:05d}-{label}"

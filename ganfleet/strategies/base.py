@@ -21,8 +21,9 @@ Inputs = dict[str, np.ndarray]
 class StrategyOptions(BaseModel):
     """Base of every strategy's own schema: what may stand under ``strategy:`` beside ``name``.
 
-    ``optimizers`` replaces optimizers by player: ``{D: {name: adamw, lr: 1e-4, weight_decay: 0.01}}``. The name is one
-    of ganfleet's, of an installed package, or ``module:Class``.
+    ``optimizers`` replaces optimizers by player: ``{D: {name: adamw, lr: 1e-4, weight_decay: 0.01, clip_norm: 1.0}}``.
+    The name is one of ganfleet's, of an installed package, or ``module:Class``. ``lr`` is by default the strategy's; a
+    schedule of its learning rate is scaled accordingly. ``clip_norm`` clips gradients by their global norm.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -79,12 +80,14 @@ class Player:
 
     ``nets`` is one Cell, which takes the player's name, or a dict of Cells by name. ``after_update`` maps the flat
     weights, a float32 tensor (P,), to what they become after each update (WGAN's clipping); it runs in a graph.
+    ``lr_scale`` multiplies a scheduled learning rate; a config that chooses another ``lr`` for the player sets it.
     """
 
     nets: ms_nn.Cell | dict[str, ms_nn.Cell]
     optimizer: Any
     ema: Ema | None = None
     after_update: Callable | None = None
+    lr_scale: float = 1.0
 
 
 @dataclass

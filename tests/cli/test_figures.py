@@ -8,6 +8,7 @@ from commands import ganfleet, one_error
 from PIL import Image
 
 from ganfleet import load
+from ganfleet.errors import ConfigError
 from ganfleet.observe.grid import grid
 
 STYLEGAN = """\
@@ -112,35 +113,55 @@ def test_a_checkpoint_lists_its_figures_and_options():
     assert "--figure interpolate: " in listed and "--figure mix" not in listed and "every image: none" in listed
 
 
-def test_in_python_a_figure_is_the_picture_that_the_command_writes():
-    with load("runs/style") as loaded:
-        drawn = loaded.figure("mix", label=0, rows=[1, 2], cols="3-5", layers="0-3", noise="none")
-        frames = loaded.figure("interpolate", seeds=(1, 2), frames=4).frames
-    picture = np.asarray(Image.open("mix.png").convert("L"))
+@pytest.fixture(scope="module")
+def style(directory):
+    with load(directory / "runs" / "style") as loaded:
+        yield loaded
+
+
+def test_in_python_a_figure_is_the_picture_that_the_command_writes(style):
+    drawn = style.figure("mix", label=0, rows=[1, 2], cols="3-5", layers="0-3", noise="none")
     layout = {"row_labels": drawn.row_labels, "column_labels": drawn.column_labels}
+    picture = np.asarray(Image.open("mix.png").convert("L"))
     np.testing.assert_array_equal(grid(drawn.images, drawn.columns, **layout), picture)
-    assert frames.shape == (4, 1, 8, 8)
+    assert style.figure("interpolate", seeds=(1, 2), frames=4).frames.shape == (4, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "figure, options, told",
+    [
+        ("mix", {"rows": 0, "cols": 1, "layers": "fine"}, "layers=fine: this model has the layers 0-3"),
+        ("mix", {"rows": 0, "cols": 1, "layers": "x"}, "write coarse, middle, fine, or layers such as 4-7"),
+        ("mix", {"rows": "0", "layers": "0"}, "cols= is missing"),
+        ("mix", {"rows": "0", "colls": "1"}, r"unknown option colls: did you mean cols\?; cols= is missing; layers="),
+        ("mix", {"rows": "3-1", "cols": 1, "layers": "0"}, "rows=3-1: .3-1. lists nothing"),
+        ("mix", {"rows": "a", "cols": 1, "layers": "0"}, "rows=a: .a. is no list of numbers: write 0-63 or 0-3,9"),
+        ("mics", {}, "has no figure 'mics': it has mix, noise, interpolate"),
+        ("noise", {"noise": "none"}, "every choice of noise: leave noise= out"),
+        ("noise", {"truncaton": "0.5"}, "unknown option truncaton: did you mean truncation"),
+        ("noise", {"truncation_layers": "2"}, "truncation_layers= is for truncation="),
+        ("interpolate", {"seeds": "1"}, "seeds=1: two seeds or more are needed"),
+        ("interpolate", {"seeds": "1,2,3", "frames": "2"}, "frames=2 are fewer than the 3 seeds"),
+    ],
+)
+def test_options_that_a_figure_cannot_be_drawn_with_are_refused(figure, options, told, style):
+    with pytest.raises(ConfigError, match=told):
+        style.figure(figure, **options)
 
 
 @pytest.mark.parametrize(
     "options, told",
     [
-        (["--figure", "mix", "rows=0", "cols=1", "layers=fine"], "layers=fine: this model has the layers 0-3"),
-        (["--figure", "mix", "rows=0", "cols=1", "layers=x"], "write coarse, middle, fine, or layers such as 4-7"),
-        (["--figure", "mix", "rows=0", "layers=0"], "cols= is missing"),
         (["--figure", "mix", "rows=0", "rows=1"], "rows= is given twice"),
-        (["--figure", "mix", "rows=0", "colls=1", "layers=0"], "unknown option colls: did you mean cols?"),
-        (["--figure", "mix", "rows=3-1", "cols=1", "layers=0"], "rows=3-1: 3-1 lists nothing"),
-        (["--figure", "mics", "rows=0"], "has no figure 'mics': it has mix, noise, interpolate"),
-        (["--figure", "noise", "noise=none"], "every choice of noise: leave noise= out"),
         (["--figure", "mix", "rows"], "'rows' is no option: write key=value"),
         (["--figure", "mix", "--seeds", "0"], "--seeds does not go with --figure"),
+        (["--figure", "mix", "--then", "runs/plain"], "--then does not go with --figure"),
         (["--figure", "mix", "--classes", "0,1"], "--figure shows one class"),
         (["--figure", "interpolate", "seeds=1,2"], "the figure interpolate is an animation, one of .gif, .webp, .mp4"),
-        (["truncation=0.5", "truncaton_layers=1"], "unknown option truncaton_layers: did you mean truncation_layers?"),
-        (["truncation_layers=2"], "truncation_layers= is for truncation="),
-        (["noise=loud"], "noise=loud: it must be all, none, fine or coarse"),
-        (["seeds=0"], "unknown option seeds"),
+        (
+            ["noise=loud", "seeds=0"],
+            "there are truncation, truncation_layers, noise; noise=loud: it must be all, none, fine or coarse",
+        ),
         (["--seeds", "0", "--classes", "10"], "there are the classes 0-9"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ganfleet.data import cache, open_source
-from ganfleet.errors import DataError, StorageError
+from ganfleet.errors import ConfigError, DataError, StorageError
 from ganfleet.store import publish
 
 FULL, COUNT = 32, cache.CHUNK + 6  # images for two threads
@@ -238,3 +238,18 @@ def test_auto_is_the_users_cache_folder(monkeypatch):
     assert cache.place("auto") == Path("/home/someone/.cache/ganfleet")
     assert cache.place("none") is None
     assert cache.place("~/kept") == Path("/home/someone/kept")
+
+
+def test_a_user_without_a_home_is_asked_for_a_place_only_when_one_is_needed(noise, monkeypatch):
+    """As in a container that runs with a user id of its own, and no passwd entry."""
+
+    def no_entry(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    source = opened(noise, "auto")
+    assert len(images(source)) == COUNT - 1
+    with pytest.raises(ConfigError, match=r"data\.cache: .* this user has no home: set data\.cache to a folder"):
+        source.at(FULL // 2)

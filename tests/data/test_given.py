@@ -177,8 +177,9 @@ def test_every_bit_of_arrays_is_in_their_digest():
 
 def test_a_large_array_is_sampled_for_its_digest(monkeypatch):
     digest = as_source(PIXELS, 8).digest()
-    monkeypatch.setattr("ganfleet.data.sources.WHOLE", 100)
     monkeypatch.setattr("ganfleet.data.sources.ROWS", 4)
+    assert as_source(PIXELS, 8).digest() == digest
+    monkeypatch.setattr("ganfleet.data.sources.WHOLE", 100)
     sampled = as_source(PIXELS, 8).digest()
     changed = PIXELS.copy()
     changed[1] = 0  # rows 0, 3, 6 and 9 stand for all

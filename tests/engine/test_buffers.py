@@ -117,5 +117,5 @@ def test_an_update_that_is_not_finite_leaves_buffers_as_they_were():
 
 
 def test_more_updates_that_are_not_finite_than_allowed_end_the_run():
-    with pytest.raises(NonFinite, match="more than train.nonfinite_budget 3"):
+    with pytest.raises(NonFinite, match=r"more than train\.nonfinite_budget 3"):
         testing.simulate(Spoilt, steps=3, nonfinite_budget=3)

@@ -100,7 +100,7 @@ def test_an_image_has_the_same_bits_in_any_company_and_on_any_fleet(low):
     np.testing.assert_array_equal(low.sample([17])[0], images[17])
     np.testing.assert_array_equal(dict(low.each(range(40)))[39], images[39])
     inputs = [seeded(low.strategy, low.clock, seed) for seed in range(40)]
-    simulated = Sampler(low.strategy, low._model).images(inputs, low.clock, SimulatedFleet(2, "exact", 2), ema=False)
+    simulated = Sampler(low._program).images(inputs, low.clock, SimulatedFleet(2, "exact", 2), ema=False)
     np.testing.assert_array_equal(simulated, images)
 
 

@@ -122,7 +122,7 @@ def test_a_sample_is_what_g_makes_of_the_class_that_is_asked_for():
     strategy = cgan(architecture="mlp")
     model = Program(strategy, strategy.schedule()[0], 3)
     inputs = [strategy.sample_inputs(rng.stream(7, "sample"), CLOCK, label) for label in (2, 0)]
-    images = Sampler(strategy, model).images(inputs, CLOCK, Fleet(1))
+    images = Sampler(model).images(inputs, CLOCK, Fleet(1))
     w = {n: jnp.asarray(a, jnp.float64) for n, a in model.tensors()["G.weights"].items()}
     z = np.concatenate([each["z"] for each in inputs])
     assert_close(images, generator(w, z, np.array([2, 0]), "mlp"), 1e-5)

@@ -2,19 +2,17 @@
 
 import re
 import runpy
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from commands import ganfleet, one_error
 from fleets import REPOSITORY
+from installed import PLUGINS, install
 
 from ganfleet import strategies, testing
 from ganfleet.errors import ConfigError
 
-PLUGIN = Path(__file__).parents[1] / "plugins" / "lsgan"
+PLUGIN = PLUGINS / "lsgan"
 PAGE = (REPOSITORY / "docs" / "new-strategy.md").read_text()
 SLOW = ("test_any_fleet_trains_it_to_the_same_bits", "test_it_goes_on_where_it_was_stopped")
 BROKEN = {
@@ -28,11 +26,7 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Where pip has installed the package of docs/new-strategy.md."""
-    source = shutil.copytree(PLUGIN, tmp_path_factory.mktemp("source") / "lsgan")
-    target = tmp_path_factory.mktemp("site")
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([sys.executable, "-m", "pip", "install", *offline, "--target", target, source], check=True)
-    return target
+    return install("lsgan", tmp_path_factory.mktemp("lsgan"))
 
 
 @pytest.fixture
