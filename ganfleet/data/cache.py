@@ -23,6 +23,7 @@ from PIL import __version__ as pillow
 from ganfleet.data.images import halvings
 from ganfleet.data.threads import leave_pinned_core
 from ganfleet.errors import GanfleetError, StorageError
+from ganfleet.store import publish
 
 FORMAT = 1
 SMALLEST = 4
@@ -130,21 +131,16 @@ def file_of(folder: Path, resolution: int) -> Path:
 
 
 def build(folder: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> None:
-    """Make ``folder`` beside its place, and put it there when it is whole."""
+    """Make ``folder``, which is there when it is whole."""
     count, channels, full = shape
     wanted = resolutions(full)
-    unfinished = folder.with_suffix(".unfinished")
-    for left in (folder, unfinished):  # damaged, or of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # it is damaged
     refuse_if_full(folder.parent, count * channels * sum(r * r for r in wanted))
     sizes = ", ".join(map(str, wanted[::-1]))
     print(f"ganfleet: decoding {count:,} images once, for resolutions {sizes}, into {folder}", file=sys.stderr)
-    try:
-        unfinished.mkdir()
-        np.save(unfinished / "checksums.npy", reduce(unfinished, read, shape))
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    # Not durable: what a power failure spoils, the checksums tell.
+    with publish.directory(folder, durable=False) as made:
+        np.save(made / "checksums.npy", reduce(made, read, shape))
 
 
 def refuse_if_full(root: Path, needed: int) -> None:

@@ -3,6 +3,7 @@
 from mindspore import nn, ops
 
 from ganfleet.nn.init import Constant, fan_in_uniform, parameter
+from ganfleet.nn.precision import lowered, raised
 
 
 class Dense(nn.Cell):
@@ -10,6 +11,8 @@ class Dense(nn.Cell):
 
     ``init`` is the weight's (out, in), by default U(±1/√fan_in); the bias starts at zero.
     """
+
+    compute_type = "float32"
 
     def __init__(self, in_features, out_features, bias=True, init=None):
         super().__init__()
@@ -19,5 +22,6 @@ class Dense(nn.Cell):
         self.matmul = ops.MatMul(transpose_b=True)
 
     def construct(self, x):
-        y = self.matmul(x, self.weight)
+        y = self.matmul(lowered(x, self.compute_type), lowered(self.weight, self.compute_type))
+        y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)

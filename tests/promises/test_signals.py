@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C end a run after its step, with a checkpoint from which it goes on as if nothing had been."""
 
+import os
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ FAULTY = "strategy.name=faulty_gan:FaultyGAN"
 @pytest.fixture(autouse=True)
 def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
     return tmp_path
 
 
