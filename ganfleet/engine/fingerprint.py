@@ -200,12 +200,17 @@ class _Walk:
             return "object", self.add(kind), [(name, self.add(getattr(value, name, None))) for name in slots]
         attributes = vars(value)
         if isinstance(value, nn.Cell):
-            attributes = {name: each for name, each in attributes.items() if name not in NOTES}
+            attributes = {n: each for n, each in attributes.items() if n not in NOTES and not _unused(n, each)}
         return "object", self.add(kind), [(name, self.add(each)) for name, each in attributes.items()]
 
 
 def _library(module: str) -> bool:
     return module.partition(".")[0] in LIBRARIES or module == "ganfleet.engine.compile_cache"
+
+
+def _unused(name: str, value: object) -> bool:
+    """Whether this is one of a Cell's hooks, and none: None at first, an empty mapping once MindSpore has looked."""
+    return name.startswith("_lazy") and not value
 
 
 def _slot(value: object) -> bool:
