@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +89,14 @@ def start(command: list[str], cwd: Path) -> subprocess.Popen:
         )
     _started.append(process)
     return process
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for ``condition``; fail where it does not come about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} seconds in vain"
+        time.sleep(0.01)
 
 
 def survivors(cwd: Path, seconds: float = 5) -> list[psutil.Process]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 
 import ganfleet
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
@@ -32,7 +32,7 @@ VARIABLE = "GANFLEET_COMPILE_CACHE"
 FORMAT = 1
 TRIED_WITH = "2.10."  # MindSpore's way to load a graph is not documented; of other versions we know nothing
 LIMIT = 512 << 20  # bytes of all graphs together; those not used for longest go first
-KERNELS = ("MS_", "GANFLEET_", "ONEDNN_", "DNNL_", "OMP_")  # environment that may change how graphs are compiled
+KERNELS = ("MS_", "ONEDNN_", "DNNL_", "OMP_")  # environment that may change how graphs are compiled
 CHECKSUM = 32  # bytes of SHA-256, at the end of a file
 
 counts: Counter[str] = Counter()  # of graphs in this process: loaded, compiled, stored
@@ -48,12 +48,18 @@ class Graph(nn.Cell):
 
     def compile(self, *arguments, **keywords):
         """What ``Cell.compile`` does, from the disk where it can."""
-        signature = tuple((each.shape, each.dtype) if isinstance(each, Tensor) else None for each in arguments)
+        signature = tuple(_kind(each) for each in arguments)
         if signature in self.compiled_for:
             super().compile(*arguments, **keywords)
         else:
             _compile(self, super().compile, signature, arguments, keywords)
             self.compiled_for.add(signature)
+
+
+def _kind(argument):
+    """Shape and type of a tensor. None for all else, and for a parameter, to which MindSpore ties the graph."""
+    plain = isinstance(argument, Tensor) and not isinstance(argument, Parameter)
+    return (argument.shape, argument.dtype) if plain else None
 
 
 def place() -> Path | None:
@@ -76,7 +82,7 @@ def _compile(graph: Graph, compiler, signature, arguments, keywords) -> None:
     with _one_at_a_time:
         try:
             if keywords or None in signature:
-                raise Unnameable("it takes something else than tensors")
+                raise Unnameable("it takes something else than tensors, or parameters")
             name, parameters = fingerprint(_surroundings(), [str(each) for each in signature], graph)
         except Unnameable as reason:
             refusals.append(f"{type(graph).__qualname__}: {reason}")
@@ -84,7 +90,6 @@ def _compile(graph: Graph, compiler, signature, arguments, keywords) -> None:
         path = root / f"{name}.graph"
         stored = _read(path) if name else None
         if stored is not None and _loads(stored, parameters, graph, compiler, arguments):
-            counts["loaded"] += 1
             with contextlib.suppress(OSError):
                 os.utime(path)  # used just now
             return
@@ -102,11 +107,15 @@ def _surroundings() -> list:
         [ganfleet.__version__, ms.__version__, np.__version__, platform.python_version(), platform.machine(), _cpu()],
         [library.st_size, library.st_mtime_ns],
         [ms.get_context(name) for name in ("mode", "device_target", "deterministic")],
-        sorted((k, v) for k, v in os.environ.items() if k.startswith(KERNELS) and k not in _OF_A_RANK),
+        sorted(
+            (name, value)
+            for name, value in os.environ.items()
+            if name.startswith(KERNELS) and not any(word in name for word in _OF_A_FLEET)
+        ),
     ]
 
 
-_OF_A_RANK = {VARIABLE, *("MS_WORKER_NUM", "MS_NODE_ID", "MS_ROLE", "MS_SCHED_HOST", "MS_SCHED_PORT")}
+_OF_A_FLEET = ("SCHED", "NODE", "WORKER", "ROLE", "TIMEOUT")  # words in what launchers set
 
 
 def _cpu() -> str:
@@ -163,6 +172,8 @@ def _loads(stored: bytes, parameters: dict, graph: Graph, compiler, arguments) -
     _asked += 1
     try:
         compiler(*arguments)
+        # Where MindSpore could not read it, it has compiled, and put what it compiled there.
+        counts["loaded" if offered[0].read_bytes() == stored else "compiled"] += 1
     except RuntimeError as error:
         refusals.append(f"{type(graph).__qualname__}: {str(error).splitlines()[0]}")
         return False

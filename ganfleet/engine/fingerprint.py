@@ -117,6 +117,8 @@ class _Walk:
                 return "builtin", str(value.__module__), value.__qualname__
             case staticmethod() | classmethod():
                 return kind.__name__, self.add(value.__func__)
+            case functools._lru_cache_wrapper():
+                return "cached", self.add(value.__wrapped__)
             case property() | functools.cached_property():
                 parts = (value.func,) if kind is functools.cached_property else (value.fget, value.fset, value.fdel)
                 return kind.__name__, [self.add(part) for part in parts]
@@ -138,8 +140,9 @@ class _Walk:
         if _library(value.__module__) and "<locals>" not in value.__qualname__:
             return name
         members = vars(value).items()
-        if hasattr(value, "__pydantic_fields__"):  # the values are in its objects; pydantic's own notes are endless
-            members = [(k, v) for k, v in members if isinstance(v, types.FunctionType)]
+        if hasattr(value, "__pydantic_fields__"):  # its objects have the values; pydantic's own notes are endless
+            own = (types.FunctionType, *PLAIN, tuple)
+            members = [(k, v) for k, v in members if isinstance(v, own) and not k.startswith("__pydantic")]
         members = [(k, self.add(v)) for k, v in members if k not in NOTES_OF_PYTHON and not _slot(v)]
         return *name, [self.add(base) for base in value.__bases__], members
 
@@ -173,7 +176,8 @@ class _Walk:
         """What the global names in a function mean; of modules among them, also what its other names mean there."""
         steps = [step for code in _codes(value.__code__) for step in dis.get_instructions(code)]
         names = sorted({step.argval for step in steps if step.opname == "LOAD_GLOBAL"})
-        attributes = sorted({step.argval for step in steps if step.opname in ("LOAD_ATTR", "LOAD_METHOD")})
+        # Strings, too: getattr takes them.
+        attributes = sorted({step.argval for step in steps if isinstance(step.argval, str)})
         found = []
         for name in names:
             means = value.__globals__.get(name)
