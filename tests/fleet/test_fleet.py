@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -15,7 +14,7 @@ import mindspore
 import numpy as np
 import pytest
 from commands import tiny
-from fleets import BIN, Ended, mpiexec, run, start, survivors, workers
+from fleets import BIN, Ended, mpiexec, run, start, survivors, until, workers
 from mindspore import Tensor
 
 from ganfleet import fleet
@@ -380,8 +379,7 @@ def test_a_closed_terminal_stops_the_ranks_as_sigterm_does(tmp_path):
     process = start(launch(tmp_path, rank=HANGUP), tmp_path)
     for number in range(2):
         log = tmp_path / f"worker_{number}.log"
-        while not (log.exists() and "ready" in log.read_text()):
-            time.sleep(0.05)
+        until(lambda log=log: log.exists() and "ready" in log.read_text())
     process.send_signal(signal.SIGHUP)
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, survivors(tmp_path)) == (75, []), output
@@ -391,8 +389,7 @@ def test_a_closed_terminal_stops_the_ranks_as_sigterm_does(tmp_path):
 @pytest.mark.parametrize("sign", ["scheduler.log", "worker_1.log"])
 def test_a_signal_before_ranks_can_take_it_ends_the_fleet_with_75(sign, tmp_path):
     process = start(launch(tmp_path), tmp_path)
-    while not (tmp_path / sign).exists():
-        time.sleep(0.05)
+    until((tmp_path / sign).exists)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, survivors(tmp_path)) == (75, []), output

@@ -10,6 +10,8 @@ import pytest
 from commands import ganfleet, tiny
 from fleets import BIN, digest, start, survivors, workers
 
+from ganfleet.engine.guard import ECHO_SECONDS
+
 GANFLEET = str(BIN / "ganfleet")
 FAULTY = "strategy.name=faulty_gan:FaultyGAN"
 
@@ -27,9 +29,10 @@ def interrupted(command, cwd, sign, *signals):
     output = ""
     while sign not in output and (line := process.stdout.readline()):
         output += line
-    for number in signals:
+    for i, number in enumerate(signals):
+        if i:
+            time.sleep(2 * ECHO_SECONDS)  # a signal that follows at once is taken for the same one
         process.send_signal(number)
-        time.sleep(1)
     try:
         output += process.communicate(timeout=60)[0]
     except subprocess.TimeoutExpired:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fleets import until
 
 from ganfleet.errors import ConfigError, RunInUse, StorageError
 from ganfleet.store import lock, rundir
@@ -260,8 +261,7 @@ def test_a_dead_owner_that_nobody_waited_for_is_dead(tmp_path, starter):
     owner = starter()
     assert owner.start() == "took mine"
     owner.process.send_signal(signal.SIGKILL)
-    while Path(f"/proc/{owner.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-        time.sleep(0.01)
+    until(lambda: Path(f"/proc/{owner.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     made(tmp_path, "mine")
 
 
@@ -365,10 +365,7 @@ def test_an_owner_gives_signs_of_life_and_stays_the_owner_on_another_host(tmp_pa
     assert owner.start() == "took mine"
     disguise(tmp_path, namespace="node7")
     age(tmp_path, 10**6)
-    deadline = time.monotonic() + 20
-    while time.time() - owner_file(tmp_path).stat().st_mtime > 10**5:
-        assert time.monotonic() < deadline, "no sign of life"
-        time.sleep(0.01)
+    until(lambda: time.time() - owner_file(tmp_path).stat().st_mtime < 10**5)
     with pytest.raises(RunInUse, match="last sign of life is"):
         rundir.plan(tmp_path, "mine", "gan").take()
 
