@@ -5,8 +5,9 @@ in another order, or with another number in an attribute, it runs the wrong grap
 network's. So a graph is stored here under a name of our own (see ``fingerprint``), and while one is compiled MindSpore
 finds no other. Storing is left to us as well: after the first graph that it does not find, MindSpore loads none.
 
-What cannot be named, or does not return tensors only, is compiled each time. GANFLEET_COMPILE_CACHE=0 turns all of this
-off, and GANFLEET_COMPILE_CACHE=FOLDER puts the graphs elsewhere than into ~/.cache/ganfleet/graphs.
+What cannot be named, or does not return tensors only, is compiled each time. All of this is off unless
+GANFLEET_COMPILE_CACHE=1, which keeps graphs in ~/.cache/ganfleet/graphs, or GANFLEET_COMPILE_CACHE=FOLDER. The tests
+have it on.
 """
 
 import atexit
@@ -64,12 +65,12 @@ def _kind(argument):
 
 def place() -> Path | None:
     """The folder of compiled graphs; None where they are not kept."""
-    chosen = os.environ.get(VARIABLE, "auto")
+    chosen = os.environ.get(VARIABLE, "0")
     usable = ms.__version__.startswith(TRIED_WITH) and ms.get_context("device_target") == "CPU"
     of_its_own = ms.get_context("enable_compile_cache") or os.environ.get("MS_COMPILER_CACHE_ENABLE")
-    if chosen in ("0", "none") or not usable or of_its_own:
+    if chosen in ("", "0") or not usable or of_its_own:
         return None
-    if chosen not in ("1", "auto"):
+    if chosen != "1":
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ganfleet" / "graphs"
 

@@ -10,6 +10,7 @@ import enum
 import functools
 import hashlib
 import itertools
+import operator
 import sys
 import types
 from collections import deque
@@ -25,7 +26,8 @@ LIBRARIES = {"mindspore", "numpy", "builtins", "pydantic", "pydantic_core", "ann
 # What a function may read while a graph is compiled is frozen in it. So none may use these, by which it could read
 # what no walk can see: files, the environment, the time.
 HARMLESS = {
-    *("abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "itertools", "math", "numbers"),
+    *("abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "itertools", "json", "math"),
+    *("numbers",),
     *("operator", "re", "string", "types", "typing"),
 }
 READING = {"open", "input", "exec", "eval", "compile", "__import__", "globals", "locals", "id", "hash"}
@@ -124,6 +126,8 @@ class _Walk:
                 return kind.__name__, [self.add(part) for part in parts]
             case functools.partial():
                 return "partial", self.add(value.func), self.add(value.args), self.add(value.keywords)
+            case operator.itemgetter() | operator.attrgetter():
+                return kind.__name__, repr(value)
             case np.dtype() | PurePath() | enum.Enum():
                 return kind.__qualname__, str(value)
             case _ if kind.__module__.startswith("mindspore._c_expression.typing"):

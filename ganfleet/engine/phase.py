@@ -1,13 +1,12 @@
 """A phase as one compiled graph: from a lane's samples to [gradients, what buffers saw, host values, loss, stats]."""
 
-import json
-
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 
+from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.player import FlatPlayer
-from ganfleet.engine.tensors import named
+from ganfleet.engine.tensors import named, read, written
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase
 
@@ -44,28 +43,27 @@ class CompiledPhase:
         graph = self._graph
         arrays = [real[name] for name in graph.real_names] + [noise[name] for name in graph.noise_names]
         scale = Tensor(np.float32(loss_scale))
-        flat, description, *kept = graph(Tensor(host), scale, *arrays)
+        flat, described, *kept = graph(Tensor(host), scale, *arrays)
         if not self._shapes:
-            self._take(json.loads(bytes(description.asnumpy().astype(np.uint8))))
+            self._take(*read(described))
         return flat, dict(zip(self._kept, kept, strict=True))
 
-    def _take(self, described: dict) -> None:
-        """Take over what the compiler found out about the loss's results."""
+    def _take(self, loss: list[int], names: list[str], shapes: list[list[int]], kept: list[str]) -> None:
+        """Take over what the compiler found out about the loss's results: their shapes and names."""
         expected = "a scalar tensor and a dict of stats, and may add a dict of tensors to keep"
-        loss, stats = tuple(described["loss"]), described["stats"]
-        if MALFORMED in stats:
+        if MALFORMED in names:
             raise ConfigError(f"the loss of phase {self.name!r} must return {expected}: it returned otherwise")
         if loss:
             raise ConfigError(
-                f"the loss of phase {self.name!r} has shape {loss}, and must be a scalar: take its mean()"
+                f"the loss of phase {self.name!r} has shape {tuple(loss)}, and must be a scalar: take its mean()"
             )
-        taken = [name for name in stats if name.startswith(("Loss/", "Progress/", "Timing/", "Metrics/"))]
+        taken = [name for name in names if name.startswith(("Loss/", "Progress/", "Timing/", "Metrics/"))]
         if taken:
             raise ConfigError(
                 f"phase {self.name!r} has a stat named {taken[0]!r}, which the log uses itself: give it another name"
             )
-        self._shapes = {f"Loss/{self.name}": loss} | {name: tuple(shape) for name, shape in stats.items()}
-        self._kept = tuple(described["kept"])
+        stats = {name: tuple(shape) for name, shape in zip(names, shapes, strict=True)}
+        self._shapes, self._kept = {f"Loss/{self.name}": ()} | stats, tuple(kept)
 
     def summarize(self, summary: np.ndarray, lanes: int, host_size: int):
         """Whether the fleet's sum was finite, the sum of the host values, and the means of loss and stats over lanes,
@@ -80,9 +78,9 @@ class CompiledPhase:
         return finite, host, stats
 
 
-class _PhaseGraph(nn.Cell):
+class _PhaseGraph(Graph):
     def __init__(self, compiled, nets, scaled, real_names, noise_names):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         player = compiled.player
         self.nets, self.scaled = nets, scaled
         self.loss = compiled.phase.loss
@@ -118,17 +116,8 @@ class _PhaseGraph(nn.Cell):
         shapes = ()
         for value in stats.values():
             shapes = (*shapes, value.shape)
-        description = described(loss.shape, tuple(stats.keys()), shapes, tuple(kept.keys()))
-        # Tensors only: a graph that returns a dict goes through Python at every run, and one that returns a string
-        # cannot be kept for the next process.
-        return (ops.concat(flat), description, *kept.values())
-
-
-@ops.constexpr
-def described(loss, names, shapes, kept):
-    """What the compiler knows about a loss's results, as a tensor of the bytes of a JSON text."""
-    text = json.dumps({"loss": loss, "stats": dict(zip(names, shapes, strict=True)), "kept": kept})
-    return Tensor(np.frombuffer(text.encode(), np.uint8).astype(np.int32))
+        described = written((loss.shape, tuple(stats.keys()), shapes, tuple(kept.keys())))
+        return (ops.concat(flat), described, *kept.values())
 
 
 def flatten(tensor):

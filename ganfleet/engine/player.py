@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, mint, nn, ops
 
 from ganfleet.engine import contract
+from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.tensors import named
 from ganfleet.nn import buffers_of
 from ganfleet.nn.optim import Weight
@@ -237,11 +238,11 @@ def _assign(weight, part):
     return ops.assign(weight, part.reshape(weight.shape))
 
 
-class _Update(nn.Cell):
+class _Update(Graph):
     """One update as a graph. Only a Cell's ``construct`` in graph mode runs without a waiting thread that spins."""
 
     def __init__(self, state, names):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.state, self.names = state, names
 
     @ms.jit
@@ -249,11 +250,11 @@ class _Update(nn.Cell):
         return self.state.update(total, scale, named(self.names, hyper))
 
 
-class _Average(nn.Cell):
+class _Average(Graph):
     """The EMA of the weights as they are now, as a graph."""
 
     def __init__(self, state):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.state = state
 
     @ms.jit
@@ -263,11 +264,11 @@ class _Average(nn.Cell):
         return beta
 
 
-class _Write(nn.Cell):
+class _Write(Graph):
     """A flat vector into the networks' own parameters, as a graph."""
 
     def __init__(self, state):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.state = state
 
     @ms.jit

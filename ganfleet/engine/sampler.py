@@ -10,8 +10,9 @@ from mindspore import Tensor, nn, ops
 
 from ganfleet import rng
 from ganfleet.clock import Clock
+from ganfleet.engine import compile_cache
 from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import named, tensors
+from ganfleet.engine.tensors import named, read, tensors, written
 from ganfleet.fleet import Fleet
 from ganfleet.nn import BatchNorm
 from ganfleet.strategies.base import Strategy
@@ -154,15 +155,16 @@ class Graph:
             self._compiled[names] = _CompiledGraph(self._function, self._nets, names)
         with _mode(self._nets, self._training):
             arrays = tensors(inputs)
-            keys, values = self._compiled[names](*(arrays[name] for name in names))
+            keys, *values = self._compiled[names](*(arrays[name] for name in names))
         # Copies: on a CPU, asnumpy gives memory that belongs to the graph's result.
         images = [value.asnumpy().copy() for value in values]
+        keys = read(keys)
         return dict(zip(keys, images, strict=True)) if keys else images[0]
 
 
-class _CompiledGraph(nn.Cell):
+class _CompiledGraph(compile_cache.Graph):
     def __init__(self, function, nets, names):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.function = function
         self.nets = nets
         self.names = names
@@ -170,10 +172,9 @@ class _CompiledGraph(nn.Cell):
     @ms.jit
     def construct(self, *arrays):
         result = self.function(self.nets, named(self.names, arrays))
-        # Not a dict: a graph that returns one goes through Python at every run.
         if isinstance(result, dict):
-            return tuple(result.keys()), tuple(result.values())
-        return (), (result,)
+            return (written(tuple(result.keys())), *result.values())
+        return written(()), result
 
 
 @contextmanager
