@@ -138,6 +138,7 @@ STRATEGIES = Registry(
         "stylegan": "ganfleet.strategies.stylegan.strategy:StyleGAN",
         "wgan": "ganfleet.strategies.wgan:WGAN",
         "wgan_gp": "ganfleet.strategies.wgan:WGANGP",
+        "sngan": "ganfleet.strategies.sngan:SNGAN",
         "cgan": "ganfleet.strategies.cgan:CGAN",
         "cyclegan": "ganfleet.strategies.cyclegan:CycleGAN",
     },
