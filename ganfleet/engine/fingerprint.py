@@ -217,7 +217,7 @@ def _library(module: str) -> bool:
 def _unused(name: str, value: object) -> bool:
     """Whether these are a Cell's hooks or flags, and none: not there at first, or None, and empty once MindSpore has
     looked."""
-    return not value and (name.startswith("_lazy") or name == "_func_graph_flags")
+    return (name.startswith("_lazy") or name == "_func_graph_flags") and not value
 
 
 def _slot(value: object) -> bool:

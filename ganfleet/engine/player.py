@@ -201,37 +201,40 @@ class _FlatState(nn.Cell):
         self.sizes = tuple(int(p.size) for p in player.weights)
         # Not a loop: a graph parses each turn of one anew, which takes seconds for hundreds of weights.
         self.map = ops.Map()
-        self.size = player.size
+        self.size, self.seen_size = player.size, player.seen_size
         self.optimizer = player.optimizer
         self.after_update = after_update
 
     def update(self, total, scale, hyper):
         finite = ops.isfinite(total).all()
+        # A branch, not a select of every vector: that would double the cost of an update on a CPU.
+        if finite:
+            self.apply(total, scale, hyper)
+        return ops.concat((finite.astype(ms.float32).reshape(1), total[self.size + self.seen_size :]))
+
+    def apply(self, total, scale, hyper):
         gradient = total[: self.size] * scale
         updates = self.updates + 1
         weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
         if self.after_update is not None:
             weights = self.after_update(weights)
         for i in range(len(slots)):
-            ops.assign(self.slots[i], ops.select(finite, slots[i], self.slots[i]))
-        weights = ops.select(finite, weights, self.flat)
+            ops.assign(self.slots[i], slots[i])
         ops.assign(self.flat, weights)
-        ops.assign(self.updates, ops.select(finite, updates, self.updates))
-        rest = self.move_buffers(total, finite)
+        ops.assign(self.updates, updates)
+        self.move_buffers(total)
         self.spread(weights)
-        return ops.concat((finite.astype(ms.float32).reshape(1), rest))
 
     def spread(self, flat):
         self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
-    def move_buffers(self, total, finite):
-        """Move each buffer by what its records on all lanes add up to; what stands behind that in ``total``."""
+    def move_buffers(self, total):
+        """Move each buffer by what its records on all lanes add up to."""
         start = self.size
         for buffer in self.moving:
             stop = start + buffer.seen.size
-            ops.assign(buffer.value, ops.select(finite, buffer.moved(total[start:stop]), buffer.value))
+            ops.assign(buffer.value, buffer.moved(total[start:stop]))
             start = stop
-        return total[start:]
 
 
 def _assign(weight, part):

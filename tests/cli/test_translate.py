@@ -115,10 +115,11 @@ def test_one_image_goes_the_other_way():
 
 
 def test_a_file_that_is_no_image_is_named_before_anything_is_written(tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no image")
-    message = one_error(translate("--input", tmp_path, "--output", tmp_path / "out"), 65)
-    assert f"{tmp_path}/b.png is not an image" in message
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_text("no image")
+    message = one_error(translate("--input", tmp_path / "in", "--output", tmp_path / "out"), 65)
+    assert f"{tmp_path}/in/b.png is not an image" in message
     assert not (tmp_path / "out").exists()
     message = one_error(translate("--input", "photos/README.txt", "--output", tmp_path / "out"), 65)
     assert "photos/README.txt is not an image" in message
