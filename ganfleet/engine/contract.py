@@ -6,6 +6,7 @@ What a loss owes is checked where its graph is run, in program.py.
 import math
 from collections.abc import Collection
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from mindspore import nn
@@ -14,7 +15,7 @@ from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
 from ganfleet.nn import ClipByGlobalNorm
 from ganfleet.plugins import OPTIMIZERS
-from ganfleet.strategies.base import Frozen, Phase, Player, Stage, Strategy
+from ganfleet.strategies.base import Frozen, Inputs, Phase, Player, Stage, Strategy
 
 
 def samples(strategy: Strategy, names: Collection[str]) -> None:
@@ -61,6 +62,13 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
         raise ConfigError(f"the strategy's players() must return a dict of Player by name, not {_shown(declared)}")
     owners: dict[str, str] = {}
     for name, player in declared.items():
+        if not networks(name, player):
+            raise ConfigError(f"player {name!r} has no networks: give it one")
+        if not (hasattr(player.optimizer, "slots") and hasattr(player.optimizer, "update")):
+            raise ConfigError(
+                f"the optimizer of player {name!r} is {_shown(player.optimizer)}, which has no slots() and update(): "
+                "use one of ganfleet.nn, such as nn.Adam(2e-4)"
+            )
         for net_name, net in networks(name, player).items():
             if not isinstance(net, nn.Cell):
                 raise ConfigError(f"network {net_name!r} of player {name!r} must be a Cell, not {_shown(net)}")
@@ -86,16 +94,26 @@ def _with_own_optimizers(players: dict[str, Player], chosen: dict[str, dict]) ->
     made = {}
     for name, settings in chosen.items():
         settings = dict(settings)
-        found, clip_norm = OPTIMIZERS.find(str(settings.pop("name", None))), settings.pop("clip_norm", None)
+        if "name" not in settings:
+            raise ConfigError(f"strategy.optimizers.{name} has no name: write {{name: adam, …}}")
+        found, clip_norm = OPTIMIZERS.find(str(settings.pop("name"))), settings.pop("clip_norm", None)
         own_lr = players[name].optimizer.lr
         lr = settings.setdefault("lr", own_lr)
+        if not _is_number(lr) or lr < 0:
+            raise ConfigError(f"strategy.optimizers.{name}.lr is {lr!r}, and must be a number, 0 or more")
+        if clip_norm is not None and not (_is_number(clip_norm) and clip_norm > 0):
+            raise ConfigError(f"strategy.optimizers.{name}.clip_norm is {clip_norm!r}, and must be a number above 0")
         try:
             optimizer = found(**settings)
-            optimizer = ClipByGlobalNorm(optimizer, clip_norm) if clip_norm else optimizer
-            made[name] = replace(players[name], optimizer=optimizer, lr_scale=lr / own_lr)
+            optimizer = optimizer if clip_norm is None else ClipByGlobalNorm(optimizer, float(clip_norm))
+            made[name] = replace(players[name], optimizer=optimizer, lr_scale=lr / own_lr if own_lr else 1.0)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"strategy.optimizers.{name}: {found.__name__} does not take this: {error}") from error
     return {name: made.get(name, player) for name, player in players.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def networks(name: str, player: Player) -> dict[str, nn.Cell]:
@@ -137,6 +155,8 @@ def phases(strategy: Strategy, stage: Stage, players: Collection[str]) -> list[P
                 f"phase {phase.name!r} updates player {phase.player!r}, which players() does not have: it has "
                 f"{', '.join(players)}"
             )
+        if not callable(phase.loss):
+            raise ConfigError(f"the loss of phase {phase.name!r} must be a function, not {_shown(phase.loss)}")
         if not isinstance(phase.every, int) or phase.every < 1:
             raise ConfigError(f"phase {phase.name!r} is never due: its every is {phase.every!r}, and must be 1 or more")
         if phase.due is not None and not callable(phase.due):
@@ -153,7 +173,7 @@ def hyper(strategy: Strategy, player: str, clock: Clock) -> dict[str, float]:
         ConfigError: it is no dict of finite numbers.
     """
     given = strategy.hyper(player, clock)
-    if not isinstance(given, dict) or not all(isinstance(value, int | float) for value in given.values()):
+    if not isinstance(given, dict) or not all(isinstance(value, Real) for value in given.values()):
         raise ConfigError(f"the strategy's hyper({player!r}, clock) must return a dict of numbers, not {_shown(given)}")
     for name, value in given.items():
         if not math.isfinite(value):
@@ -167,17 +187,32 @@ def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, pha
     Raises:
         ConfigError: it is no dict, or an array in it has not ``n`` rows.
     """
-    drawn = strategy.draw(rng, n, clock)
+    return _arrays(strategy.draw(rng, n, clock), n, "draw()", f"a lane of {n} samples (phase {phase.name!r})")
+
+
+def sample_inputs(
+    strategy: Strategy, rng: np.random.Generator, clock: Clock, label: int | None
+) -> dict[str, np.ndarray]:
+    """What one image is made of.
+
+    Raises:
+        ConfigError: it is no dict of arrays of one row.
+    """
+    return _arrays(strategy.sample_inputs(rng, clock, label), 1, "sample_inputs()", "one image")
+
+
+def _arrays(drawn, n: int, method: str, wanted: str) -> Inputs:
+    """``drawn``, where it is a dict of numbers with ``n`` rows or none."""
     if not isinstance(drawn, dict):
-        raise ConfigError(
-            f"the strategy's draw() must return a dict of arrays, not {_shown(drawn)} (phase {phase.name!r})"
-        )
+        raise ConfigError(f"the strategy's {method} must return a dict of arrays, not {_shown(drawn)}, for {wanted}")
     for name, array in drawn.items():
-        shape = np.shape(array)
-        if shape and shape[0] != n:
+        array = np.asarray(array)
+        if array.dtype.kind not in "biuf":
+            raise ConfigError(f"{method} gave {name!r} of type {array.dtype} for {wanted}: give numbers")
+        if array.shape and array.shape[0] != n:
             raise ConfigError(
-                f"draw() gave {name!r} with shape {shape} for a lane of {n} samples (phase {phase.name!r}): its first "
-                "dimension must be the number of samples"
+                f"{method} gave {name!r} with shape {array.shape} for {wanted}: its first dimension must be the number "
+                "of samples"
             )
     return drawn
 

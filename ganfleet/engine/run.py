@@ -95,9 +95,22 @@ def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = 
     unsupported = precision.supported(config.train.precision)
     if unsupported:
         raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
-    named = [CALLBACKS.find(name)() for name in config.run.callbacks]
+    named = [_made(name) for name in config.run.callbacks]
     source.prepare([stage.resolution for stage in strategy.schedule()])
     return Prepared(config, source, strategy, [*named, *callbacks])
+
+
+def _made(callback: str) -> Callback:
+    """The callback that a config names.
+
+    Raises:
+        ConfigError: there is none, or it cannot be made without arguments.
+    """
+    found = CALLBACKS.find(callback)
+    try:
+        return found()
+    except TypeError as error:
+        raise ConfigError(f"run.callbacks: {callback} must be made without arguments ({error})") from error
 
 
 def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:

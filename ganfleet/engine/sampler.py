@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine import compile_cache
+from ganfleet.engine import compile_cache, contract
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import named, read, tensors, written
 from ganfleet.fleet import Fleet
@@ -25,7 +25,7 @@ Inputs = dict[str, np.ndarray]
 
 def seeded(strategy: Strategy, clock: Clock, seed: int, label: int | None = None) -> Inputs:
     """What the image of ``seed`` is made of: the same latents for the same seed, whatever the run."""
-    return strategy.sample_inputs(rng.stream(seed, "sample"), clock, label)
+    return contract.sample_inputs(strategy, rng.stream(seed, "sample"), clock, label)
 
 
 class Sampler:

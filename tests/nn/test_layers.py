@@ -102,8 +102,8 @@ def test_batch_norm_sums_mean_unbiased_variance_and_count_of_its_calls(keeps_mom
         train(ms.Tensor(batch))
     per_channel = [b.transpose(1, 0, 2, 3).reshape(3, -1).astype(np.float64) for b in batches]
     expected = np.concatenate([sum(c.mean(1) for c in per_channel), sum(c.var(1, ddof=1) for c in per_channel), [2.0]])
-    assert_close(layer.seen.asnumpy(), expected, FIRST)
-    assert np.array_equal(layer.running.asnumpy(), [[0, 0, 0], [1, 1, 1]])
+    assert_close(layer.moments.seen.asnumpy(), expected, FIRST)
+    assert np.array_equal(layer.moments.value.asnumpy(), [[0, 0, 0], [1, 1, 1]])
 
 
 def test_batch_norm_counts_one_call_where_a_penalty_differentiates_it_twice():
@@ -125,8 +125,8 @@ def test_batch_norm_counts_one_call_where_a_penalty_differentiates_it_twice():
 
     x = normal(4, 3, 2, 2)
     Penalised()(ms.Tensor(x))
-    assert net[0].seen.asnumpy()[-1] == 1
-    assert_close(net[0].seen.asnumpy()[:3], x.astype(np.float64).mean((0, 2, 3)), FIRST)
+    assert net[0].moments.seen.asnumpy()[-1] == 1
+    assert_close(net[0].moments.seen.asnumpy()[:3], x.astype(np.float64).mean((0, 2, 3)), FIRST)
 
 
 def test_a_nan_batch_leaves_no_trace_in_the_next_one():
@@ -135,7 +135,7 @@ def test_a_nan_batch_leaves_no_trace_in_the_next_one():
     good = ms.Tensor(normal(4, 3, 2, 2))
     before = train(good).asnumpy()
     train(ms.Tensor(np.full((4, 3, 2, 2), np.nan, np.float32)))
-    assert np.array_equal(layer.running.asnumpy(), [[0, 0, 0], [1, 1, 1]])
+    assert np.array_equal(layer.moments.value.asnumpy(), [[0, 0, 0], [1, 1, 1]])
     assert np.array_equal(train(good).asnumpy(), before)
 
 
@@ -143,14 +143,14 @@ def test_a_nan_batch_leaves_no_trace_in_the_next_one():
 def test_batch_norm_in_evaluation_uses_the_running_moments(shape):
     layer = nn.BatchNorm(3)
     mean, variance, gain, bias = normal(3), 1 + normal(3, seed=1) ** 2, normal(3, seed=2), normal(3, seed=3)
-    layer.running.set_data(ms.Tensor(np.stack([mean, variance])))
+    layer.moments.value.set_data(ms.Tensor(np.stack([mean, variance])))
     layer.gain.set_data(ms.Tensor(gain))
     layer.bias.set_data(ms.Tensor(bias))
     x = normal(*shape)
     actual = Jitted(layer).set_train(False)(ms.Tensor(x)).asnumpy()
     m, v, g, b = (a.astype(np.float64).reshape((1, 3) + (1,) * (len(shape) - 2)) for a in (mean, variance, gain, bias))
     assert_close(actual, (x - m) / np.sqrt(v + 1e-5) * g + b, FIRST)
-    assert layer.seen.asnumpy()[-1] == 0
+    assert layer.moments.seen.asnumpy()[-1] == 0
 
 
 def test_batch_norm_of_one_value_per_channel_is_refused():

@@ -162,7 +162,7 @@ WRONG = {
     ),
     "a draw that is no dict": (
         "    def draw(self, rng, n, clock):\n        return rng.standard_normal((n, 1))\n",
-        "the strategy's draw() must return a dict of arrays, not a ndarray (phase 'D')",
+        "the strategy's draw() must return a dict of arrays, not a ndarray, for a lane of 2 samples (phase 'D')",
     ),
     "a loss per sample": (
         "    def loss(self, nets, real, noise):\n        return nets.D(real['image'].reshape(-1, 16)), {}\n",
