@@ -112,7 +112,7 @@ def test_an_animation_has_its_frames_in_order_and_repeats(tmp_path):
     np.testing.assert_allclose(shown, [0, 128, 255], atol=1)
 
 
-@pytest.mark.parametrize("name, told", [("a.png", "an animation is one of .gif, .webp, .mp4"), ("a.mp4", "needs ffmpeg")])
+@pytest.mark.parametrize("name, told", [("a.png", "is one of .gif, .webp, .mp4"), ("a.mp4", "needs ffmpeg")])
 def test_an_animation_that_cannot_be_written_is_refused(name, told, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(ConfigError, match=told):
