@@ -122,7 +122,9 @@ def style(directory):
 def test_in_python_a_figure_is_the_picture_that_the_command_writes(style):
     drawn = style.figure("mix", label=0, rows=[1, 2], cols="3-5", layers="0-3", noise="none")
     layout = {"row_labels": drawn.row_labels, "column_labels": drawn.column_labels}
-    picture = np.asarray(Image.open("mix.png").convert("L"))
+    asked = ("--figure", "mix", "cols=3-5", "rows=1,2", "layers=0-3", "--classes", "0", "noise=none")
+    assert sample("by-command.png", *asked).code == 0
+    picture = np.asarray(Image.open("by-command.png").convert("L"))
     np.testing.assert_array_equal(grid(drawn.images, drawn.columns, **layout), picture)
     assert style.figure("interpolate", seeds=(1, 2), frames=4).frames.shape == (4, 1, 8, 8)
 
