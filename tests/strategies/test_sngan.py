@@ -163,7 +163,7 @@ def hinge(player, architecture, w, real, z):
 GRADIENTS = jax.jit(jax.grad(hinge, 2), static_argnums=(0, 1))
 
 
-@pytest.fixture(scope="module", params=["cnn", "resnet"])
+@pytest.fixture(scope="module", params=["cnn", pytest.param("resnet", marks=pytest.mark.slow)])
 def small(request):
     strategy = sngan(architecture=request.param, **TINY)
     program = Program(strategy, strategy.schedule()[0], 3)
@@ -212,7 +212,7 @@ def test_u_moves_once_per_update_of_d_by_the_weights_before_it():
             assert_close(snapshot.tensors["D.buffers"][name], expected, 1e-5, name)
 
 
-@pytest.mark.parametrize("architecture", ["cnn", "resnet"])
+@pytest.mark.parametrize("architecture", ["cnn", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_the_fleet_is_invisible(architecture):
     options = {**TINY, "architecture": architecture, "critic_steps": 2}
     assert_fleet_invisible(SNGAN, world_sizes=(1, 2, 4), steps=4, options=options)
