@@ -23,6 +23,10 @@ class ConfigError(GanfleetError):
     exit_code = 2
 
 
+class StrategyFailed(GanfleetError):
+    """A strategy's own code raised something."""
+
+
 class DataError(GanfleetError):
     """Training data are missing, unreadable, or damaged past the budget."""
 

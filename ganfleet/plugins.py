@@ -154,6 +154,7 @@ SOURCES = Registry(
         "zip": "ganfleet.data.files:Zip",
         "idx": "ganfleet.data.arrays:Idx",
         "unpaired": "ganfleet.data.unpaired:Unpaired",
+        "given": "ganfleet.data.given:Named",
     },
     methods=("Options", "open"),
 )

@@ -16,6 +16,14 @@ LABEL = "label"
 LIMIT = 1 + 1e-3  # of a float image's values, with room for rounding
 
 
+class Named(Source):
+    """What a caller of ``ganfleet.train`` passes as ``source=``; a config can name it, and nothing can open it."""
+
+    @classmethod
+    def open(cls, options, resolution):
+        raise ConfigError("data.source given means ganfleet.train(…, source=…): this run goes on from Python alone")
+
+
 class Rows:
     """Arrays with a row for each sample, by name; ``label`` has the classes."""
 
@@ -47,7 +55,7 @@ class Given(Source):
 
     def __init__(self, given: Any, resolution: int, classes: int | None = None):
         """``classes``: how many, None for what the object or all of its labels say."""
-        if not len(given):
+        if not _count(given):
             raise ConfigError("the source given is empty: it has no samples")
         self._given = given
         first = self._arrays(0)
@@ -59,11 +67,13 @@ class Given(Source):
         channels = {name: first[name].shape[0] for name in self._images}
         if len(set(channels.values())) > 1:
             raise ConfigError(f"the images of the source given have different numbers of channels: {channels}")
+        for name, count in channels.items():
+            if count not in (1, 3):
+                raise ConfigError(f"{name!r} of the source given has {count} channels: give 1 (grey) or 3 (RGB)")
         super().__init__(resolution, next(iter(channels.values()), 1))
         self._check(first, 0)
         if LABEL in first:
-            told = getattr(given, "classes", 0)
-            self.classes = classes or (told if isinstance(told, int) and told else self._count_classes())
+            self.classes = classes or _classes_told(given) or self._count_classes()
 
     def __len__(self):
         return len(self._given)
@@ -101,12 +111,17 @@ class Given(Source):
         if isinstance(sample, np.ndarray):
             sample = {"image": sample}
         if not isinstance(sample, Mapping) or not all(_is_array(value) for value in sample.values()):
-            raise DataError(f"{self.describe(index)} is {kind_of(sample)}: give an array, or a dict of arrays by name")
+            raise DataError(
+                f"{self.describe(index)} is {kind_of(sample)}: give an array, or a dict of arrays by name, such as "
+                "{'image': …, 'label': …}"
+            )
         arrays = {name: np.asarray(value) for name, value in sample.items()}
         for name, array in arrays.items():
+            if array.dtype.kind not in "biuf":
+                raise DataError(f"{self.describe(index)}: {name!r} is of type {array.dtype}: give numbers")
             if array.dtype.kind == "f":
                 arrays[name] = array.astype(np.float32, copy=False)
-            elif name == LABEL and array.dtype.kind in "iu":
+            elif name == LABEL and array.dtype.kind in "iu" and np.abs(array).max(initial=0) < 2**31:
                 arrays[name] = array.astype(np.int32)
         return arrays
 
@@ -152,7 +167,33 @@ def kind_of(given: Any) -> str:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | np.generic | int | float)
+    return isinstance(value, int | float) or hasattr(value, "__array__")
+
+
+def _count(given: Any) -> int:
+    """How many samples ``given`` has.
+
+    Raises:
+        ConfigError: its ``__len__`` fails.
+    """
+    try:
+        return len(given)
+    except Exception as error:  # whatever a stranger's object raises
+        raise ConfigError(f"the source given has no len(): {type(error).__name__}: {error}") from error
+
+
+def _classes_told(given: Any) -> int:
+    """The classes that ``given`` says it has; 0 where it does not say.
+
+    Raises:
+        ConfigError: it says something else than a number.
+    """
+    told = getattr(given, "classes", None) or 0
+    if isinstance(told, list | tuple):  # the classes' names, as some libraries keep them
+        return len(told)
+    if isinstance(told, bool) or not isinstance(told, int | np.integer) or told < 0:
+        raise ConfigError(f"the source given has classes = {told!r}: give their number, or leave the attribute out")
+    return int(told)
 
 
 def _kinds(sample: dict[str, np.ndarray]) -> dict[str, str]:

@@ -63,9 +63,19 @@ def as_source(given: Any, resolution: int) -> Source:
         given = {"image": given}
     if isinstance(given, Mapping):
         given = Rows(given)
-    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
+    _refuse_unindexed("the source given", given)
+    if hasattr(given, "at"):
+        given = given.at(resolution)
+        _refuse_unindexed(f"what at({resolution}) of the source given returned", given)
+    return Given(given, resolution)
+
+
+def _refuse_unindexed(what: str, given: Any) -> None:
+    """
+    Raises:
+        ConfigError: ``given`` cannot be asked for samples.
+    """
+    if isinstance(given, str | bytes) or not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
         raise ConfigError(
-            f"the source given is {kind_of(given)}: give a Source, numpy arrays, or an object with __len__ and "
-            "__getitem__"
+            f"{what} is {kind_of(given)}: give a Source, numpy arrays, or an object with __len__ and __getitem__"
         )
-    return Given(given.at(resolution) if hasattr(given, "at") else given, resolution)

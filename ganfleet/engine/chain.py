@@ -9,7 +9,7 @@ import numpy as np
 from ganfleet.engine.sampler import shared, shares
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
-from ganfleet.strategies.options import Options, read_options
+from ganfleet.strategies.options import LARGEST, Options, read_options
 
 if TYPE_CHECKING:
     from ganfleet.engine.loaded import Loaded
@@ -101,6 +101,9 @@ class Chain(Drawing):
 
     def __init__(self, first: "Loaded", following: list[tuple["Loaded", dict]]):
         self.first, self.fleet = first, first.fleet
+        for each, _ in following:
+            if not hasattr(each, "go_on_from"):
+                raise ConfigError(f"{each!r} cannot go on in a chain: give what ganfleet.load returned")
         self._following = [(each, read_options(options, each.strategy.SampleOptions)[0]) for each, options in following]
         before = first
         for each, _ in self._following:
@@ -142,11 +145,25 @@ def paired(seeds: Sequence[int], classes: int | Sequence[int] | None) -> tuple[l
     Raises:
         ConfigError: there is no seed, or not a class for each.
     """
-    seeds = [int(seed) for seed in seeds]
+    if isinstance(seeds, str) or not np.iterable(seeds):
+        raise ConfigError(f"seeds is {seeds!r}: give a list of them, one for each image, such as [0, 1] or range(8)")
+    seeds = [_whole("seed", each) for each in seeds]
     if not seeds:
         raise ConfigError("there are no seeds: give one for each image")
-    if classes is None or isinstance(classes, int | np.integer):
-        return seeds, [classes if classes is None else int(classes)] * len(seeds)
+    if classes is None:
+        return seeds, [None] * len(seeds)
+    if isinstance(classes, str) or not np.iterable(classes):
+        return seeds, [_whole("class", classes)] * len(seeds)
     if len(classes) != len(seeds):
         raise ConfigError(f"there are {len(classes)} classes for {len(seeds)} seeds: give one class, or one for each")
-    return seeds, [int(each) for each in classes]
+    return seeds, [_whole("class", each) for each in classes]
+
+
+def _whole(what: str, value: object) -> int:
+    """
+    Raises:
+        ConfigError: ``value`` is no whole number that a seed or a class can be.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= LARGEST:
+        raise ConfigError(f"{value!r} is no {what}: give whole numbers from 0 to {LARGEST}")
+    return int(value)

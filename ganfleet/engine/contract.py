@@ -1,21 +1,73 @@
 """What a strategy owes the engine, checked where the engine asks for it: one error that names the culprit.
 
-What a loss owes is checked where its graph is run, in program.py.
+What a loss owes is checked where its graph is run, in phase.py.
 """
 
-import math
+import inspect
 from collections.abc import Collection
-from dataclasses import replace
 from numbers import Real
 
 import numpy as np
 from mindspore import nn
 
 from ganfleet.clock import Clock
+from ganfleet.engine import optimizers
+from ganfleet.engine.running import running
 from ganfleet.errors import ConfigError
-from ganfleet.nn import ClipByGlobalNorm
-from ganfleet.plugins import OPTIMIZERS
-from ganfleet.strategies.base import Frozen, Inputs, Phase, Player, Stage, Strategy
+from ganfleet.nn.optim import refuse_hyper
+from ganfleet.strategies.base import Ema, Frozen, ImageSpec, Inputs, Phase, Player, Stage, Strategy
+
+
+def make(found: type[Strategy], options, image: ImageSpec, batch_size: int) -> Strategy:
+    """A strategy of the class ``found``.
+
+    Raises:
+        ConfigError: it does not take what every strategy takes, or refuses it.
+        StrategyFailed: its ``__init__`` raised something else.
+    """
+    try:
+        inspect.signature(found).bind(options, image, batch_size)
+    except TypeError as error:
+        raise ConfigError(f"{found.__name__}.__init__ must take (options, image, batch_size): {error}") from error
+    with running(f"{found.__name__}.__init__()", found):
+        strategy = found(options, image, batch_size)
+    lacking = [name for name in ("options", "image", "batch_size") if not hasattr(strategy, name)]
+    if lacking:
+        raise ConfigError(
+            f"{found.__name__} has no {lacking[0]}: its __init__ must call super().__init__(options, image, batch_size)"
+        )
+    return strategy
+
+
+def schedule(strategy: Strategy) -> list[Stage]:
+    """Every stage in order.
+
+    Raises:
+        ConfigError: they are no list of Stage that begins at 0 images and goes up; one has no resolution or batch size.
+    """
+    with _method(strategy, "schedule"):
+        stages = strategy.schedule()
+    name = f"{type(strategy).__name__}.schedule()"
+    if not (isinstance(stages, list) and stages and all(isinstance(stage, Stage) for stage in stages)):
+        raise ConfigError(f"{name} must return a list of Stage, not {_shown(stages)}")
+    for stage in stages:
+        for what in ("resolution", "batch_size"):
+            value = getattr(stage, what)
+            if not _is_whole(value, 1):
+                raise ConfigError(f"{name}: stage {stage.name!r} has {what} {value!r}, and it must be 1 or more")
+        if strategy.options.resolution % stage.resolution:
+            raise ConfigError(
+                f"{name}: stage {stage.name!r} has resolution {stage.resolution}, which does not divide "
+                f"strategy.resolution={strategy.options.resolution}"
+            )
+    starts = [stage.starts_at for stage in stages]
+    if starts[0] != 0 or not all(_is_whole(start, 0) for start in starts) or starts != sorted(set(starts)):
+        raise ConfigError(f"{name}: stages must start at 0 images, then each after the one before, not at {starts}")
+    names = [stage.name for stage in stages]
+    twice = next((each for each in names if names.count(each) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{name}: two stages are named {twice!r}: give each a name of its own")
+    return stages
 
 
 def samples(strategy: Strategy, names: Collection[str]) -> None:
@@ -55,13 +107,17 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
     """The players of ``stage`` by name.
 
     Raises:
-        ConfigError: they are no such dict, a player's networks are no Cells, or two networks have one name.
+        ConfigError: they are no such dict; a player's networks are no Cells, have no weights, or share a name or a
+            weight with another; its optimizer or its EMA is none.
     """
-    declared = strategy.players(stage)
+    with _method(strategy, "players"):
+        declared = strategy.players(stage)
     if not (isinstance(declared, dict) and declared and all(isinstance(p, Player) for p in declared.values())):
         raise ConfigError(f"the strategy's players() must return a dict of Player by name, not {_shown(declared)}")
     owners: dict[str, str] = {}
+    weights: dict[int, str] = {}
     for name, player in declared.items():
+        _refuse_name("player", name)
         if not networks(name, player):
             raise ConfigError(f"player {name!r} has no networks: give it one")
         if not (hasattr(player.optimizer, "slots") and hasattr(player.optimizer, "update")):
@@ -69,51 +125,49 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
                 f"the optimizer of player {name!r} is {_shown(player.optimizer)}, which has no slots() and update(): "
                 "use one of ganfleet.nn, such as nn.Adam(2e-4)"
             )
+        if not optimizers.is_number(getattr(player.optimizer, "lr", None)):
+            raise ConfigError(f"the optimizer of player {name!r} has no learning rate: give it an attribute lr")
+        if not (player.ema is None or isinstance(player.ema, Ema)):
+            raise ConfigError(f"the ema of player {name!r} must be an Ema, not {_shown(player.ema)}")
+        if not (player.after_update is None or callable(player.after_update)):
+            raise ConfigError(
+                f"the after_update of player {name!r} must be a function, not {_shown(player.after_update)}"
+            )
         for net_name, net in networks(name, player).items():
             if not isinstance(net, nn.Cell):
                 raise ConfigError(f"network {net_name!r} of player {name!r} must be a Cell, not {_shown(net)}")
+            _refuse_name("network", net_name)
             if net_name in owners:
                 raise ConfigError(
                     f"players {owners[net_name]!r} and {name!r} both have a network named {net_name!r}: rename one"
                 )
             owners[net_name] = name
-    return _with_own_optimizers(declared, strategy.options.optimizers)
+            for weight in net.get_parameters():
+                other = weights.setdefault(id(weight), net_name)
+                if other != net_name:
+                    raise ConfigError(
+                        f"networks {other!r} and {net_name!r} share the weight {weight.name}: make one network of them"
+                    )
+        if not any(net.trainable_params() for net in networks(name, player).values()):
+            raise ConfigError(f"player {name!r} has no weights to train: return its networks from frozen()")
+    return optimizers.chosen(declared, strategy.options.optimizers)
 
 
-def _with_own_optimizers(players: dict[str, Player], chosen: dict[str, dict]) -> dict[str, Player]:
-    """``players`` with the optimizers that the config chose for some of them (``strategy.optimizers``).
-
-    Raises:
-        ConfigError: there is no such player or optimizer, or it does not take these settings.
+def _refuse_name(kind: str, name: object) -> None:
     """
-    unknown = [name for name in chosen if name not in players]
-    if unknown:
-        raise ConfigError(
-            f"strategy.optimizers names a player {unknown[0]!r}, and this strategy has {', '.join(players)}"
-        )
-    made = {}
-    for name, settings in chosen.items():
-        settings = dict(settings)
-        if "name" not in settings:
-            raise ConfigError(f"strategy.optimizers.{name} has no name: write {{name: adam, …}}")
-        found, clip_norm = OPTIMIZERS.find(str(settings.pop("name"))), settings.pop("clip_norm", None)
-        own_lr = players[name].optimizer.lr
-        lr = settings.setdefault("lr", own_lr)
-        if not _is_number(lr) or lr < 0:
-            raise ConfigError(f"strategy.optimizers.{name}.lr is {lr!r}, and must be a number, 0 or more")
-        if clip_norm is not None and not (_is_number(clip_norm) and clip_norm > 0):
-            raise ConfigError(f"strategy.optimizers.{name}.clip_norm is {clip_norm!r}, and must be a number above 0")
-        try:
-            optimizer = found(**settings)
-            optimizer = optimizer if clip_norm is None else ClipByGlobalNorm(optimizer, float(clip_norm))
-            made[name] = replace(players[name], optimizer=optimizer, lr_scale=lr / own_lr if own_lr else 1.0)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"strategy.optimizers.{name}: {found.__name__} does not take this: {error}") from error
-    return {name: made.get(name, player) for name, player in players.items()}
+    Raises:
+        ConfigError: ``name`` cannot be an attribute of ``nets`` and a part of a checkpoint's names.
+    """
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ConfigError(f"a {kind} is named {name!r}: give it a name of letters, digits and _, such as 'G'")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def _method(strategy: Strategy, name: str):
+    return running(f"{type(strategy).__name__}.{name}()", type(strategy))
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def networks(name: str, player: Player) -> dict[str, nn.Cell]:
@@ -127,7 +181,8 @@ def frozen(strategy: Strategy, stage: Stage, players: dict[str, Player]) -> dict
     Raises:
         ConfigError: they are no dict of Frozen, or one has the name of a network that is trained.
     """
-    declared = strategy.frozen(stage)
+    with _method(strategy, "frozen"):
+        declared = strategy.frozen(stage)
     if not (isinstance(declared, dict) and all(isinstance(each, Frozen) for each in declared.values())):
         raise ConfigError(f"the strategy's frozen() must return a dict of Frozen by name, not {_shown(declared)}")
     trained = {net for name, player in players.items() for net in networks(name, player)}
@@ -145,11 +200,14 @@ def phases(strategy: Strategy, stage: Stage, players: Collection[str]) -> list[P
     Raises:
         ConfigError: they are no list of Phase; one updates none of ``players``, or is never due; two have one name.
     """
-    declared = strategy.phases(stage)
+    with _method(strategy, "phases"):
+        declared = strategy.phases(stage)
     if not (isinstance(declared, list) and declared and all(isinstance(phase, Phase) for phase in declared)):
         raise ConfigError(f"the strategy's phases() must return a list of Phase, not {_shown(declared)}")
     names = [phase.name for phase in declared]
     for phase in declared:
+        if not isinstance(phase.name, str) or "/" in phase.name:
+            raise ConfigError(f"a phase is named {phase.name!r}: give it a name without /")
         if phase.player not in players:
             raise ConfigError(
                 f"phase {phase.name!r} updates player {phase.player!r}, which players() does not have: it has "
@@ -157,27 +215,36 @@ def phases(strategy: Strategy, stage: Stage, players: Collection[str]) -> list[P
             )
         if not callable(phase.loss):
             raise ConfigError(f"the loss of phase {phase.name!r} must be a function, not {_shown(phase.loss)}")
-        if not isinstance(phase.every, int) or phase.every < 1:
+        if not _is_whole(phase.every, 1):
             raise ConfigError(f"phase {phase.name!r} is never due: its every is {phase.every!r}, and must be 1 or more")
         if phase.due is not None and not callable(phase.due):
             raise ConfigError(f"phase {phase.name!r} has due={phase.due!r}, which must be a function of the clock")
+        if phase.prepare is not None and not callable(phase.prepare):
+            raise ConfigError(f"phase {phase.name!r} has prepare={phase.prepare!r}, which must be a function")
         if names.count(phase.name) > 1:
             raise ConfigError(f"two phases are named {phase.name!r}: give one of them another name=")
     return declared
 
 
-def hyper(strategy: Strategy, player: str, clock: Clock) -> dict[str, float]:
-    """What of ``player``'s hyper-parameters follows a schedule, at ``clock``.
+def hyper(strategy: Strategy, player: str, optimizer: object, ema: Ema | None, clock: Clock) -> dict[str, float]:
+    """What of the hyper-parameters of ``player``, who has this ``optimizer`` and ``ema``, follows a schedule.
 
     Raises:
-        ConfigError: it is no dict of finite numbers.
+        ConfigError: it is no dict of numbers that these can have; nobody reads one of them.
     """
-    given = strategy.hyper(player, clock)
+    with _method(strategy, "hyper"):
+        given = strategy.hyper(player, clock)
     if not isinstance(given, dict) or not all(isinstance(value, Real) for value in given.values()):
         raise ConfigError(f"the strategy's hyper({player!r}, clock) must return a dict of numbers, not {_shown(given)}")
+    averages = () if ema is None else ("ema_decay",) if ema.decay is not None else ("ema_half_life_kimg",)
+    known = getattr(optimizer, "scheduled", None)  # a stranger's optimizer need not tell
     for name, value in given.items():
-        if not math.isfinite(value):
-            raise ConfigError(f"the strategy's hyper({player!r}, clock) gives {name} = {value} at step {clock.step}")
+        try:
+            if known is not None and name not in (*known, *averages):
+                raise ValueError(f"nobody reads {name}: there are {', '.join((*known, *averages))}")
+            refuse_hyper(**{name: value})
+        except ValueError as error:
+            raise ConfigError(f"the strategy's hyper({player!r}, clock) at step {clock.step}: {error}") from error
     return given
 
 
@@ -187,7 +254,9 @@ def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, pha
     Raises:
         ConfigError: it is no dict, or an array in it has not ``n`` rows.
     """
-    return _arrays(strategy.draw(rng, n, clock), n, "draw()", f"a lane of {n} samples (phase {phase.name!r})")
+    with _method(strategy, "draw"):
+        drawn = strategy.draw(rng, n, clock)
+    return _arrays(drawn, n, "draw()", f"a lane of {n} samples (phase {phase.name!r})")
 
 
 def sample_inputs(
@@ -198,7 +267,9 @@ def sample_inputs(
     Raises:
         ConfigError: it is no dict of arrays of one row.
     """
-    return _arrays(strategy.sample_inputs(rng, clock, label), 1, "sample_inputs()", "one image")
+    with _method(strategy, "sample_inputs"):
+        drawn = strategy.sample_inputs(rng, clock, label)
+    return _arrays(drawn, 1, "sample_inputs()", "one image")
 
 
 def _arrays(drawn, n: int, method: str, wanted: str) -> Inputs:

@@ -4,6 +4,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ganfleet.engine import contract
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.tensors import named, read, written
@@ -43,8 +44,11 @@ class CompiledPhase:
         graph = self._graph
         arrays = [real[name] for name in graph.real_names] + [noise[name] for name in graph.noise_names]
         scale = Tensor(np.float32(loss_scale))
-        flat, described, *kept = graph(Tensor(host), scale, *arrays)
-        if not self._shapes:
+        if self._shapes:
+            flat, _, *kept = graph(Tensor(host), scale, *arrays)
+        else:  # compiled now, which is when a mistake in a loss comes out
+            with contract.running(f"the loss of phase {self.name!r}", self.phase.loss):
+                flat, described, *kept = graph(Tensor(host), scale, *arrays)
             self._take(*read(described))
         return flat, dict(zip(self._kept, kept, strict=True))
 

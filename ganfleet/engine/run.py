@@ -3,7 +3,6 @@
 Nothing is written before everything that could refuse the start has been asked.
 """
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,16 +17,16 @@ from ganfleet.engine import callbacks as parts
 from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
+from ganfleet.engine.resume import initialize, resume
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
-from ganfleet.errors import CheckpointMismatch, ConfigError, DataError, GanfleetError
+from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
 from ganfleet.nn import precision
 from ganfleet.observe import Observers
 from ganfleet.plugins import CALLBACKS, STRATEGIES
-from ganfleet.store import checkpoint, rundir
+from ganfleet.store import rundir
 from ganfleet.store.rundir import RunDir
-from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import ImageSpec, Strategy
 
 
@@ -204,95 +203,6 @@ def new_strategy(config: Config, image: ImageSpec, found: type[Strategy] | None 
         ConfigError: its schedule does not fit the lanes.
     """
     found = found or STRATEGIES.find(config.strategy.name)
-    strategy = found(config.strategy, image, config.train.batch_size)
+    strategy = contract.make(found, config.strategy, image, config.train.batch_size)
     check_schedule(strategy, config.train.lanes)
     return strategy
-
-
-# ── Where a run begins
-
-
-def resume(trainer: Trainer) -> list[str]:
-    """Bring ``trainer`` to where its run stopped, and say so in a line; no line where it begins.
-
-    Raises:
-        CheckpointDamaged: checkpoints are there, and none is whole.
-        CheckpointMismatch: the config has changed in what the result depends on.
-    """
-    config, connected = trainer.config, trainer.fleet
-    path = connected.first(lambda: find_checkpoint(config, trainer.directory))
-    if path is None:
-        return []
-    with connected.agreeing():  # a node may not see what rank 0 sees
-        snapshot = checkpoint.load(Path(path))
-    accepted = check_same_config(snapshot, config, path)
-    trainer.restore(snapshot)
-    lines = [f"resumed from {path} at {trainer.clock.kimg:g} kimg"]
-    for key, old, new in accepted:
-        change = {"step": trainer.clock.step, "key": key, "was": old, "is": new}
-        trainer.accepted.append(change)
-        lines.append(f"accepted: {key} was {old}, is {new} from step {trainer.clock.step} on")
-    return lines
-
-
-def find_checkpoint(config: Config, run_dir: Path) -> str | None:
-    """The checkpoint that ``checkpoint.resume`` asks for.
-
-    Raises:
-        ConfigError: the run has checkpoints that this start would overwrite.
-    """
-    wanted, own = config.checkpoint.resume, run_dir / "checkpoints"
-    if wanted != "auto" and checkpoint.checkpoints(own):
-        raise ConfigError(
-            f"{run_dir} has checkpoints and checkpoint.resume is {wanted}: set it to auto to go on from them, or "
-            "choose another run.name"
-        )
-    match wanted:
-        case "never":
-            return None
-        case "auto":
-            path, damaged = checkpoint.newest_valid(own)
-        case given:
-            path, damaged = checkpoint.resolve(Path(given))
-    for line in damaged:
-        print(f"ganfleet: {line}", file=sys.stderr)
-    return str(path) if path else None
-
-
-def check_same_config(snapshot: Snapshot, config: Config, path: str) -> list[tuple[str, Any, Any]]:
-    """Refuse to go on with a config that would have given another model; the changes that the user accepted.
-
-    Raises:
-        CheckpointMismatch: naming each changed key with both values.
-    """
-    changed, accepted = configs.differences(snapshot.config, config)
-    if changed:
-        lines = "; ".join(f"{key} was {old}, is {new}" for key, old, new in changed)
-        keys = ", ".join(key for key, _, _ in changed)
-        raise CheckpointMismatch(
-            f"{path} was made with another config: {lines}. Put these back, start a new run (another run.name), or "
-            f"set checkpoint.accept='[{keys}]' to go on with the change"
-        )
-    return accepted
-
-
-def initialize(trainer: Trainer) -> list[str]:
-    """Begin with the weights and averages of another run (``train.init_from``); lines on what did not match.
-
-    Raises:
-        ConfigError: there is no checkpoint.
-        CheckpointMismatch: weights do not match, and ``train.init_strict`` is set.
-    """
-    train, connected = trainer.config.train, trainer.fleet
-    if train.init_from is None:
-        return []
-    path = connected.first(lambda: str(checkpoint.resolve(Path(train.init_from))[0]))
-    with connected.agreeing():
-        snapshot = checkpoint.load(Path(path))
-    unmatched = trainer.program.adopt(snapshot.tensors)
-    if unmatched and train.init_strict:
-        raise CheckpointMismatch(
-            f"train.init_from: {path} does not match these networks: {'; '.join(unmatched)}. Set train.init_strict to "
-            "false to begin with what matches"
-        )
-    return [f"weights from {path}", *(f"not matched: {line}" for line in unmatched)]

@@ -1,6 +1,7 @@
 """A strategy's schedule against a run: how long it lasts, whether lanes can share its batches, which stage it is in."""
 
 from ganfleet.clock import Clock
+from ganfleet.engine import contract
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import Stage, Strategy
@@ -22,7 +23,7 @@ def check_schedule(strategy: Strategy, lanes: int) -> None:
     Raises:
         ConfigError: naming the stage.
     """
-    for stage in strategy.schedule():
+    for stage in contract.schedule(strategy):
         if stage.batch_size % lanes:
             raise ConfigError(
                 f"stage {stage.name!r} has batches of {stage.batch_size}, which do not divide among train.lanes={lanes}"

@@ -14,6 +14,7 @@ from ganfleet.clock import Clock
 from ganfleet.engine import contract
 from ganfleet.engine.draws import Draws
 from ganfleet.engine.phase import CompiledPhase
+from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
 from ganfleet.fleet import Fleet
@@ -114,15 +115,17 @@ class Stepper:
             return flat
 
         total = self.fleet.reduce(lane_flat)
-        hyper = contract.hyper(self.program.strategy, compiled.player.name, clock)
+        hyper = self._hyper(compiled.player, clock)
         return compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper)
 
     def _average(self, clock: Clock) -> None:
         """Move every average once, whatever the number of updates in the step."""
-        for name, player in self.program.players.items():
+        for player in self.program.players.values():
             if player.ema is not None:
-                hyper = contract.hyper(self.program.strategy, name, clock)
-                player.average(player.ema.beta(self.program.stage.batch_size, hyper))
+                player.average(player.ema.beta(self.program.stage.batch_size, self._hyper(player, clock)))
+
+    def _hyper(self, player: FlatPlayer, clock: Clock) -> dict[str, float]:
+        return contract.hyper(self.program.strategy, player.name, player.optimizer, player.ema, clock)
 
     def _counts_as_skipped(self, phase: str, finite: bool) -> bool:
         """Whether an update that was left out is a fault; an overflow of float16 is none until its scale is lowest."""

@@ -7,7 +7,8 @@ be used without the engine: ``slots`` says how many vectors of zeros to start wi
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import Any, ClassVar, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -21,13 +22,42 @@ class Weight(NamedTuple):
     shape: tuple[int, ...]
 
 
+# What hyper-parameters can be, by name: at least the first, and at most or (where it is no end) below the second.
+RANGES = {
+    "lr": (0, math.inf),
+    "beta1": (0, 1),
+    "beta2": (0, 1),
+    "decay": (0, 1),
+    "momentum": (0, 1),
+    "eps": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "max_norm": (0, math.inf),
+    "ema_decay": (0, 1 + 1e-9),
+    "ema_half_life_kimg": (0, math.inf),
+}
+
+
+def refuse_hyper(**values: float) -> None:
+    """
+    Raises:
+        ValueError: one of the hyper-parameters ``values`` is one that it cannot have.
+    """
+    for name, value in values.items():
+        low, high = RANGES.get(name, (-math.inf, math.inf))
+        if isinstance(value, bool) or not isinstance(value, Real) or not low <= value < high:
+            limit = "" if math.isinf(low) else ", 0 or more" if math.isinf(high) else ", 0 or more and below 1"
+            raise ValueError(f"{name} is {value!r}, and must be a finite number{limit}")
+
+
 class Optimizer:
     """What the engine asks of an optimizer.
 
-    ``lr`` is the base learning rate, which a strategy's schedule may replace.
+    ``lr`` is the base learning rate, which a strategy's schedule may replace. ``scheduled`` are the hyper-parameters
+    that a schedule may set.
     """
 
     lr: float
+    scheduled: ClassVar[tuple[str, ...]] = ("lr",)
 
     def slots(self) -> tuple[str, ...]:
         """The names of its state vectors; each starts at zero."""
@@ -59,9 +89,14 @@ class Adam(Optimizer):
     A schedule may set lr, beta1, beta2. The bias correction takes the β of the moment, as optax's does.
     """
 
+    scheduled: ClassVar[tuple[str, ...]] = ("lr", "beta1", "beta2")
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+
+    def __post_init__(self):
+        beta1, beta2 = self.betas
+        refuse_hyper(lr=self.lr, beta1=beta1, beta2=beta2, eps=self.eps)
 
     def slots(self):
         return ("m", "v")
@@ -85,9 +120,16 @@ class AdamW(Adam):
     weight_decay.
     """
 
+    scheduled: ClassVar[tuple[str, ...]] = (*Adam.scheduled, "weight_decay")
     weight_decay: float = 0.01
     decay: Callable[[str, tuple[int, ...]], bool] | None = None
     mask: ms.Tensor | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        refuse_hyper(weight_decay=self.weight_decay)
+        if not (self.decay is None or callable(self.decay)):
+            raise ValueError(f"decay is {self.decay!r}, and must be a function of a weight's name and shape")
 
     def bind(self, layout):
         decay = self.decay or _has_two_dimensions
@@ -112,9 +154,13 @@ class RMSProp(Optimizer):
     A schedule may set lr, decay.
     """
 
+    scheduled: ClassVar[tuple[str, ...]] = ("lr", "decay")
     lr: float
     decay: float = 0.99
     eps: float = 1e-8
+
+    def __post_init__(self):
+        refuse_hyper(lr=self.lr, decay=self.decay, eps=self.eps)
 
     def slots(self):
         return ("v",)
@@ -137,8 +183,13 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self):
+        refuse_hyper(lr=self.lr, momentum=self.momentum)
         if self.nesterov and not self.momentum:
             raise ValueError("Nesterov's form needs a momentum: set momentum, or leave nesterov out.")
+
+    @property
+    def scheduled(self):
+        return ("lr", "momentum") if self.momentum else ("lr",)
 
     def slots(self):
         return ("velocity",) if self.momentum else ()
@@ -163,9 +214,18 @@ class ClipByGlobalNorm(Optimizer):
     optimizer: Any
     max_norm: float
 
+    def __post_init__(self):
+        if not self.max_norm > 0:
+            raise ValueError(f"max_norm is {self.max_norm!r}, and must be a number above 0")
+
     @property
     def lr(self):
         return self.optimizer.lr
+
+    @property
+    def scheduled(self):
+        inner = getattr(self.optimizer, "scheduled", None)
+        return None if inner is None else (*inner, "max_norm")
 
     def slots(self):
         return self.optimizer.slots()

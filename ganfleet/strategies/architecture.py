@@ -3,7 +3,7 @@
 from typing import Literal
 
 from mindspore import nn as ms_nn
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from ganfleet.strategies.base import StrategyOptions
 from ganfleet.strategies.dcgan import DCGenerator
@@ -14,10 +14,10 @@ class ArchitectureOptions(StrategyOptions):
     """``hidden`` are the layers of an MLP, from the latents up; ``ngf`` and ``ndf`` the channels of convolutions."""
 
     architecture: Literal["conv", "mlp"] = Field("conv", validate_default=True)
-    latent: int = Field(100, ge=1)
-    hidden: tuple[int, ...] = (256, 512)
-    ngf: int = Field(64, ge=1)
-    ndf: int = Field(64, ge=1)
+    latent: PositiveInt = 100
+    hidden: tuple[PositiveInt, ...] = (256, 512)
+    ngf: PositiveInt = 64
+    ndf: PositiveInt = 64
 
     @field_validator("architecture")
     @classmethod

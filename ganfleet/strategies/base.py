@@ -3,19 +3,24 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from mindspore import nn as ms_nn
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
+from ganfleet.nn.optim import refuse_hyper
 from ganfleet.strategies.figure import Figure
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.translation import Translation
 
 Inputs = dict[str, np.ndarray]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""The weight of what was before in a moving average, as an option."""
+Betas = tuple[Decay, Decay]
+"""Adam's, as an option."""
 
 
 class StrategyOptions(BaseModel):
@@ -28,7 +33,7 @@ class StrategyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    resolution: int = 32
+    resolution: PositiveInt = 32
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -64,6 +69,8 @@ class Ema:
     def __post_init__(self):
         if (self.decay is None) == (self.half_life_kimg is None):
             raise ValueError("Ema takes exactly one of decay and half_life_kimg")
+        given = {"ema_decay": self.decay, "ema_half_life_kimg": self.half_life_kimg}
+        refuse_hyper(**{name: value for name, value in given.items() if value is not None})
 
     def beta(self, nimg: float, hyper: Mapping[str, float] | None = None) -> float:
         """The weight of the old average after a step of ``nimg`` images."""
@@ -234,7 +241,7 @@ class Strategy:
             ConfigError: a class is asked for, and the strategy has none.
         """
         if label is not None:
-            raise ConfigError("this strategy has no classes: leave --classes out")
+            raise ConfigError("this strategy has no classes: leave classes out")
         return self.draw(rng, 1, clock)
 
     def sample(self, nets, inputs):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from mindspore import nn as ms_nn
 from mindspore import ops
-from pydantic import Field
+from pydantic import PositiveInt
 
 from ganfleet import nn
 from ganfleet.errors import ConfigError
@@ -23,7 +23,7 @@ class CGAN(GAN):
     class Options(ArchitectureOptions, GAN.Options):
         """``classes`` is how many the data must have; None for as many as they do."""
 
-        classes: int | None = Field(None, ge=1)
+        classes: PositiveInt | None = None
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)

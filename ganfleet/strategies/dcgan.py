@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from mindspore import nn as ms_nn
 from mindspore import ops
-from pydantic import field_validator
+from pydantic import PositiveInt, field_validator
 
 from ganfleet import nn
 from ganfleet.strategies.gan import GAN
@@ -20,10 +20,10 @@ class DCGAN(GAN):
     """
 
     class Options(GAN.Options):
-        resolution: int = 64
-        latent: int = 100
-        ngf: int = 64
-        ndf: int = 64
+        resolution: PositiveInt = 64
+        latent: PositiveInt = 100
+        ngf: PositiveInt = 64
+        ndf: PositiveInt = 64
 
         @field_validator("resolution")
         @classmethod

@@ -5,9 +5,10 @@ from typing import Literal
 
 import numpy as np
 from mindspore import nn as ms_nn
+from pydantic import NonNegativeFloat, PositiveInt
 
 from ganfleet import nn
-from ganfleet.strategies.base import Ema, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Betas, Ema, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.figure import Interpolate
 
 
@@ -19,11 +20,11 @@ class GAN(Strategy):
 
     class Options(StrategyOptions):
         loss: Literal["non_saturating", "minimax"] = "non_saturating"
-        latent: int = 64
-        hidden: tuple[int, ...] = (256, 512)
-        lr: float = 2e-4
-        betas: tuple[float, float] = (0.5, 0.999)
-        ema_kimg: float | None = None
+        latent: PositiveInt = 64
+        hidden: tuple[PositiveInt, ...] = (256, 512)
+        lr: NonNegativeFloat = 2e-4
+        betas: Betas = (0.5, 0.999)
+        ema_kimg: NonNegativeFloat | None = None
 
     def networks(self) -> tuple[ms_nn.Cell, ms_nn.Cell]:
         """G and D."""

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from mindspore import nn as ms_nn
 from mindspore import ops
-from pydantic import Field, field_validator
+from pydantic import NonNegativeFloat, PositiveInt, field_validator
 
 from ganfleet import nn
-from ganfleet.strategies.base import Ema, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Betas, Ema, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.figure import Interpolate
 
 INIT = nn.Normal(0.02)
@@ -31,13 +31,13 @@ class SNGAN(Strategy):
         """``ngf`` and ``ndf`` are the fewest channels in G and D; None for the paper's."""
 
         architecture: Literal["cnn", "resnet"] = "cnn"
-        latent: int = Field(128, ge=1)
-        ngf: int | None = Field(None, ge=1)
-        ndf: int | None = Field(None, ge=1)
-        lr: float = 2e-4
-        betas: tuple[float, float] = (0.0, 0.9)
-        critic_steps: int = Field(5, ge=1)
-        ema_kimg: float | None = None
+        latent: PositiveInt = 128
+        ngf: PositiveInt | None = None
+        ndf: PositiveInt | None = None
+        lr: NonNegativeFloat = 2e-4
+        betas: Betas = (0.0, 0.9)
+        critic_steps: PositiveInt = 5
+        ema_kimg: NonNegativeFloat | None = None
 
         @field_validator("resolution")
         @classmethod

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from mindspore import nn as ms_nn
 from mindspore import ops
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ganfleet import nn
 from ganfleet.strategies.architecture import ArchitectureOptions, generator
-from ganfleet.strategies.base import Phase, Player, Strategy
+from ganfleet.strategies.base import Betas, Phase, Player, Strategy
 from ganfleet.strategies.dcgan import CONV_INIT, layer_widths
 from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.gan import MLPDiscriminator
@@ -28,9 +28,9 @@ class Wasserstein(Strategy):
     """
 
     class Options(ArchitectureOptions):
-        resolution: int = 64
+        resolution: PositiveInt = 64
         critic: Literal["conv", "mlp"] | None = None  # None: as the generator's architecture
-        critic_steps: int = Field(5, ge=1)
+        critic_steps: PositiveInt = 5
 
     def critic(self) -> ms_nn.Cell:
         """Images (n, channels, resolution, resolution) → scores (n, 1)."""
@@ -73,9 +73,9 @@ class WGAN(Wasserstein):
 
     class Options(Wasserstein.Options):
         optimizer: Literal["rmsprop", "sgd"] = "rmsprop"
-        lr: float = 5e-5
-        clip: float = Field(0.01, gt=0)
-        long_critic_steps: int = Field(100, ge=1)
+        lr: NonNegativeFloat = 5e-5
+        clip: PositiveFloat = 0.01
+        long_critic_steps: PositiveInt = 100
 
     def players(self, stage):
         critic = self.critic()
@@ -98,9 +98,9 @@ class WGANGP(Wasserstein):
     """The critic's slope is drawn to 1 at points between real and fake images (arXiv:1704.00028)."""
 
     class Options(Wasserstein.Options):
-        lr: float = 1e-4
-        betas: tuple[float, float] = (0.0, 0.9)
-        penalty: float = Field(10.0, ge=0)
+        lr: NonNegativeFloat = 1e-4
+        betas: Betas = (0.0, 0.9)
+        penalty: NonNegativeFloat = 10.0
 
     def players(self, stage):
         optimizer = nn.Adam(self.options.lr, self.options.betas)

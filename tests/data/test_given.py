@@ -25,6 +25,22 @@ class Listed:
         return self.samples[index]
 
 
+class Uncountable(Listed):
+    def __init__(self):
+        super().__init__([])
+
+    def __len__(self):
+        return -1
+
+
+class Vanishing(Listed):
+    def __init__(self):
+        super().__init__(list(PIXELS))
+
+    def at(self, resolution):
+        return None
+
+
 def listed(pixels=PIXELS, labels=LABELS):
     return [{"image": image, "label": int(label)} for image, label in zip(pixels, labels, strict=True)]
 
@@ -51,8 +67,31 @@ def test_labels_say_how_many_classes_there_are(given):
 def test_an_object_that_knows_its_classes_is_not_read_through():
     given = Listed(listed())
     given.classes = 7
-    assert as_source(given, 8).classes == 7  # a number, not the list of names that some libraries keep there
+    assert as_source(given, 8).classes == 7
     assert set(given.read) == {0}
+
+
+def test_what_turns_into_an_array_counts_as_one():
+    class Foreign:  # a tensor of another library
+        def __array__(self, dtype=None, copy=None):
+            return PIXELS[0]
+
+    assert (as_source(Listed([{"image": Foreign()}]), 8)[0]["image"] == PIXELS[0]).all()
+
+
+@pytest.mark.parametrize("classes, expected", [(7, 7), (["cat", "dog", "owl", "fox", "cow"], 5), (None, 5)])
+def test_an_object_may_say_its_classes_by_number_or_by_name(classes, expected):
+    given = Listed(listed())
+    given.classes = classes
+    assert as_source(given, 8).classes == expected
+
+
+@pytest.mark.parametrize("classes", [-1, "10", 2.5, True])
+def test_classes_that_are_no_number_are_refused(classes):
+    given = Listed(listed())
+    given.classes = classes
+    with pytest.raises(ConfigError, match="has classes = "):
+        as_source(given, 8)
 
 
 def test_floats_reach_training_as_they_are_and_bytes_scaled_to_them():
@@ -111,6 +150,10 @@ def test_an_object_with_a_resolution_of_its_own_is_asked_for_it():
             {"image_a": PIXELS, "image_b": PIXELS[:, :1]},
             r"different numbers of channels: \{'image_a': 3, 'image_b': 1\}",
         ),
+        (np.zeros((4, 2, 8, 8), np.uint8), r"'image' of the source given has 2 channels: give 1 \(grey\) or 3 \(RGB\)"),
+        (Uncountable(), r"has no len\(\): ValueError"),
+        (Vanishing(), r"what at\(8\) of the source given returned is of type NoneType"),
+        ("photos", "is of type str"),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(given, message):
@@ -128,6 +171,8 @@ def test_what_cannot_be_a_source_is_refused(given, message):
         ({"image": PIXELS[0], "label": np.array([1])}, r"its label is array\(\[1\].*must be one integer from 0"),
         ({"image": PIXELS[0], "label": np.int64(-1)}, "must be one integer from 0"),
         ({"image": PIXELS[0], "label": np.float32(1)}, "must be one integer from 0"),
+        ({"image": PIXELS[0], "label": np.int64(2**32)}, "must be one integer from 0"),
+        ({"image": PIXELS[0].astype(str)}, "'image' is of type <U3: give numbers"),
         ((PIXELS[0], 1), "is of type tuple: give an array, or a dict of arrays"),
     ],
 )

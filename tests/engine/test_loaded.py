@@ -148,11 +148,23 @@ def test_a_model_that_cannot_go_on_says_which_method_to_write(low):
 # ── What is refused
 
 
+def test_a_chain_of_something_else_is_refused(low):
+    with pytest.raises(ConfigError, match=r"'runs/high' cannot go on in a chain: give what ganfleet.load returned"):
+        low.then("runs/high")
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
         ({"seeds": []}, "there are no seeds"),
         ({"seeds": [0, 1], "classes": [1, 2, 3]}, "there are 3 classes for 2 seeds"),
+        ({"seeds": 5}, r"seeds is 5: give a list of them"),
+        ({"seeds": "0-3"}, "seeds is '0-3': give a list"),
+        ({"seeds": [2**70]}, "1180591620717411303424 is no seed: give whole numbers from 0 to"),
+        ({"seeds": [1.5]}, "1.5 is no seed"),
+        ({"seeds": [-1]}, "-1 is no seed"),
+        ({"seeds": [0], "classes": "1"}, "'1' is no class"),
+        ({"seeds": [0], "classes": [True]}, "True is no class"),
         ({"seeds": [0], "brightnes": 1.0}, "unknown option brightnes: did you mean brightness"),
         ({"seeds": [0], "brightness": "much"}, "brightness=much: it must be a valid number"),
     ],

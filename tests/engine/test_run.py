@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from fleets import run as start_and_wait
 
 import ganfleet as library
 from ganfleet.engine import run
+from ganfleet.errors import ConfigError
 from ganfleet.store import checkpoint
 
 STEPS = ("train.steps=4", "checkpoint.every_kimg=0.032", "log.every_steps=1")
@@ -64,8 +66,6 @@ def test_a_run_that_has_reached_its_end_says_so_and_changes_nothing(trained):
 
 
 def test_an_accepted_change_goes_on_and_is_recorded(trained, tmp_path):
-    import shutil
-
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     change = ("run.name=first", "strategy.lr=1e-5", "checkpoint.accept=[strategy.lr]", "train.steps=6")
     ended = again(tmp_path, *change)
@@ -74,6 +74,13 @@ def test_an_accepted_change_goes_on_and_is_recorded(trained, tmp_path):
     snapshot = newest(tmp_path, "first")
     assert snapshot.facts["accepted"] == [{"step": 4, "key": "strategy.lr", "was": 0.0002, "is": 1e-5}]
     assert snapshot.facts["clock"]["step"] == 6
+
+
+def test_an_accepted_change_that_gives_other_networks_is_refused_with_what_works(trained):
+    change = ("run.name=first", "strategy.hidden=[32]", "checkpoint.accept=[strategy.hidden]", "train.steps=6")
+    error = one_error(again(trained, *change), 85)
+    assert "checkpoint.accept allows strategy.hidden to change" in error
+    assert "Put it back, or begin a new run with train.init_from=" in error
 
 
 def test_a_run_may_begin_with_the_weights_of_another(trained):
@@ -167,6 +174,39 @@ def test_train_takes_arrays_and_callbacks_and_gives_the_directory(tmp_path):
     assert facts["source"]["images"] == 32 and facts["source"]["classes"] == 4
     lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2 and "Loss/D" in lines[-1]
+
+
+GAN = {"strategy": {"name": "gan", "resolution": 8, "latent": 4, "hidden": [8]}, "train": {"steps": 1}}
+IMAGES = np.zeros((64, 1, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "arguments, keywords, told",
+    [
+        ((None,), {}, "the config is of type NoneType: give a path, a dict or a Config"),
+        ((GAN, 3), {}, "3 is no override: write 'key=value'"),
+        ((GAN,), {"callbacks": [Watching]}, r"is no callback: write Watching\(\)"),
+        ((GAN,), {"callbacks": [print]}, "is no callback: give ganfleet.Callback objects"),
+        (
+            (GAN, "data.source=folder", "data.path=/photos"),
+            {"source": IMAGES},
+            "two sources, data.source=folder and source=: leave one out",
+        ),
+        ((GAN, "data.source=given"), {}, r"means ganfleet.train\(…, source=…\)"),
+    ],
+)
+def test_what_train_cannot_take_is_refused(arguments, keywords, told):
+    with pytest.raises(ConfigError, match=told):
+        library.train(*arguments, **keywords)
+
+
+def test_a_run_says_that_its_source_was_given(tmp_path):
+    """So that nobody goes on with it on other data."""
+    path = library.train(GAN, f"run.dir={tmp_path}", "train.batch_size=64", source=IMAGES)
+    assert "gan-given8" in path.name
+    assert "source: given" in (path / "config.yaml").read_text()
+    with library.load(path) as loaded:
+        assert loaded.sample([0]).shape == (1, 1, 8, 8)
 
 
 def test_a_callback_hears_of_the_error_that_ends_a_run(tmp_path):

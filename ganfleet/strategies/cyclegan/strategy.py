@@ -3,11 +3,11 @@
 from typing import ClassVar
 
 from mindspore import ops
-from pydantic import Field, field_validator
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from ganfleet import nn
 from ganfleet.errors import ConfigError
-from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Betas, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, PatchDiscriminator, ResNetGenerator
 from ganfleet.strategies.cyclegan.pool import exchange
 from ganfleet.strategies.translation import Translation
@@ -26,18 +26,18 @@ class CycleGAN(Strategy):
         The learning rate is ``lr`` for ``lr_constant_kimg``, then falls linearly to 0 over ``lr_decay_kimg``.
         """
 
-        resolution: int = 256
-        ngf: int = Field(64, ge=1)
-        ndf: int = Field(64, ge=1)
-        blocks: int | None = Field(None, ge=1)
-        cycle_a: float = Field(10.0, ge=0)
-        cycle_b: float = Field(10.0, ge=0)
-        identity: float = Field(0.5, ge=0)
-        pool: int = Field(50, ge=1)
-        lr: float = Field(2e-4, gt=0)
-        betas: tuple[float, float] = (0.5, 0.999)
-        lr_constant_kimg: float = Field(500.0, ge=0)
-        lr_decay_kimg: float = Field(500.0, gt=0)
+        resolution: PositiveInt = 256
+        ngf: PositiveInt = 64
+        ndf: PositiveInt = 64
+        blocks: PositiveInt | None = None
+        cycle_a: NonNegativeFloat = 10.0
+        cycle_b: NonNegativeFloat = 10.0
+        identity: NonNegativeFloat = 0.5
+        pool: PositiveInt = 50
+        lr: NonNegativeFloat = 2e-4
+        betas: Betas = (0.5, 0.999)
+        lr_constant_kimg: NonNegativeFloat = 500.0
+        lr_decay_kimg: PositiveFloat = 500.0
 
         @field_validator("resolution")
         @classmethod

@@ -19,8 +19,8 @@ from ganfleet import nn
 
 
 def feature_maps(resolution, base=8192, maximum=512):
-    """Channels of the layers at ``resolution``: base / 2^(log2(resolution) − 1), and ``maximum`` at most."""
-    return min(2 * base // resolution, maximum)
+    """Channels of the layers at ``resolution``: base / 2^(log2(resolution) − 1), 1 at least and ``maximum`` at most."""
+    return max(1, min(2 * base // resolution, maximum))
 
 
 class Generator(ms_nn.Cell):

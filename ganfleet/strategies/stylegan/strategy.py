@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 from mindspore import ops
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ganfleet import nn
 from ganfleet.errors import ConfigError
-from ganfleet.strategies.base import Ema, Phase, Player, Stage, Strategy, StrategyOptions
+from ganfleet.strategies.base import Decay, Ema, Phase, Player, Stage, Strategy, StrategyOptions
 from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
@@ -36,38 +36,40 @@ class StyleGAN(Strategy):
 
     class Options(StrategyOptions):
         variant: Literal["stylegan", "progan"] = "stylegan"
-        resolution: int = 64
+        resolution: PositiveInt = 64
 
         # Growth. What is None takes the value of the variant's paper.
-        start_resolution: int | None = None
-        stable_kimg: float = Field(600, gt=0)
-        fade_kimg: float = Field(600, ge=0)
-        batch_sizes: dict[int, int] = Field(default_factory=dict)  # by resolution; elsewhere train.batch_size
-        lr: float = 1e-3
-        lrs: dict[int, float] = Field(default_factory=lambda: dict(LEARNING_RATES))  # by resolution; elsewhere lr
+        start_resolution: PositiveInt | None = None
+        stable_kimg: PositiveFloat = 600
+        fade_kimg: NonNegativeFloat = 600
+        batch_sizes: dict[int, PositiveInt] = Field(default_factory=dict)  # by resolution; elsewhere train.batch_size
+        lr: NonNegativeFloat = 1e-3
+        lrs: dict[int, NonNegativeFloat] = Field(
+            default_factory=lambda: dict(LEARNING_RATES)
+        )  # by resolution; elsewhere lr
 
         # Networks
-        latent: int = 512
-        mapping_layers: int = Field(8, ge=1)
-        mapping_lr: float = Field(0.01, gt=0)  # relative to that of the other layers
-        fmap_base: int = 8192
-        fmap_max: int = 512
-        mbstd_group: int = Field(4, ge=1)
+        latent: PositiveInt = 512
+        mapping_layers: PositiveInt = 8
+        mapping_lr: PositiveFloat = 0.01  # relative to that of the other layers
+        fmap_base: PositiveInt = 8192
+        fmap_max: PositiveInt = 512
+        mbstd_group: PositiveInt = 4
         conditional: bool = False  # on the classes of the data
 
         # Losses
         loss: Literal["logistic", "wgan_gp"] | None = None
-        r1_gamma: float = 10.0
-        r1_every: int = Field(1, ge=1)
-        gp_weight: float = 10.0
-        drift: float = 1e-3
-        n_critic: int = Field(1, ge=1)
+        r1_gamma: NonNegativeFloat = 10.0
+        r1_every: PositiveInt = 1
+        gp_weight: NonNegativeFloat = 10.0
+        drift: NonNegativeFloat = 1e-3
+        n_critic: PositiveInt = 1
 
         style_mixing: float = Field(0.9, ge=0, le=1)
-        noise: float = Field(1.0, ge=0)  # its standard deviation, before the learned strengths
-        w_avg_beta: float = 0.995
-        ema_kimg: float | None = None  # half-life
-        ema_decay: float | None = None  # per step
+        noise: NonNegativeFloat = 1.0  # its standard deviation, before the learned strengths
+        w_avg_beta: Decay = 0.995
+        ema_kimg: NonNegativeFloat | None = None  # half-life
+        ema_decay: Decay | None = None  # per step
         mirror: bool = False  # half of the real images, left to right
 
         @model_validator(mode="after")
@@ -282,7 +284,7 @@ class StyleGAN(Strategy):
                 raise ConfigError(f"there is no class {label}: there are the classes 0-{self.classes - 1}")
             inputs["label"] = np.array([label], np.int32)
         elif label is not None:
-            raise ConfigError("this model was trained without classes (strategy.conditional): leave --classes out")
+            raise ConfigError("this model was trained without classes (strategy.conditional): leave classes out")
         return inputs
 
     def sample(self, nets, noise):

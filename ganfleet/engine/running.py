@@ -1,0 +1,43 @@
+"""The user's code while the engine runs it: whatever it raises becomes one error that says where."""
+
+import inspect
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ganfleet.errors import GanfleetError, StrategyFailed
+
+
+@contextmanager
+def running(what: str, code: object) -> Iterator[None]:
+    """While the user's ``code`` runs, which is ``what`` in a message: whatever it raises becomes one error.
+
+    Raises:
+        StrategyFailed: with the line of the user's file that it came from.
+    """
+    try:
+        yield
+    except GanfleetError:
+        raise
+    except Exception as error:
+        raise StrategyFailed(f"{what} failed{_place(error, code)}: {_first_line(error)}") from error
+
+
+def _place(error: Exception, code: object) -> str:
+    """Where in the file of ``code`` ``error`` came from: `` at my_gan.py:31``; nothing where that cannot be told."""
+    try:
+        file = inspect.getsourcefile(code)
+    except TypeError:
+        return ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    # Of what a graph runs, MindSpore tells the place in the message alone.
+    lines += [int(line) for path, line in re.findall(r"In file (.+?):(\d+)", str(error)) if path == file]
+    return f" at {Path(file).name}:{lines[-1]}" if lines else ""
+
+
+def _first_line(error: Exception) -> str:
+    """The kind of ``error`` and the first line of what it says; in MindSpore's errors, the rest is for its authors."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip(" -")), "")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
