@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ganfleet import document
+from ganfleet import document, recipes
 from ganfleet.document import Document, Keys, closest, dotted
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.fleet import check_lanes
@@ -151,7 +151,7 @@ class Config(Section):
 
     @classmethod
     def load(cls, path: str | Path, *overrides: str) -> "Config":
-        """The config in the YAML file ``path`` with ``key=value`` overrides on top.
+        """The config in the YAML file ``path``, or of the recipe with that name, with ``key=value`` overrides on top.
 
         Raises:
             ConfigError: all problems found, one per line, each with file:line or the override it stands in.
@@ -181,12 +181,12 @@ class Change(NamedTuple):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The config in the YAML file ``path`` with ``key=value`` overrides on top.
+    """The config in the YAML file ``path``, or of the recipe with that name, with ``key=value`` overrides on top.
 
     Raises:
         ConfigError: all problems found, one per line, each with file:line or the override it stands in.
     """
-    return _read(Document.read(path), overrides)
+    return _read(Document.read(recipes.find(path)), overrides)
 
 
 def check(given: Document, options: type[BaseModel] | None) -> Config:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ganfleet.cli import example
 from ganfleet.errors import ConfigError
 
 PATH = click.Path(path_type=Path)
@@ -19,12 +20,12 @@ TARBALL = click.option(
 )
 
 
-@click.group("data")
+@click.group("data", epilog=example("ganfleet data fashion-mnist --out data/fashion"))
 def command() -> None:
     """Prepare training data."""
 
 
-@command.command()
+@command.command(epilog=example("ganfleet data emoji --vendor google --out data/emoji/google64"))
 @click.option("--vendor", required=True, type=click.Choice(["google", "twitter", "fluent", "openmoji"]))
 @OUT
 @SIZE
@@ -45,7 +46,7 @@ def emoji(vendor: str, out: Path, size: int, tarballs: tuple[Path, ...]) -> None
     click.echo(f"{out}: {len(images):,} images of {size}x{size}, {chosen.licence}")
 
 
-@command.command("emoji-pair")
+@command.command("emoji-pair", epilog=example("ganfleet data emoji-pair --out data/emoji/pair"))
 @OUT
 @SIZE
 @TARBALL
@@ -69,7 +70,7 @@ def emoji_pair(out: Path, size: int, tarballs: tuple[Path, ...]) -> None:
     )
 
 
-@command.command("fashion-mnist")
+@command.command("fashion-mnist", epilog=example("ganfleet data fashion-mnist --out data/fashion"))
 @OUT
 @click.option("--from", "given", type=PATH, help="A folder with its idx files, or Debian's package of it, a .deb.")
 def fashion_mnist(out: Path, given: Path | None) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ganfleet import config as configs
+from ganfleet.cli import example
 from ganfleet.config import Config
 from ganfleet.fleet.tree import power_of_two
 
@@ -23,8 +24,8 @@ COVERS = (
 )
 
 
-@click.command("plan")
-@click.option("--config", "path", required=True, help="The YAML file.")
+@click.command("plan", epilog=example("ganfleet plan --config stylegan_ffhq256 train.lanes=4"))
+@click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(path: str, as_json: bool, overrides: tuple[str, ...]) -> None:

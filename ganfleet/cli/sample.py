@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ganfleet.cli import example
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.options import described, numbers, read_options, read_words
 
@@ -26,7 +27,14 @@ class NumbersParam(click.ParamType):
             return self.fail(str(error), param, ctx)
 
 
-@click.command("sample")
+@click.command(
+    "sample",
+    epilog=example(
+        "ganfleet sample --checkpoint runs/first --out grid.png --seeds 0-15",
+        "ganfleet sample --checkpoint runs/first --out-dir images --seeds 0-49999",
+        "ganfleet sample --checkpoint runs/first --figures",
+    ),
+)
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
 @click.option(
     "--then", "following", multiple=True, type=click.Path(path_type=Path), help="One that goes on from there."
@@ -46,8 +54,8 @@ class NumbersParam(click.ParamType):
 def command(path, following, out, out_dir, seeds, classes, columns, ema, figure, listing, codes, words):
     """Draw images. Seed s gives the same latents here as in a run's own grids.
 
-    OPTION=VALUE are those of the figure and of the checkpoint's strategy, as --figures lists them. Started by msrun or
-    mpiexec (launch/sample.py), the fleet shares the work.
+    OPTION=VALUE are those of the figure and of the checkpoint's strategy, as --figures lists them. The ranks that msrun
+    or mpiexec starts share the work.
     """
     options = read_words(words)
     if not listing:

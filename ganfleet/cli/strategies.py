@@ -5,9 +5,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ganfleet import strategies
+from ganfleet.cli import example
 
 
-@click.command("strategies")
+@click.command("strategies", epilog=example("ganfleet strategies"))
 def command() -> None:
     """List the strategies there are: ganfleet's own, and those of installed packages. Broken ones are warned of."""
     listed = strategies.listed()

@@ -13,13 +13,13 @@ from ganfleet.fleet.tree import power_of_two
 
 __all__ = ["Fleet", "Launcher", "SimulatedFleet", "connect", "connect_for_sampling", "launcher", "start_mindspore"]
 
-MSRUN = "msrun --worker_num=N --local_worker_num=N --join=True launch/train.py"
+MSRUN = "msrun --worker_num=N --local_worker_num=N --join=True $(which ganfleet) train"
 STARTED_BY = {
     "hccl": ("msrun", MSRUN),
     "mccl": ("msrun", MSRUN),
-    "mpi": ("mpi", "mpiexec -n N python -m mpi4py launch/train.py"),
-    "alone": ("none", "python launch/train.py"),
-    "simulated": ("none", "python launch/train.py"),
+    "mpi": ("mpi", "mpiexec -n N python -m mpi4py -m ganfleet train"),
+    "alone": ("none", "ganfleet train"),
+    "simulated": ("none", "ganfleet train"),
 }
 
 

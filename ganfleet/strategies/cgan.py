@@ -15,7 +15,7 @@ from ganfleet.strategies.gan import GAN, MLPDiscriminator
 
 
 class CGAN(GAN):
-    """The GAN's losses on pairs of image and label.
+    """Conditional GAN (arXiv:1411.1784): the GAN's losses on pairs of image and label.
 
     Real pairs are the data's; the labels of fakes are drawn uniformly, so that G learns a rare class as well as any.
     """

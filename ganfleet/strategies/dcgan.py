@@ -14,7 +14,7 @@ GAIN_INIT = nn.Normal(0.02, mean=1.0)
 
 
 class DCGAN(GAN):
-    """The GAN's losses and phases with convolutional networks.
+    """DCGAN (arXiv:1511.06434): the GAN's losses and phases with convolutional networks.
 
     Batch moments are those of a lane; the running ones, used when sampling, are means over all lanes.
     """

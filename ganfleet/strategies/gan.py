@@ -13,7 +13,9 @@ from ganfleet.strategies.figure import Interpolate
 
 
 class GAN(Strategy):
-    """min over G, max over D of E log D(x) + E log(1 − D(G(z))), or G's non-saturating form E −log D(G(z)).
+    """GAN (arXiv:1406.2661): a generator G against a discriminator D, both multilayer perceptrons.
+
+    min over G, max over D of E log D(x) + E log(1 − D(G(z))), or G's non-saturating form E −log D(G(z)).
 
     Both players' networks give and take images (n, channels, resolution, resolution) in [-1, 1]; D gives logits.
     """

@@ -21,7 +21,9 @@ SLOPE = 0.1  # of D's leaky ReLU, in the paper's table 3
 
 
 class SNGAN(Strategy):
-    """min over G of −E D(G(z)), and over D of E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))).
+    """SNGAN (arXiv:1802.05957): a discriminator of bounded slope, by spectral normalisation, and the hinge loss.
+
+    min over G of −E D(G(z)), and over D of E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))).
 
     Every layer of D is divided by its largest singular value, so D's slope has a bound. The architectures are the
     paper's for 32x32: "cnn" of its table 3, "resnet" of its table 4. D's u moves once per update of D.

@@ -65,7 +65,7 @@ def critic_loss(real_scores, fake_scores):
 
 
 class WGAN(Wasserstein):
-    """The critic's weights are clipped to ±``clip`` after every update (arXiv:1701.07875, algorithm 1), and at first.
+    """WGAN (arXiv:1701.07875): the critic's weights are clipped to ±clip after every update (algorithm 1), and at first.
 
     Neither optimizer has momentum. G waits for ``critic_steps`` steps of the critic; in its first 25 rounds, and then
     in every 500th, for ``long_critic_steps``.
@@ -95,7 +95,7 @@ class WGAN(Wasserstein):
 
 
 class WGANGP(Wasserstein):
-    """The critic's slope is drawn to 1 at points between real and fake images (arXiv:1704.00028)."""
+    """WGAN-GP (arXiv:1704.00028): the critic's slope is drawn to 1 at points between real and fake images."""
 
     class Options(Wasserstein.Options):
         lr: NonNegativeFloat = 1e-4

@@ -14,7 +14,9 @@ from ganfleet.strategies.translation import Translation
 
 
 class CycleGAN(Strategy):
-    """Translates images of a domain A to a domain B and back, learned from ``image_a`` and ``image_b``, no pairs.
+    """CycleGAN (arXiv:1703.10593): translates images of a domain A to a domain B and back, learned without pairs.
+
+    It learns from ``image_a`` and ``image_b``.
 
     The generators G_AB and G_BA are updated first. The discriminators D_A and D_B then see the same fakes, or earlier
     ones of the lane's pools.

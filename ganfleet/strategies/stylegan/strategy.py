@@ -27,7 +27,9 @@ class Growth(Stage):
 
 
 class StyleGAN(Strategy):
-    """Both networks grow from ``start_resolution`` by doubling: new layers fade in over ``fade_kimg``, then train alone
+    """StyleGAN (arXiv:1812.04948), and with variant: progan Progressive GAN (arXiv:1710.10196), grown by the clock.
+
+    Both networks grow from ``start_resolution`` by doubling: new layers fade in over ``fade_kimg``, then train alone
     for ``stable_kimg``. Batch size and learning rate change where a fade begins; optimizers start afresh where it
     begins and where it ends.
     """
