@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -101,6 +102,18 @@ def _usage(error: click.ClickException) -> list[str]:
 def example(*lines: str) -> str:
     """What ``--help`` shows at its end: commands as a user types them."""
     return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a file ``--out`` that cannot be written, before anything is made.
+
+    Raises:
+        ConfigError: there is no such folder, or a folder in the file's place.
+    """
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: name a file in it")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 
 
 def forget_folder(script: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ganfleet.cli import example
+from ganfleet.cli import check_writable, example
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.options import described, numbers, read_options, read_words
 
@@ -179,18 +179,6 @@ def check_targets(out: Path | None, out_dir: Path | None, figure: str | None) ->
     suffixes = {**dict.fromkeys(PICTURES), **dict.fromkeys(ANIMATIONS if figure else ())}
     if out is not None and out.suffix.lower() not in suffixes:
         raise ConfigError(f"--out {out}: a picture is a file that ends in one of {', '.join(suffixes)}")
-
-
-def check_writable(out: Path) -> None:
-    """Refuse a file that cannot be written, before anything is drawn.
-
-    Raises:
-        ConfigError: there is no such folder, or a folder in the file's place.
-    """
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder: name a file in it")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 
 
 def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
