@@ -49,7 +49,7 @@ def _expanded(path: str) -> str:
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError as error:
-        raise ValueError("there is no home folder for ~ here, write the path out") from error
+        raise ValueError("there is no such home folder here, write the path out") from error
 
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_expanded)]

@@ -79,6 +79,18 @@ def dotted(keys: Iterable[str | int]) -> str:
     return ".".join(str(key) for key in keys)
 
 
+def expanded(path: str | Path, key: str) -> Path:
+    """``path``, which ``key`` has, with the home folder for ``~`` and that of a user for ``~user``.
+
+    Raises:
+        ConfigError: there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key} is {path}, and there is no such home folder here: write the path out") from error
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that ``word`` is most likely meant to be."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)

@@ -553,7 +553,7 @@ def test_without_a_home_only_a_path_that_needs_it_is_refused(load, problems, mon
 
     monkeypatch.setattr(Path, "expanduser", no_home)
     assert load("", "run.dir=x").run.dir == "x"
-    assert problems("run: {dir: ~/x}")[0].startswith("c.yaml:2: run.dir: there is no home folder for ~ here")
+    assert problems("run: {dir: ~/x}")[0].startswith("c.yaml:2: run.dir: there is no such home folder here")
 
 
 # ── Sources by name

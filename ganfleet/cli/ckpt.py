@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from ganfleet.cli import example
-from ganfleet.errors import CheckpointDamaged, ConfigError
+from ganfleet.cli import check_writable, example
+from ganfleet.errors import CheckpointDamaged
 from ganfleet.store import checkpoint, weights
 
 PATH = click.Path(path_type=Path)
@@ -81,11 +81,7 @@ def export(path: Path, player: str, ema: bool | None, out: Path) -> None:
 
     CHECKPOINT may be a run directory, whose newest valid checkpoint is taken.
     """
-    if out.is_dir() or not out.parent.is_dir():
-        wrong = (
-            "it is a folder, name a file in it" if out.is_dir() else f"there is no folder {out.parent}, make it first"
-        )
-        raise ConfigError(f"--out {out}: {wrong}")
+    check_writable(out)
     tensors = weights.networks(_load(path), player, ema)
     weights.write(out, tensors)
     click.echo(f"{out}: {len(tensors)} tensors, sha256 {weights.sha256(tensors)}")

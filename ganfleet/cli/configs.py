@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ganfleet import recipes
-from ganfleet.cli import example
+from ganfleet.cli import check_writable, example
 from ganfleet.errors import ConfigError
 from ganfleet.store import publish
 
@@ -34,7 +34,6 @@ def copy(name: str, out: Path | None) -> None:
         out = out / recipe.name
     if out.exists():
         raise ConfigError(f"{out} is there already: remove it, or choose another file with --out")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
+    check_writable(out)
     publish.file(out, recipe.read_bytes())
     click.echo(f"{out}: start it with ganfleet train --config {out}")

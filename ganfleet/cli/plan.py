@@ -5,7 +5,6 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 
 import json
 from math import ceil
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 from ganfleet import config as configs
 from ganfleet.cli import example
 from ganfleet.config import Config
+from ganfleet.document import expanded
 from ganfleet.fleet.tree import power_of_two
 
 FLOAT = 4  # bytes
@@ -50,7 +50,7 @@ def plan(config: Config) -> dict:
     from ganfleet.strategies.base import ImageSpec
 
     path = getattr(config.data, "path", None)
-    if path and not Path(path).expanduser().exists():
+    if path and not expanded(path, "data.path").exists():
         image, count = ImageSpec(getattr(config.data, "channels", None) or 3), None
         strategy = new_strategy(config, image)
     else:

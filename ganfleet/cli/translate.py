@@ -24,8 +24,8 @@ LINE_SECONDS = 10  # between two lines of progress where nobody watches a termin
 def command(path: Path, direction: str, source: Path, output: Path, panel: bool, strategy: str | None):
     """Translate images of any size. Names are kept, files become PNG; what is there already is not done again.
 
-    With --panel, OUTPUT/panels has each image, its translation and that translated back. The ranks that msrun or mpiexec
-    starts share the files.
+    With --panel, OUTPUT/panels has each image, its translation and that translated back. The ranks that msrun or
+    mpiexec starts share the files.
     """
     from ganfleet.engine.loaded import load
     from ganfleet.engine.translate import jobs, translate

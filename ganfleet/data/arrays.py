@@ -9,6 +9,7 @@ from ganfleet.data import embedded
 from ganfleet.data.idx import labels_beside, read_idx
 from ganfleet.data.images import BLACK, Resize
 from ganfleet.data.sources import ImageOptions, Source, fingerprint
+from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError
 
 
@@ -62,12 +63,12 @@ class Idx(ArraySource):
 
     @classmethod
     def open(cls, options, resolution):
-        path = options.path.expanduser()
+        path = expanded(options.path, "data.path")
         if not path.exists():
             raise ConfigError(f"data.path: there is nothing at {path}.")
         if path.is_dir():
             raise ConfigError(f"data.path: {path} is a folder; name the idx file of images in it.")
-        labels_path = options.labels.expanduser() if options.labels else labels_beside(path)
+        labels_path = expanded(options.labels, "data.labels") if options.labels else labels_beside(path)
         if options.labels and not labels_path.exists():
             raise ConfigError(f"data.labels: there is nothing at {labels_path}.")
         images = read_idx(path, ndim=3)

@@ -14,6 +14,7 @@ from pydantic import Field
 from ganfleet.data import cache
 from ganfleet.data.images import SUFFIXES, Resize, decode
 from ganfleet.data.sources import ImageOptions, Source, refuse_if_too_small
+from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError
 
 
@@ -61,7 +62,7 @@ class FileSource(Source):
 
     @classmethod
     def open(cls, options, resolution):
-        path = options.path.expanduser()
+        path = expanded(options.path, "data.path")
         if not path.exists():
             raise ConfigError(f"data.path: there is nothing at {path}.")
         files = cls.files_in(path)

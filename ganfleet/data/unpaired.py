@@ -12,6 +12,7 @@ from pydantic import Field
 from ganfleet.data.files import Folder
 from ganfleet.data.images import area_mean
 from ganfleet.data.sources import BadImage, ImageOptions, RandomSource, Source
+from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, GanfleetError
 
 
@@ -108,7 +109,7 @@ def _folders(options: Unpaired.Options) -> dict[Path, str]:
     Raises:
         ConfigError: neither is there, or an option is of no use.
     """
-    path = options.path.expanduser()
+    path = expanded(options.path, "data.path")
     if options.path_b is None:
         split = options.split or "train"
         folders = {path / f"{split}A": "data.path", path / f"{split}B": "data.path"}
@@ -120,7 +121,7 @@ def _folders(options: Unpaired.Options) -> dict[Path, str]:
         return folders
     if options.split is not None:
         raise ConfigError("data.split chooses among folders in data.path: leave it out where data.path_b is set.")
-    return {path: "data.path", options.path_b.expanduser(): "data.path_b"}
+    return {path: "data.path", expanded(options.path_b, "data.path_b"): "data.path_b"}
 
 
 def _open_domain(folder: Path, key: str, options: Unpaired.Options, load_size: int) -> Source:

@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
 from ganfleet.store import checkpoint, publish
 from ganfleet.store.compare import tensors_sha256
@@ -50,7 +51,7 @@ def read(path: Path | str, prefix: str = "") -> dict[str, np.ndarray]:
             ``prefix``.
         CheckpointDamaged: of the checkpoints, none is valid.
     """
-    path = Path(path).expanduser()
+    path = expanded(path, "the path of the weights")
     if path.is_dir():
         tensors = networks(checkpoint.load(checkpoint.resolve(path)[0]))
     elif path.suffix == SUFFIX:
@@ -100,7 +101,7 @@ def write(path: Path | str, tensors: Mapping[str, np.ndarray]) -> None:
         StorageError: it cannot be written; a file that was there before is as before.
         TypeError: an array has a dtype that cannot be read back.
     """
-    path = Path(path).expanduser()
+    path = expanded(path, "the path of the weights")
     if path.suffix != SUFFIX:
         raise ConfigError(f"{path}: weights are written to a {SUFFIX} file")
     publish.file(path, safetensors.numpy.save({name: storable(array, name) for name, array in tensors.items()}))

@@ -65,7 +65,7 @@ def critic_loss(real_scores, fake_scores):
 
 
 class WGAN(Wasserstein):
-    """WGAN (arXiv:1701.07875): the critic's weights are clipped to ±clip after every update (algorithm 1), and at first.
+    """WGAN (arXiv:1701.07875): the critic's weights are clipped to ±clip, at first and after every update.
 
     Neither optimizer has momentum. G waits for ``critic_steps`` steps of the critic; in its first 25 rounds, and then
     in every 500th, for ``long_critic_steps``.
