@@ -157,7 +157,8 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
 def _observers(config: Config, trainer: Trainer, path: Path) -> Observers | None:
     if trainer.fleet.rank:
         return None
-    return Observers(path, configs.dump(config), trainer.clock, config.log.every_steps)
+    grows = len({stage.batch_size for stage in trainer.strategy.schedule()}) > 1
+    return Observers(path, configs.dump(config), trainer.clock, config.log.every_steps, by_images=grows)
 
 
 # ── What a config names

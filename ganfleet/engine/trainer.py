@@ -1,7 +1,7 @@
 """The training loop. Reads top to bottom; the parts do the work."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from ganfleet.engine import guard
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.program import Program
+from ganfleet.engine.running import running
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.step import Memory, Stepper
@@ -145,6 +146,16 @@ class Trainer:
     def audit(self) -> None:
         """Check that every rank holds the same weights, buffers, EMA and optimizer state."""
         guard.audit(self.fleet, self.program.tensors() | {"frozen": _as_bytes(self.program.frozen)})
+
+    def scheduled(self) -> dict[str, float]:
+        """What followed the schedule in the step that the clock has just counted: learning rates by player, and what
+        the strategy adds (``schedule_values``).
+        """
+        before = replace(self.clock, step=self.clock.step - 1, nimg=self.clock.nimg - self.stage.batch_size)
+        values = {f"lr/{player}": rate for player, rate in self.stepper.learning_rates(before).items()}
+        with running("the strategy's schedule_values()", type(self.strategy)):
+            values |= {name: float(value) for name, value in self.strategy.schedule_values(before).items()}
+        return {f"Schedule/{name}": value for name, value in values.items()}
 
     # ── Samples
 

@@ -29,7 +29,7 @@ POLL_SECONDS = 0.2
 GRACE_SECONDS = 5  # for the others to fail alike once a rank has failed, and for ranks to end that have reported
 CONNECT_SECONDS = 1800  # how long MindSpore lets a rank be late to connect; a rank that dies is noticed by other means
 TAIL_LINES = 60
-SHOW_CURSOR = "\x1b[?25h"
+SHOW_CURSOR = b"\x1b[?25h"
 PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM}
 
 
@@ -94,9 +94,12 @@ def _watch(family: "_Family") -> set[int]:
 
 def _show(output: BinaryIO) -> None:
     """Pass on what rank 0 has printed since the last time, without what MindSpore's libraries say as they unload."""
-    lines = [line for line in output.readlines() if not line.startswith(b"[INFO] DISTRIBUTED(")]
+    _print(b"".join(line for line in output.readlines() if not line.startswith(b"[INFO] DISTRIBUTED(")))
+
+
+def _print(text: bytes) -> None:
     with suppress(OSError):  # the terminal is closed; the ranks must not end for that
-        sys.stdout.buffer.writelines(lines)
+        sys.stdout.buffer.write(text)
         sys.stdout.flush()
 
 
@@ -185,7 +188,7 @@ class _Family:
         }
         if not self.log_dir and sys.stdout.isatty():
             common |= {TERMINAL: 1, "COLUMNS": shutil.get_terminal_size().columns}
-            self._stack.callback(lambda: print(SHOW_CURSOR, end="", flush=True))  # a killed rank's bar hides it
+            self._stack.callback(_print, SHOW_CURSOR)  # the bar of a rank that is killed hides it
         scheduler_log = self.log_dir and self.log_dir / "scheduler.log"
         self._start(command, scheduler_log, {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
         for rank in range(self.workers):

@@ -208,6 +208,10 @@ class Strategy:
         """
         return {}
 
+    def schedule_values(self, clock: Clock) -> dict[str, float]:
+        """What else follows a schedule at ``clock``, by name, such as a fade-in weight; for the log and TensorBoard."""
+        return {}
+
     # ── When
 
     def schedule(self) -> list[Stage]:

@@ -120,6 +120,9 @@ class StyleGAN(Strategy):
         batch_size = self.options.batch_sizes.get(resolution, self.batch_size)
         return Growth(resolution, batch_size, starts_at, f"{resolution}-fade" if fades else f"{resolution}", fades)
 
+    def schedule_values(self, clock):
+        return {"fade_in": self.fade_in(clock)}
+
     def fade_in(self, clock) -> float:
         """The weight of the newest layers, from 0 where a fade begins to 1 where it ends, and 1 outside of fades."""
         stage = self.stage(clock)
