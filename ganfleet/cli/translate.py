@@ -13,7 +13,7 @@ LINE_SECONDS = 10  # between two lines of progress where nobody watches a termin
 
 @click.command(
     "translate",
-    epilog=example("ganfleet translate --checkpoint runs/emoji --direction A2B --input a --output b"),
+    epilog=example("ganfleet translate --checkpoint runs/x --direction A2B --input a --output b"),
 )
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
 @click.option("--direction", required=True, help="From which domain to which, such as A2B.")
