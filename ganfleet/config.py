@@ -346,7 +346,9 @@ def _migrated(resolved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     sections = {key: values for key, values in migrate.config(resolved).items() if isinstance(values, dict)}
     if _named(sections, "strategy") is None:
-        raise CheckpointMismatch("the checkpoint's config names no strategy: it is of no version of ganfleet")
+        raise CheckpointMismatch(
+            "the checkpoint's config names no strategy, so no version of ganfleet made it: choose another"
+        )
     return sections
 
 

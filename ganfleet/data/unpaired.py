@@ -51,9 +51,7 @@ class Unpaired(RandomSource):
     def open(cls, options, resolution):
         load_size = options.load_size or resolution
         if load_size < resolution:
-            raise ConfigError(
-                f"data.load_size is {load_size}, too small for samples of {resolution}x{resolution} pixels."
-            )
+            raise ConfigError(f"data.load_size is {load_size}, and must be {resolution} or more for such samples")
         a, b = [_open_domain(folder, key, options, load_size) for folder, key in _folders(options).items()]
         return cls(a, b, resolution, bool(options.flip))
 

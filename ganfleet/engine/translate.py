@@ -48,7 +48,7 @@ class Translator:
             ConfigError: the image has other channels than the model's.
         """
         if image.ndim != 3 or image.shape[0] != self.channels:
-            raise ConfigError(f"an image has the shape {image.shape}: this model takes ({self.channels}, h, w)")
+            raise ConfigError(f"an image has the shape {image.shape}: it must be ({self.channels}, h, w)")
         height, width = image.shape[1:]
         made = [mirrored_to(np.asarray(image, np.float32), self._sides(height, width))[None]]
         for step in self._steps if back else self._steps[:1]:

@@ -132,7 +132,9 @@ def check_lanes(lanes: int, world_size: int, reduction: str) -> None:
     """
     if lanes % world_size:
         possible = ", ".join(str(n) for n in range(1, lanes + 1) if lanes % n == 0)
-        raise ConfigError(f"train.lanes is {lanes}: {world_size} ranks cannot share them equally, but {possible} can")
+        raise ConfigError(
+            f"train.lanes is {lanes}: {world_size} ranks cannot share them equally, but {possible} can: start so many"
+        )
     if reduction == "exact" and not power_of_two(world_size):
         raise ConfigError(
             f"fleet.reduction exact needs a power-of-two number of ranks, not {world_size}: use auto or fast"

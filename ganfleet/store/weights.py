@@ -86,7 +86,7 @@ def networks(snapshot: Snapshot, player: str | None = None, ema: bool | None = N
     for name in players if player is None else [player]:
         averages = snapshot.tensors.get(f"{name}.ema")
         if ema and averages is None:
-            raise ConfigError(f"player {name} has no EMA in this checkpoint")
+            raise ConfigError(f"player {name} has no EMA in this checkpoint: use the last weights (--no-ema)")
         tensors |= snapshot.tensors[f"{name}.weights"] | snapshot.tensors.get(f"{name}.buffers", {})
         if ema is not False:
             tensors |= averages or {}
@@ -103,7 +103,7 @@ def write(path: Path | str, tensors: Mapping[str, np.ndarray]) -> None:
     """
     path = expanded(path, "the path of the weights")
     if path.suffix != SUFFIX:
-        raise ConfigError(f"{path}: weights are written to a {SUFFIX} file")
+        raise ConfigError(f"{path}: weights are written to a {SUFFIX} file, name one")
     publish.file(path, safetensors.numpy.save({name: storable(array, name) for name, array in tensors.items()}))
 
 

@@ -280,7 +280,7 @@ class Strategy:
             ConfigError: it cannot; that is the default.
         """
         raise ConfigError(
-            f"{type(self).__name__} cannot go on from another model's images: its class has no method from_images("
+            f"{type(self).__name__} cannot go on from another model's images: give its class the method from_images("
             "images, rng, clock, label)"
         )
 
