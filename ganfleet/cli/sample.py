@@ -190,7 +190,11 @@ def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
         ConfigError: naming them.
     """
     if figure:
-        for option, given in (("--seeds", seeds), ("--columns", columns), ("--then", following)):
+        if following:
+            raise ConfigError(
+                "--then does not go with --figure: a figure shows the networks of one checkpoint. Leave out one of them"
+            )
+        for option, given in (("--seeds", seeds), ("--columns", columns)):
             if given:
                 raise ConfigError(
                     f"{option} does not go with --figure: use the options of the figure, which --figures lists"

@@ -16,10 +16,12 @@ def resume(trainer: Trainer) -> list[str]:
     """Bring ``trainer`` to where its run stopped, and say so in a line; no line where it begins.
 
     Raises:
+        ConfigError: ``train.init_from`` is this run.
         CheckpointDamaged: checkpoints are there, and none is whole.
         CheckpointMismatch: the config has changed in what the result depends on.
     """
     config, connected = trainer.config, trainer.fleet
+    connected.first(lambda: check_init_from(config.train.init_from, trainer.directory))
     path = connected.first(lambda: find_checkpoint(config, trainer.directory))
     if path is None:
         return []
@@ -42,6 +44,19 @@ def resume(trainer: Trainer) -> list[str]:
         trainer.accepted.append(change)
         lines.append(f"accepted: {key} was {old}, is {new} from step {trainer.clock.step} on")
     return lines
+
+
+def check_init_from(given: str | None, run_dir: Path) -> None:
+    """Refuse to begin a run with its own weights: it would go on from its newest checkpoint.
+
+    Raises:
+        ConfigError: ``given`` is in the run's directory.
+    """
+    if given is not None and Path(given).resolve().is_relative_to(run_dir.resolve()):
+        raise ConfigError(
+            f"train.init_from is {given}, which is of this run: leave it out to go on from the newest checkpoint, or "
+            "choose another run.name to begin a new run with these weights"
+        )
 
 
 def find_checkpoint(config: Config, run_dir: Path) -> str | None:
