@@ -5,6 +5,7 @@ own schema.
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -46,6 +47,10 @@ NAMED = {"strategy": ("name", STRATEGIES), "data": ("source", SOURCES)}
 
 def _expanded(path: str) -> str:
     """``path`` with the home folder for ``~``."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"no file has such a name in the encoding {error.encoding}: set LC_ALL=C.UTF-8") from error
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError as error:
@@ -207,8 +212,12 @@ def check(given: Document, options: type[BaseModel] | None) -> Config:
 
 
 def dump(config: Config) -> str:
-    """``config`` as YAML that ``load`` reads back equal."""
-    return document.dump(config.resolved())
+    """``config`` as YAML that ``load`` reads back equal, without options of no effect that have their defaults."""
+    sections, strategy = config.resolved(), config.strategy
+    for name in getattr(strategy, "without_effect", set)():
+        if getattr(strategy, name) == type(strategy).model_fields[name].default:
+            del sections["strategy"][name]
+    return document.dump(sections)
 
 
 def from_resolved(resolved: dict, strategy: str | None = None) -> Config:

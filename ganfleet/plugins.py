@@ -201,7 +201,7 @@ def _import(target: str, kind: str) -> object:
     except ModuleNotFoundError as error:
         if f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"no module {error.name!r} for {kind} {target!r}: install it, or put it into the working directory"
+                f"no module {error.name!r} for {kind} {target!r}: install it, or correct the name"
             ) from error
         raise ConfigError(f"importing {module_name!r} failed: {error}") from error
     except (Exception, SystemExit) as error:  # whatever a stranger's module does

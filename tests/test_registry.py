@@ -105,7 +105,7 @@ def test_broken_plug_ins_are_listed_with_their_cause_and_hide_no_other(registry,
     prefix = f"{registry.kind} 'gone' of bad-things 0.3 is broken: "
     assert (
         listed["gone"].problem
-        == f"{prefix}no module 'nowhere' for {registry.kind} 'nowhere:X': install it, or put it into the working directory"
+        == f"{prefix}no module 'nowhere' for {registry.kind} 'nowhere:X': install it, or correct the name"
     )
     assert listed["leaves"].problem.endswith("is broken: importing 'leaves' failed: SystemExit: no licence")
     assert listed["odd"].problem.startswith(f"{registry.kind} 'odd' of bad-things 0.3 is broken: ")

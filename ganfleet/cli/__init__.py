@@ -150,7 +150,7 @@ class Verbs(click.Group):
         except (BrokenPipeError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
                 raise
-            raise StorageError("the output was closed before its end: let whoever reads it read all of it") from error
+            raise StorageError("the output was closed before its end: read all of it") from error
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         if standalone_mode:

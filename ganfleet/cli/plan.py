@@ -14,6 +14,7 @@ from ganfleet import config as configs
 from ganfleet.cli import example
 from ganfleet.config import Config
 from ganfleet.document import expanded
+from ganfleet.fleet import start_mindspore
 from ganfleet.fleet.tree import power_of_two
 
 FLOAT = 4  # bytes
@@ -30,6 +31,7 @@ COVERS = (
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(path: str, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Show what a config would do, without training."""
+    start_mindspore()
     planned = plan(configs.load(path, overrides))
     if as_json:
         click.echo(json.dumps(planned, indent=2))

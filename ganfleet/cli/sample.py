@@ -9,6 +9,7 @@ import click
 
 from ganfleet.cli import check_writable, example
 from ganfleet.errors import ConfigError
+from ganfleet.fleet import start_mindspore
 from ganfleet.strategies.options import described, numbers, read_options, read_words
 
 SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
@@ -62,6 +63,7 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
         check_targets(out, out_dir, figure)
         check_choices(figure, seeds, classes, columns, following, out_dir)
 
+    start_mindspore()
     from ganfleet.engine.loaded import load
 
     paths = [path, *following]

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ganfleet.cli import example
+from ganfleet.fleet import start_mindspore
 
 LINE_SECONDS = 10  # between two lines of progress where nobody watches a terminal
 
@@ -27,6 +28,7 @@ def command(path: Path, direction: str, source: Path, output: Path, panel: bool,
     With --panel, OUTPUT/panels has each image, its translation and that translated back. The ranks that msrun or
     mpiexec starts share the files.
     """
+    start_mindspore()
     from ganfleet.engine.loaded import load
     from ganfleet.engine.translate import jobs, translate
 

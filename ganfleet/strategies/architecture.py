@@ -27,6 +27,19 @@ class ArchitectureOptions(StrategyOptions):
             raise ValueError(f"conv needs a resolution that is a power of two, 8 or more, not {resolution}")
         return architecture
 
+    def without_effect(self):
+        return self._unread(self.architecture, self.architecture)
+
+    @staticmethod
+    def _unread(generator: str, discriminator: str) -> set[str]:
+        """What networks of these kinds do not read."""
+        kinds = {
+            "ngf": generator == "conv",
+            "ndf": discriminator == "conv",
+            "hidden": "mlp" in (generator, discriminator),
+        }
+        return {option for option, is_read in kinds.items() if not is_read}
+
 
 def generator(options: ArchitectureOptions, inputs: int, channels: int) -> ms_nn.Cell:
     """(n, inputs) → images (n, channels, resolution, resolution) in [-1, 1]."""

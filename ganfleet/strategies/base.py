@@ -36,6 +36,10 @@ class StrategyOptions(BaseModel):
     resolution: PositiveInt = 32
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
+    def without_effect(self) -> set[str]:
+        """The options that nothing reads because of what others say; a run's ``config.yaml`` leaves them out."""
+        return set()
+
 
 @dataclass(frozen=True)
 class ImageSpec:

@@ -32,6 +32,9 @@ class Wasserstein(Strategy):
         critic: Literal["conv", "mlp"] | None = None  # None: as the generator's architecture
         critic_steps: PositiveInt = 5
 
+        def without_effect(self):
+            return self._unread(self.architecture, self.critic or self.architecture)
+
     def critic(self) -> ms_nn.Cell:
         """Images (n, channels, resolution, resolution) → scores (n, 1)."""
         options, channels = self.options, self.image.channels

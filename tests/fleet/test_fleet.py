@@ -230,14 +230,24 @@ def test_a_mindspore_that_is_too_old_is_refused_with_the_reason(version):
         support.check_version(newer)
 
 
-def test_where_there_is_no_temporary_folder_that_is_what_is_told():
+VERBS = (
+    ["train", "--config", "any.yaml"],
+    ["plan", "--config", "any.yaml"],
+    ["sample", "--checkpoint", "any", "--out", "any.png"],
+    ["translate", "--checkpoint", "any", "--direction", "A2B", "--input", "any", "--output", "any"],
+    ["strategies"],
+)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda words: words[0])
+def test_where_there_is_no_temporary_folder_that_is_what_is_told(verb):
     """It is the first thing that fails in a container whose disk is read-only."""
-    nowhere = """
+    nowhere = f"""
 import tempfile
 tempfile._get_default_tempdir = lambda: (_ for _ in ()).throw(FileNotFoundError(2, "No usable temporary directory"))
 import sys
 from ganfleet.cli import main
-sys.exit(main(["train", "--config", "any.yaml"]))
+sys.exit(main({verb}))
 """
     done = subprocess.run([sys.executable, "-c", nowhere], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("error:")) == (74, 1), done.stderr

@@ -91,6 +91,11 @@ class StyleGAN(Strategy):
                 self.ema_kimg, self.ema_decay = (None, 0.999) if pro else (10.0, None)
             return self
 
+        def without_effect(self):
+            of_style = {"mapping_layers", "mapping_lr", "w_avg_beta", "style_mixing", "noise"}
+            of_loss = {"gp_weight", "drift"} if self.loss == "logistic" else {"r1_gamma", "r1_every"}
+            return of_loss if self.variant == "stylegan" else of_style | of_loss
+
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
         if options.conditional and not image.classes:
