@@ -35,8 +35,8 @@ class Buffer(nn.Cell):
         self.value = parameter("value", self.shape, initial, trainable=False)
         self.seen = parameter("seen", (math.prod(self.shape) + 1,), Constant(0.0), trainable=False)
 
-    # Not called "record" or "wait": MindSpore takes the statements x.record() and x.wait() for those of a device's event,
-    # and of several like layers in a graph, all would add to the first one's buffer.
+    # Not called "record" or "wait": MindSpore takes the statement x.record() for that of a device's event, and then all
+    # of several like layers add to the first one's buffer.
     def add(self, x):
         """Count ``x``, of the buffer's shape, in a loss; its gradient is not followed."""
         ops.assign_add(self.seen, ops.concat((ops.stop_gradient(x).reshape(-1), ops.ones((1,), ms.float32))))

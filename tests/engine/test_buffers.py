@@ -14,7 +14,6 @@ from ganfleet.engine.program import Program
 from ganfleet.errors import NonFinite
 from ganfleet.strategies.base import ImageSpec, Phase, Player, Strategy, StrategyOptions
 
-
 jax.config.update("jax_enable_x64", True)
 
 
