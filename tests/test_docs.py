@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from commands import ganfleet as command
 from fleets import REPOSITORY
 
 import ganfleet
-from ganfleet import cli, errors, testing
+from ganfleet import cli, errors, recipes, testing
 from ganfleet import config as configs
 from ganfleet.plugins import SOURCES
 from ganfleet.store import checkpoint, weights
@@ -160,13 +161,14 @@ def test_every_command_that_a_page_shows_is_understood(line):
     words, group = shlex.split(line, comments=True), cli.main
     words = words[: words.index("|")] if "|" in words else words
     context = group.make_context("ganfleet", [*words])
-    while hasattr(group, "get_command"):
+    while hasattr(group, "get_command") and words:
         name, group, words = group.resolve_command(context, words)
         context = group.make_context(name, [*words], parent=context)
         words = words if not hasattr(group, "get_command") else [*words]
     given = context.params
-    config = REPOSITORY / str(given.get("path"))
-    if context.info_name in ("train", "plan") and config.exists():
+    config = str(given.get("path"))
+    config = REPOSITORY / config if (REPOSITORY / config).exists() else config
+    if context.info_name in ("train", "plan") and (config in recipes.names() or isinstance(config, Path)):
         configs.load(config, given["overrides"])
 
 
