@@ -51,6 +51,8 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         code = tell(error, rank if rank.kind == "none" else launcher.detect())  # which knows more once it has connected
     _flush()
     rank.report_exit(code)
+    if launcher.is_abandoned():
+        os._exit(code)  # MindSpore would wait for its scheduler, which has ended with the launcher
     sys.exit(code)
 
 

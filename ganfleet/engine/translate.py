@@ -101,6 +101,8 @@ def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
         folder, names = source.parent, [source.name]
     if not source.exists() or not names:
         raise ConfigError(f"--input: there is no image ({', '.join(SUFFIXES)}) at {source}")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file: name a folder")
     if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
         raise ConfigError(
             f"--output {output} is in --input {source}, so that translations would be translated again: choose a "

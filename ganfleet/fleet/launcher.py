@@ -81,6 +81,7 @@ def host() -> str:
 
 _rank: int | None = None  # in the connected fleet
 _report_fd: int | None = None
+_followed: int | None = None  # the launcher that this process ends with
 _PR_SET_PDEATHSIG = 1
 
 
@@ -100,8 +101,15 @@ def follow() -> None:
         _end_with(parent, signal.SIGKILL if os.environ["MS_ROLE"] == "MS_SCHED" else signal.SIGTERM)
 
 
+def is_abandoned() -> bool:
+    """Whether the launcher that this process follows has ended."""
+    return _followed is not None and os.getppid() != _followed
+
+
 def _end_with(parent: int, number: signal.Signals) -> None:
     """Have this process get the signal ``number`` when the process ``parent`` ends, or at once if it has."""
+    global _followed
+    _followed = parent
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it has ended before this took effect

@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import click
 import pytest
 
 from ganfleet import __version__, cli, errors
+from ganfleet.plugins import STRATEGIES
 
 HERE = Path(__file__).parents[1]
 START = "import sys; from ganfleet.cli import main; sys.argv[0] = 'ganfleet'; main()"
@@ -202,3 +204,9 @@ def test_what_a_terminal_cannot_show_is_escaped(encoding, shown):
     environ = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environ)
     assert (done.returncode, done.stdout.decode(encoding)) == (0, f"{shown}\n")
+
+
+def test_every_strategy_of_ganfleets_own_is_listed_with_its_paper():
+    listed = [each for each in STRATEGIES.listed() if each.origin == "ganfleet"]
+    assert len(listed) > 7
+    assert [each.name for each in listed if not re.match(r"[\w -]*GAN \(arXiv:\d{4}\.\d{4,5}\)", each.summary)] == []
