@@ -150,7 +150,7 @@ def publish(path: Path, compiler: str, onednn: Path) -> None:
             file.write(digest)
         os.replace(aside, path)
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{compiler} did not finish in {PATIENCE} s: try again when the machine is less busy") from None
+        raise Unavailable(f"{compiler} takes more than {PATIENCE} s: start again when there is less to do") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
