@@ -33,6 +33,7 @@ using Sizes = const int64_t *;
 using Attributes = const dnnl_primitive_attr *;
 int dnnl_engine_create(dnnl_engine **, int kind, size_t index);
 int dnnl_stream_create(dnnl_stream **, dnnl_engine *, unsigned flags);
+int dnnl_stream_destroy(dnnl_stream *);
 int dnnl_memory_desc_create_with_tag(dnnl_memory_desc **, int rank, Sizes, int type, int tag);
 int dnnl_memory_desc_destroy(dnnl_memory_desc *);
 int dnnl_memory_desc_equal(Layout, Layout);
@@ -210,12 +211,18 @@ Plan::Plan(const Key &key) : kind(Kind(key[0])) {
 
 // What a thread needs to itself while it runs a plan.
 struct Workspace {
-  dnnl_stream *stream;
-  std::unique_ptr<char, Destroy<free>> buffer;
+  Owned<dnnl_stream, dnnl_stream_destroy> stream;
+  Owned<char, free> buffer;
   size_t bytes = 0;
-  Workspace() { CHECK(dnnl_stream_create, &stream, engine(), IN_ORDER); }
+  Workspace() {
+    dnnl_stream *made;
+    CHECK(dnnl_stream_create, &made, engine(), IN_ORDER);
+    stream.reset(made);
+  }
   char *reserve(size_t needed) {
     if (needed > bytes) {
+      bytes = 0;
+      buffer.reset();  // before the larger one exists
       buffer.reset(static_cast<char *>(aligned_alloc(4096, needed)));
       if (!buffer) throw std::string("no memory for a convolution's workspace");
       bytes = needed;
@@ -223,7 +230,7 @@ struct Workspace {
     return buffer.get();
   }
   void execute(const dnnl_primitive *primitive, int count, const dnnl_argument *arguments) {
-    CHECK(dnnl_primitive_execute, primitive, stream, count, arguments);
+    CHECK(dnnl_primitive_execute, primitive, stream.get(), count, arguments);
   }
   void copy(const Primitive &reorder, const Memory &from, const Memory &to) {
     const dnnl_argument arguments[] = {{SRC, from.get()}, {DST, to.get()}};
