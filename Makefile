@@ -7,22 +7,44 @@ WORKERS ?= 2
 CONFIG ?= configs/quickstart.yaml
 # `make test TESTS=` runs the slow ones too; `make test TESTS=tests/test_rng.py` only some.
 TESTS ?= -m "not slow"
+# Tests run in so many processes, each on a core of its own; CORES=0 runs them in one, for a debugger.
+CORES ?= logical
+# The MindSpore releases that `make compat` tries, each in a venv of its own, and the tests that it runs.
+MINDSPORES ?= 2.8.0 2.9.0 2.10.0
+COMPAT ?= tests/fleet/test_fleet.py::test_three_ranks_sample_then_connect_again_and_end_alike_when_one_meets_an_error \
+	tests/promises/test_signals.py::test_a_run_stopped_by_either_signal_ends_with_the_bits_of_one_straight_through \
+	tests/promises/test_lanes.py tests/cli/test_sample.py
 
-.PHONY: train test lint clean
+.PHONY: train test lint docs compat clean
 
 train: .venv/train
 	$(BIN)/ganfleet train --workers $(WORKERS) --config $(CONFIG)
 
 test: .venv/test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(CORES) --maxprocesses 4 --dist loadgroup $(TESTS)
 
 lint: .venv/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-cache
 
+docs: .venv/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+# Keeps going, and ends with what each release showed.
+compat: $(MINDSPORES:%=.venv-compat/%/installed)
+	@failed=; for each in $(MINDSPORES); do \
+		echo "── MindSpore $$each"; .venv-compat/$$each/bin/python -m pytest -x $(COMPAT) || failed="$$failed $$each"; \
+	done; test -z "$$failed" || { echo "failed with MindSpore$$failed"; exit 1; }
+
+.venv-compat/%/installed: setup.cfg
+	@test -n "$(PYTHON)" || { echo "ganfleet needs Python 3.10, 3.11 or 3.12: name it with make PYTHON=…"; exit 2; }
+	$(PYTHON) -m venv .venv-compat/$*
+	.venv-compat/$*/bin/python -m pip install --quiet mindspore==$* pytest --editable .
+	@touch $@
+
 clean:
-	rm -rf .venv build *.egg-info rank_*
+	rm -rf .venv .venv-compat build *.egg-info rank_*
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "ganfleet needs Python 3.10, 3.11 or 3.12: install one, or name it with make PYTHON=…"; exit 2; }
@@ -34,4 +56,8 @@ clean:
 
 .venv/test: .venv/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+.venv/docs: .venv/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@

@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.svm import SVC
 
 from ganfleet.data import open_source
-from ganfleet.engine.run import Studio
+from ganfleet.engine.loaded import load
 from ganfleet.observe.grid import save_png
 
 NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -50,10 +50,9 @@ def main():
 
 def generated(checkpoint: Path, per_class: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (10·per_class, 1, h, w) in [-1, 1] and the classes asked for, in order; other seeds for each class."""
-    studio = Studio(checkpoint)
     asked = np.repeat(np.arange(len(NAMES)), per_class)
-    images = studio.images([studio.inputs(seed, int(label)) for seed, label in enumerate(asked)])
-    studio.close()
+    with load(checkpoint) as loaded:
+        images = loaded.sample(range(len(asked)), asked)
     return images, asked
 
 

@@ -195,7 +195,10 @@ def measure(config, steps, blocks):
     trainer = Trainer(config, strategy, source, connected)
     trainer.clock.total_steps = (blocks + 1) * steps + 1  # the last step, with its checkpoint, is in no block
     hand = HandLoop(config, strategy, source)
-    with tempfile.TemporaryDirectory() as runs, RunWatch(trainer, rundir.create(Path(runs), None, "run")) as watch:
+    with (
+        tempfile.TemporaryDirectory() as runs,
+        RunWatch(trainer, rundir.plan(runs, None, "run").take().create()) as watch,
+    ):
         trainer.watch = TakingTurns(watch, hand, steps)
         trainer.run()
     return np.array(trainer.watch.blocks)

@@ -12,8 +12,7 @@ import time
 import numpy as np
 
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
-from ganfleet.engine.program import PhaseProgram
+from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
 from ganfleet.fleet import cpu
 from ganfleet.strategies.base import ImageSpec
@@ -28,7 +27,7 @@ def main(resolutions: list[int]) -> None:
     for resolution in resolutions:
         strategy = StyleGAN(StyleGAN.Options(resolution=resolution, **NARROW), ImageSpec(channels=1), BATCH)
         stage = strategy.schedule()[-1]
-        clock, model = Clock(10**9, nimg=stage.starts_at), Model(strategy, 0, stage)
+        clock, model = Clock(10**9, nimg=stage.starts_at), Program(strategy, stage, 0)
         rng = np.random.default_rng(0)
         real = {"image": rng.standard_normal((BATCH, 1, resolution, resolution), dtype=np.float32)}
         for phase in strategy.phases(clock):

@@ -5,8 +5,8 @@ It knows YAML and places; what the keys mean is config's business.
 
 import difflib
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import yaml
@@ -14,6 +14,8 @@ import yaml
 from ganfleet.errors import ConfigError
 
 Keys = tuple[str | int, ...]
+
+GIVEN = "in the dict given"  # instead of file:line
 
 INT = "tag:yaml.org,2002:int"
 FLOAT = "tag:yaml.org,2002:float"
@@ -125,6 +127,19 @@ class Document:
         document.data = document._build(node, (), None)
         return document
 
+    @classmethod
+    def from_dict(cls, sections: Mapping[str, Any]) -> "Document":
+        """What a program gives in place of a file.
+
+        Raises:
+            ConfigError: it is no dict.
+        """
+        if not isinstance(sections, Mapping):
+            raise ConfigError(f"{GIVEN}: expected sections such as 'train' with dicts in them")
+        document = cls(GIVEN)
+        document.data = document._copy(sections, ())
+        return document
+
     def override(self, text: str) -> None:
         """Set one key from ``key.of.value=VALUE``, with VALUE written as in YAML."""
         self._overrides += 1
@@ -193,6 +208,21 @@ class Document:
             self.places[here] = place
             built[key_node.value] = self._build(value_node, here, override)
         return built
+
+    def _copy(self, value: Any, keys: Keys) -> Any:
+        """``value``, which stands at ``keys`` of what a program gave, as plain data; notes the place of all in it."""
+        if keys:
+            self.places[keys] = Place(len(self.places), GIVEN)
+        if isinstance(value, Mapping):
+            return {str(key): self._copy(each, (*keys, str(key))) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._copy(each, (*keys, index)) for index, each in enumerate(value)]
+        if isinstance(value, PurePath):
+            return str(value)
+        if value is None or isinstance(value, str | bool | int | float):
+            return value
+        self.report(keys, f"expected a number, a string, true, false, None, a list or a dict, got {value!r}")
+        return None
 
     def _place(self, node: yaml.Node) -> Place:
         line = node.start_mark.line + 1

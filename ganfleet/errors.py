@@ -4,10 +4,17 @@ INTERRUPTED = 130  # the one exit code that no exception carries: a second Ctrl-
 
 
 class GanfleetError(Exception):
-    """Base of every error a user can cause or must act on; the CLI prints it without a traceback."""
+    """Base of every error a user can cause or must act on; the CLI prints it without a traceback.
+
+    Attributes:
+        alike: True if it follows from what all ranks of a fleet share, so that every one of them meets it; False if
+            one rank meets it alone; None if its kind does not say.
+        told_by: the ranks that tell the user, once the fleet has agreed on it; None before.
+    """
 
     exit_code = 70
-    alike = True  # every rank of a fleet meets it at the same point; one of them tells the user
+    alike: bool | None = None
+    told_by: frozenset[int] | None = None
 
 
 class ConfigError(GanfleetError):
@@ -20,6 +27,12 @@ class DataError(GanfleetError):
     """Training data are missing, unreadable, or damaged past the budget."""
 
     exit_code = 65
+
+
+class TooManyBadImages(DataError):
+    """More images than the budget allows cannot be decoded, on all ranks together."""
+
+    alike = True
 
 
 class DataExhausted(DataError):
@@ -41,6 +54,12 @@ class PeerLost(GanfleetError):
     alike = False
 
 
+class RunInUse(GanfleetError):
+    """Another process is writing to the run directory."""
+
+    exit_code = 73
+
+
 class StorageError(GanfleetError):
     """Writing failed: no permission, disk full, I/O error."""
 
@@ -51,18 +70,21 @@ class Stopped(GanfleetError):
     """A signal asked the run to stop; its checkpoint is written and the run can be resumed."""
 
     exit_code = 75
+    alike = True
 
 
 class NonFinite(GanfleetError):
     """More non-finite updates than the budget allows."""
 
     exit_code = 80
+    alike = True
 
 
 class ReplicasDiverged(GanfleetError):
     """Ranks that must hold the same weights do not."""
 
     exit_code = 82
+    alike = True
 
 
 class Hang(GanfleetError):

@@ -17,9 +17,12 @@ from mindspore import nn, ops
 
 from ganfleet import config as configs
 from ganfleet import rng, strategies
+from ganfleet.data import as_source
 from ganfleet.document import Document
 from ganfleet.engine import contract
-from ganfleet.engine.trainer import Trainer, Watch, check_schedule
+from ganfleet.engine.callbacks import Callback
+from ganfleet.engine.schedule import check_schedule
+from ganfleet.engine.trainer import Trainer
 from ganfleet.fleet import SimulatedFleet, check_lanes, cpu
 from ganfleet.store import checkpoint
 from ganfleet.store.checkpoint import Difference, Snapshot
@@ -102,7 +105,7 @@ def simulate(
     Args:
         strategy: the class, or the name a config would give.
         options: what a config would have under ``strategy:``. Choose them small; most of the time is compilation.
-        source: what has samples as ``FakeImages`` has; by default ``FakeImages()``.
+        source: see ``ganfleet.data.as_source``; by default ``FakeImages()``.
         resumed_from: where to go on, the snapshot of another simulation.
         train: keys of a config's ``train:`` section; 4 lanes with batches of 8, and no update may be skipped.
 
@@ -115,22 +118,24 @@ def simulate(
     done = resumed_from.facts["clock"]["step"] if resumed_from else 0
     config = _config(found, options or {}, {**TRAIN, **train, "steps": done + steps})
     check_lanes(config.train.lanes, world_size, "auto")
-    cpu.pin(config.fleet.cpu_threads, 0)  # as a rank does, so that the bits are those of a real run
-    source = source or FakeImages()
-    fleet = _Fleet(config.train.lanes, "auto", world_size)
-    image = ImageSpec(source.channels, source.classes)
-    ranks = _Ranks(fleet, partial(found, config.strategy, image, config.train.batch_size))
-    check_schedule(ranks, config.train.lanes)
-    contract.samples(ranks, source.names)
-    stats = _Stats()
-    trainer = Trainer(config, ranks, source, fleet, stats)
-    if resumed_from:
-        trainer.restore(resumed_from)
-    before = ranks.attributes()
-    trainer.run()
-    after = ranks.attributes()
-    changed = sorted(name for name in after if after[name] != before.get(name))
-    return Simulation(trainer.snapshot(), stats.steps, ranks.draws, changed, trainer)
+    with cpu.pin(config.fleet.cpu_threads):  # as a rank does, so that the bits are those of a real run
+        source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
+        fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
+        image = ImageSpec(source.channels, source.classes)
+        make = partial(found, config.strategy, image, config.train.batch_size)
+        contract.current(make())
+        ranks = _Ranks(config.train.lanes, world_size, make)
+        check_schedule(ranks, config.train.lanes)
+        contract.samples(ranks, source.names)
+        stats = _Stats()
+        trainer = Trainer(config, ranks, source, fleet, [stats])
+        if resumed_from:
+            trainer.restore(resumed_from)
+        before = ranks.attributes()
+        trainer.run()
+        after = ranks.attributes()
+        changed = sorted(name for name in after if after[name] != before.get(name))
+        return Simulation(trainer.snapshot(), stats.steps, ranks.draws, changed, trainer)
 
 
 def assert_fleet_invisible(
@@ -175,8 +180,9 @@ def assert_resumes(strategy: type[Strategy] | str, *, steps: int = 4, **how: Any
         expected,
         whole,
         f"{_name(strategy)} trains to other bits when it is resumed after {steps} of {2 * steps} steps",
-        "what must outlast a resume belongs in state() and load_state(), and what a loss reads must come from draw, "
-        "because a compiled graph keeps the values of Python attributes that it was compiled with",
+        "what must outlast a resume belongs in a ganfleet.nn.Buffer, or in the memory that Phase.prepare gets, and "
+        "what a loss reads must come from draw, because a compiled graph keeps the values of Python attributes that it "
+        "was compiled with",
     )
 
 
@@ -217,38 +223,24 @@ def check_second_order(layer: nn.Cell | Callable, x: np.ndarray, seed: int = 0) 
 
 def _config(strategy: type[Strategy], options: dict[str, Any], train: dict[str, Any]) -> configs.Config:
     given = Document("simulate")
-    for section, values in (("strategy", {"name": strategy.__name__, **options}), ("train", train)):
+    # Nothing is drawn ahead, so that what a strategy wrongly changes shows at the same step every time.
+    own = {"strategy": {"name": strategy.__name__, **options}, "train": train, "data": {"prefetch": 0}}
+    for section, values in own.items():
         for key, value in values.items():
             given.override(f"{section}.{key}={json.dumps(value)}")
     return configs.check(given, strategy.Options)
 
 
-class _Fleet(SimulatedFleet):
-    """Knows which lane is at work, and so which rank."""
-
-    lane = 0
-
-    @property
-    def at_work(self) -> int:
-        return self.lane * self.world_size // self.total_lanes
-
-    def reduce(self, lane_value):
-        def watched(lane):
-            self.lane = lane
-            return lane_value(lane)
-
-        return super().reduce(watched)
-
-
 class _Ranks:
     """To a trainer that plays all ranks, what the strategy is to a rank's own; each rank has an object of its own.
 
-    Networks, losses and schedule are the first rank's, as they are alike on all.
+    Networks, losses and schedule are the first rank's, as they are alike on all. The stream that ``draw`` and
+    ``prepare`` get says which lane they are asked for.
     """
 
-    def __init__(self, fleet: _Fleet, make: Callable[[], Strategy]):
-        self._fleet = fleet
-        self._own = [make() for _ in range(fleet.world_size)]
+    def __init__(self, lanes: int, world_size: int, make: Callable[[], Strategy]):
+        self._share = lanes // world_size
+        self._own = [make() for _ in range(world_size)]
         self._phases: list[list] = []
         self.draws: dict[tuple[int, int], list[dict[str, bytes]]] = {}
 
@@ -263,54 +255,40 @@ class _Ranks:
         declared = [own.players(stage) for own in self._own]
         return declared[0]
 
-    def phases(self, clock):
-        self._phases = [own.phases(clock) for own in self._own]
+    def phases(self, stage):
+        self._phases = [own.phases(stage) for own in self._own]
         declared = self._phases[0]
         if not isinstance(declared, list):
             return declared  # for the engine to refuse
         return [
-            replace(phase, prepare=_Prepare(self, i)) if getattr(phase, "prepare", None) else phase
+            replace(phase, prepare=partial(self._prepare, i)) if getattr(phase, "prepare", None) else phase
             for i, phase in enumerate(declared)
         ]
 
-    def prepare(self, phase: int, *arguments):
+    def _prepare(self, phase: int, rng, kept, memory):
         with _no_global_randomness("prepare"):
-            return self._phases[self._fleet.at_work][phase].prepare(*arguments)
+            return self._phases[_lane_of(rng) // self._share][phase].prepare(rng, kept, memory)
 
     def draw(self, rng, n, clock):
+        lane = _lane_of(rng)
         with _no_global_randomness("draw"):
-            drawn = self._own[self._fleet.at_work].draw(rng, n, clock)
+            drawn = self._own[lane // self._share].draw(rng, n, clock)
         if isinstance(drawn, dict):
-            draws = self.draws.setdefault((clock.step, self._fleet.lane), [])
+            draws = self.draws.setdefault((clock.step, lane), [])
             draws.append({name: np.asarray(array).tobytes() for name, array in drawn.items()})
         return drawn
 
-    def after_step(self, clock, stats):
-        with _no_global_randomness("after_step"):
-            for own in self._own:
-                own.after_step(clock, stats)
 
-    def load_state(self, state):
-        for own in self._own:
-            own.load_state(state)
+def _lane_of(stream: np.random.Generator) -> int:
+    """The last key of the ``rng.stream`` of a step and a lane."""
+    return int(stream.bit_generator.state["state"]["counter"][2])
 
 
-@dataclass(frozen=True)
-class _Prepare:
-    """A phase's ``prepare``: that of the rank at work. Equal at each step, as phases of one graph must be."""
-
-    ranks: _Ranks
-    phase: int
-
-    def __call__(self, *arguments):
-        return self.ranks.prepare(self.phase, *arguments)
-
-
-class _Stats(Watch):
+class _Stats(Callback):
     def __init__(self):
         self.steps = []
 
-    def after_step(self, trainer, stats):
+    def after_step(self, run, stats):
         self.steps.append({name: np.array(value) for name, value in stats.items()})
 
 

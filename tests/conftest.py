@@ -1,13 +1,33 @@
-"""Shared by all tests: kernels pinned as a rank's are, and no cache but a temporary one."""
+"""Shared by all tests: kernels pinned as a rank's are, no cache but temporary ones, and which tests stay together.
+
+With pytest-xdist (``-n 2 --dist loadgroup``, as ``make test`` says) each worker takes a core of its own.
+"""
 
 import os
 import tempfile
 
+import pytest
+
 import ganfleet  # noqa: F401  sets what MindSpore reads at import
 from ganfleet.fleet import cpu
 
-cpu.pin(1, 0)  # before any kernel runs, as connect() does: bits depend on it
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 collect_ignore = ["plugins"]  # tested as it is installed, in test_plugins.py
 _cache = tempfile.TemporaryDirectory(prefix="ganfleet-cache-")  # until the tests end
 os.environ["XDG_CACHE_HOME"] = _cache.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers share compiled graphs
+    os.environ["GANFLEET_COMPILE_CACHE"] = os.path.join(_cache.name, "graphs")
+
+
+def pytest_configure(config):
+    if not getattr(config.option, "numprocesses", None):  # not the process that only hands out tests
+        cpu.pin(1)  # before any kernel runs, as connect() does: bits depend on it
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Keep tests that share what a fixture of their file made on one worker; all others go wherever a core is free."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        if any(fixture.scope == "module" for definitions in fixtures for fixture in definitions):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))

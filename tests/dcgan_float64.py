@@ -33,7 +33,7 @@ def d_loss(w, real, z):
     on_real, real_moments = discriminator(w, real)
     on_fake, fake_moments = discriminator(w, generator(w, z)[0])
     loss = -jnp.log(jax.nn.sigmoid(on_real)).mean() - jnp.log(jax.nn.sigmoid(-on_fake)).mean()
-    stats = {"Loss/D": loss, "Loss/scores/real": on_real.mean(), "Loss/scores/fake": on_fake.mean()}
+    stats = {"Loss/D": loss, "scores/real": on_real.mean(), "scores/fake": on_fake.mean()}
     return loss, (stats, {name: real_moments[name] + fake_moments[name] for name in real_moments})
 
 
@@ -50,7 +50,7 @@ def leaky_relu(x):
 
 def normalised(w, name, x, moments):
     axes = (0, 2, 3)
-    moments[f"{name}.running"] = [jnp.stack([x.mean(axes), x.var(axes, ddof=1)])]
+    moments[f"{name}.moments.value"] = [jnp.stack([x.mean(axes), x.var(axes, ddof=1)])]
     return batch_norm(x, w[f"{name}.gain"], w[f"{name}.bias"])
 
 

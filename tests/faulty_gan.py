@@ -6,7 +6,9 @@ import sys
 import time
 from typing import Literal
 
+import mindspore as ms
 import numpy as np
+from mindspore import ops
 
 from ganfleet.fleet import launcher
 from ganfleet.strategies.gan import GAN
@@ -39,7 +41,12 @@ class FaultyGAN(GAN):
         loss, stats = super().d_loss(nets, real, noise)
         return loss * (1 + noise["poison"]), stats
 
-    def after_step(self, clock, stats):
+    def hyper(self, player, clock):
+        if player == "D":
+            self._fail(clock)
+        return super().hyper(player, clock)
+
+    def _fail(self, clock):
         if self.options.seconds:
             print("sleeping", flush=True)
             time.sleep(self.options.seconds)
@@ -56,3 +63,15 @@ class FaultyGAN(GAN):
 
     def _due(self, step):
         return self.options.at <= step <= self.options.until
+
+
+class NotFinite(GAN):
+    """A weight of G becomes NaN in an update whose gradients are finite."""
+
+    def players(self, stage):
+        players = super().players(stage)
+        players["G"].after_update = self.spoilt
+        return players
+
+    def spoilt(self, weights):
+        return ops.concat((weights[:-1], ops.log(-ops.ones((1,), ms.float32))))

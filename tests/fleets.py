@@ -1,10 +1,14 @@
 """Start real fleets from a test: msrun, mpiexec, or a lone process, and what they leave behind."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,18 +63,40 @@ def run(command: list[str], cwd: Path, timeout: float = 300) -> Ended:
     return Ended(process.returncode, output)
 
 
+_started: list[subprocess.Popen] = []
+
+
 def start(command: list[str], cwd: Path) -> subprocess.Popen:
-    """Start ``command`` in ``cwd``, in a session of its own, free to use all cores."""
-    return subprocess.Popen(
-        command,
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},  # msrun starts ranks with this python
-        preexec_fn=lambda: os.sched_setaffinity(0, range(os.cpu_count())),
-    )
+    """Start ``command`` in ``cwd``, in a session of its own, free to use all cores.
+
+    Waits until no other worker's tests run a fleet: two would take each other's cores, and time limits are for one.
+    """
+    with open(Path(tempfile.gettempdir(), f"ganfleet-tests-{os.getuid()}.lock"), "w") as lock:
+        # The command inherits the lock, and gives it back when it ends, however that is.
+        alone_here = all(process.poll() is not None for process in _started)
+        if alone_here:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},  # msrun starts ranks with this python
+            preexec_fn=lambda: os.sched_setaffinity(0, range(os.cpu_count())),
+            pass_fds=[lock.fileno()] if alone_here else [],
+        )
+    _started.append(process)
+    return process
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for ``condition``; fail where it does not come about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} seconds in vain"
+        time.sleep(0.01)
 
 
 def survivors(cwd: Path, seconds: float = 5) -> list[psutil.Process]:

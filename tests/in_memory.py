@@ -6,7 +6,10 @@ import numpy as np
 
 from ganfleet import config as configs
 from ganfleet.engine import run
-from ganfleet.engine.trainer import Trainer, Watch
+from ganfleet.engine.callbacks import Callback
+from ganfleet.engine.phase import CompiledPhase
+from ganfleet.engine.tensors import tensors
+from ganfleet.engine.trainer import Trainer
 from ganfleet.fleet import Fleet
 
 
@@ -28,10 +31,20 @@ class ArraySource:
     def at(self, resolution):
         return self
 
+    def digest(self):
+        return f"{self.samples.shape}"
 
-def trainer(yaml: str, source: ArraySource, directory: Path, watch: Watch | None = None) -> Trainer:
+
+def trainer(yaml: str, source: ArraySource, directory: Path, *callbacks: Callback) -> Trainer:
     """A lone process's Trainer for the config that ``yaml`` is."""
     path = directory / "config.yaml"
     path.write_text(yaml)
     config = configs.load(path)
-    return Trainer(config, run.strategy_of(config, source), source, Fleet(config.train.lanes), watch)
+    return Trainer(config, run.strategy_of(config, source), source, Fleet(config.train.lanes), callbacks)
+
+
+def one_lane(compiled: CompiledPhase, real: dict, noise: dict) -> tuple[np.ndarray, dict]:
+    """A lane's flat vector [gradients, what buffers saw, loss, stats], and loss and stats by name."""
+    flat = compiled.run(tensors(real), tensors(noise), np.zeros(0, np.float32))[0].asnumpy().copy()
+    behind = compiled.player.size + compiled.player.seen_size
+    return flat, compiled.summarize(np.concatenate([[1], flat[behind:]]), 1, 0)[2]

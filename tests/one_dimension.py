@@ -13,7 +13,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from ganfleet import nn
-from ganfleet.engine.trainer import Trainer, Watch
+from ganfleet.engine.callbacks import Callback
+from ganfleet.engine.trainer import Trainer
 from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
 
 CONFIG = """
@@ -37,7 +38,7 @@ class FixedGenerator(Strategy):
         d = ms_nn.SequentialCell(nn.Dense(1, 32), nn.Tanh(), nn.Dense(32, 32), nn.Tanh(), nn.Dense(32, 1))
         return {"D": Player(d, nn.Adam(0.02))}
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.d_loss)]
 
     def draw(self, rng, n, clock):
@@ -47,11 +48,11 @@ class FixedGenerator(Strategy):
         fake = self.options.mean + self.options.std * noise["z"]
         return nn.discriminator_loss(nets.D(real["x"]), nets.D(fake)), {}
 
-    def learning_rate(self, player, optimizer, clock):
-        return optimizer.lr * (1 - clock.step / clock.total_steps)
+    def hyper(self, player, clock):
+        return {"lr": 0.02 * (1 - clock.step / clock.total_steps)}
 
 
-class Values(Watch):
+class Values(Callback):
     """V(G, D) after every ``every`` steps, as (step, V)."""
 
     def __init__(self, p_g, every):
@@ -62,11 +63,11 @@ class Values(Watch):
             self.values.append((trainer.clock.step, value(logits(trainer), self.p_g)))
 
 
-def train(p_g, steps: int, directory: Path, watch: Watch | None = None) -> Trainer:
+def train(p_g, steps: int, directory: Path, *callbacks: Callback) -> Trainer:
     """D trained against samples of the normal distribution ``p_g``."""
     count = 2**16
     samples = P_DATA.ppf((np.arange(count) + 0.5) / count).astype(np.float32)[:, None]
-    trained = trainer(CONFIG % (p_g.mean(), p_g.std(), steps), ArraySource("x", samples), directory, watch)
+    trained = trainer(CONFIG % (p_g.mean(), p_g.std(), steps), ArraySource("x", samples), directory, *callbacks)
     trained.run()
     return trained
 
@@ -74,7 +75,7 @@ def train(p_g, steps: int, directory: Path, watch: Watch | None = None) -> Train
 def logits(trained: Trainer) -> np.ndarray:
     """What D says on GRID."""
     x = ms.Tensor(GRID.astype(np.float32)[:, None])
-    return trained.model.nets.D(x).asnumpy()[:, 0].astype(np.float64)
+    return trained.program.nets.D(x).asnumpy()[:, 0].astype(np.float64)
 
 
 def sigmoid(logits):

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from in_memory import ArraySource, trainer
+from in_memory import ArraySource, one_lane, trainer
 from mindspore import nn as ms_nn
 from mindspore import ops
 
 from ganfleet import nn
-from ganfleet.engine.program import PhaseProgram
-from ganfleet.engine.tensors import tensors
+from ganfleet.engine.phase import CompiledPhase
 from ganfleet.strategies.base import Phase
 from ganfleet.strategies.gan import GAN
 from ganfleet.strategies.wgan import WGANGP
@@ -44,11 +43,11 @@ class OnlyD:
         d = ms_nn.SequentialCell(nn.Dense(2, 32), nn.Tanh(), nn.Dense(32, 32), nn.Tanh(), nn.Dense(32, 1))
         return Line(self.options.theta), d
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.d_loss)]
 
-    def learning_rate(self, player, optimizer, clock):
-        return optimizer.lr * (1 - clock.step / clock.total_steps)
+    def hyper(self, player, clock):
+        return {"lr": self.options.lr * (1 - clock.step / clock.total_steps)}
 
 
 class JSGame(OnlyD, GAN):
@@ -91,7 +90,7 @@ def line(theta: float, count: int) -> np.ndarray:
 
 def scores(trained, theta: float) -> np.ndarray:
     """What D says along the line at θ, in float64."""
-    return trained.model.nets.D(ms.Tensor(line(theta, 200))).asnumpy()[:, 0].astype(np.float64)
+    return trained.program.nets.D(ms.Tensor(line(theta, 200))).asnumpy()[:, 0].astype(np.float64)
 
 
 def divergence(trained) -> float:
@@ -108,9 +107,9 @@ def distance(trained) -> float:
 
 def slope(trained, loss) -> float:
     """∂/∂θ of G's ``loss``, as the engine differentiates it."""
-    program = PhaseProgram(Phase("G", loss), trained.model, host_size=0)
-    inputs = tensors({"image": line(0, 200)}), tensors({"z": line(0, 200)[:, 1:]})
-    return float(program.run(*inputs, np.zeros(0, np.float32))[0].asnumpy()[0])
+    program = trained.program
+    compiled = CompiledPhase(Phase("G", loss), program.players["G"], program.nets)
+    return float(one_lane(compiled, {"image": line(0, 200)}, {"z": line(0, 200)[:, 1:]})[0][0])
 
 
 def best_slope(theta: float, penalty: float) -> float:

@@ -6,7 +6,9 @@ import pytest
 
 from ganfleet import config as configs
 from ganfleet import strategies
-from ganfleet.errors import ConfigError
+from ganfleet.config import Config
+from ganfleet.errors import CheckpointMismatch, ConfigError
+from ganfleet.plugins import SOURCES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -306,14 +308,14 @@ def test_a_dumped_config_loads_back_equal(load, tmp_path):
     (tmp_path / "config.yaml").write_text(configs.dump(config))
     assert configs.load(tmp_path / "config.yaml") == config
     for string in ["no", "1:30", "null", "1e5", "0x1F", "true", "~", "# x", "a: b", "ünï", "1_000", " x", "-"]:
-        changed = config.model_copy(update={"run": config.run.model_copy(update={"dir": string})})
+        changed = config.model_copy(update={"data": config.data.model_copy(update={"cache": string})})
         (tmp_path / "config.yaml").write_text(configs.dump(changed))
-        assert configs.load(tmp_path / "config.yaml").run.dir == string
+        assert configs.load(tmp_path / "config.yaml").data.cache == string
 
 
 def test_a_resolved_config_has_every_key_with_the_strategy_first(load):
     resolved = load().resolved()
-    assert list(resolved) == ["strategy", "data", "train", "fleet", "checkpoint", "log", "run"]
+    assert list(resolved) == ["strategy", "data", "train", "fleet", "checkpoint", "log", "metrics", "run"]
     assert next(iter(resolved["strategy"])) == "name"
     assert resolved["strategy"]["growth"] == {"first": 4, "stable_kimg": 0.5}
 
@@ -328,24 +330,353 @@ def test_resume_may_change_where_and_how_long_a_run_runs(load):
         "log.samples=4",
         "data.workers=9",
         "data.prefetch=9",
-    ).resolved()
-    assert configs.differences(old, new) == []
+    )
+    assert configs.differences(old, new) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "source, free, fixed",
+    [
+        ("folder", {"path": "b", "cache": "none"}, {"classes": "subfolder", "resize": "fit", "channels": 1}),
+        ("zip", {"path": "b", "cache": "none"}, {"classes": "subfolder"}),
+        ("idx", {"path": "b"}, {"labels": "l"}),
+        ("unpaired", {"path": "b", "path_b": "c"}, {"load_size": 9, "flip": True, "split": "test"}),
+        ("embedded", {}, {"upscale": True}),
+    ],
+)
+def test_a_source_says_which_of_its_options_may_change_on_resume(load, source, free, fixed):
+    given = [f"data.source={source}", *(["data.path=a"] if source != "embedded" else [])]
+    old = load("", *given).resolved()
+    moved = load("", *given, *(f"data.{key}={value}" for key, value in free.items()))
+    assert configs.differences(old, moved) == ([], [])
+    changed = load("", *given, *(f"data.{key}={str(value).lower()}" for key, value in fixed.items()))
+    refused, _ = configs.differences(old, changed)
+    assert {change.key for change in refused} == {f"data.{key}" for key in fixed}
 
 
 def test_resume_refuses_what_changes_the_model_and_names_both_values(load):
     old = load().resolved()
     new = load("", "train.seed=1", "train.batch_size=128", "train.lanes=4", "strategy.lr=2e-4", "fleet.cpu_threads=2")
-    assert sorted(configs.differences(old, new.resolved())) == [
+    refused, accepted = configs.differences(old, new)
+    assert sorted(refused) == [
         ("fleet.cpu_threads", 1, 2),
         ("strategy.lr", 1e-3, 2e-4),
         ("train.batch_size", 64, 128),
         ("train.lanes", 8, 4),
         ("train.seed", 0, 1),
     ]
+    assert accepted == []
 
 
-def test_a_key_that_one_side_lacks_is_a_difference():
-    assert configs.differences({"train": {}}, {"train": {"seed": 3}}) == [("train.seed", None, 3)]
+def test_of_another_strategy_or_source_only_the_name_is_told(load):
+    old = load("", "data.source=folder", "data.path=a", "data.classes=subfolder").resolved()
+    refused, _ = configs.differences(old, load("", strategy="strategy: {name: gan}\n"))
+    assert refused == [("strategy.name", "tiny_gan:TinyGAN", "gan"), ("data.source", "folder", "embedded")]
+
+
+def test_what_is_accepted_is_told_apart(load):
+    old = load("strategy:\n  name: tiny_gan:TinyGAN\n  batch_sizes: {4: 8}", strategy="").resolved()
+    changed = ["strategy.lr=1", "strategy.growth.first=8", "strategy.batch_sizes={4: 16}", "train.seed=2"]
+    for accept, left in [
+        ("[strategy.lr]", {"strategy.growth.first", "strategy.batch_sizes.4", "train.seed"}),
+        ("['strategy.*']", {"train.seed"}),
+        ("[strategy.growth, strategy.batch_sizes, 'train.s*']", {"strategy.lr"}),
+        ("[strategy.batch_sizes.4, data.resize]", {"strategy.lr", "strategy.growth.first", "train.seed"}),
+    ]:
+        refused, accepted = configs.differences(old, load("", *changed, f"checkpoint.accept={accept}"))
+        assert {change.key for change in refused} == left
+        assert len(refused) + len(accepted) == 4
+    assert configs.Change("strategy.batch_sizes.4", 8, 16) in accepted
+
+
+def test_a_key_to_accept_that_there_is_not_is_an_error(problems):
+    assert problems("checkpoint:\n  accept: [strategy.lt, sed.*, train.seed]") == [
+        "c.yaml:3: checkpoint.accept.0: no such key, did you mean strategy.lr?",
+        "c.yaml:3: checkpoint.accept.1: no such key: give dotted keys, or globs as strategy.*",
+    ]
+
+
+# ── Checkpoints of older releases
+
+# What commit a1bd39e kept in its checkpoints for every strategy.
+SECTIONS_OF_A1BD39E = {
+    "data": {
+        "source": "embedded",
+        "path": None,
+        "path_b": None,
+        "split": None,
+        "labels": None,
+        "classes": None,
+        "channels": None,
+        "resize": "crop",
+        "upscale": False,
+        "load_size": None,
+        "flip": None,
+        "cache": "auto",
+        "workers": 2,
+        "prefetch": 2,
+        "bad_budget": 10,
+    },
+    "train": {
+        "kimg": 0.064,
+        "steps": None,
+        "batch_size": 8,
+        "lanes": 2,
+        "seed": 3,
+        "audit_every": 500,
+        "nonfinite_budget": 10,
+    },
+    "fleet": {"backend": "auto", "world_size": None, "reduction": "auto", "cpu_threads": 1},
+    "checkpoint": {"every_kimg": 0.032, "keep": 3, "resume": "auto"},
+    "log": {"every_steps": 2, "samples_every_kimg": 1.0, "samples": 4},
+    "run": {"dir": "runs", "name": "dcgan"},
+}
+DCGAN_OF_A1BD39E = {
+    "name": "dcgan",
+    "resolution": 8,
+    "latent": 4,
+    "ngf": 4,
+    "ndf": 4,
+    "lr": 0.0002,
+    "betas": [0.5, 0.999],
+    "ema_kimg": 0.05,
+}
+
+
+@pytest.fixture
+def old():
+    return {"strategy": dict(DCGAN_OF_A1BD39E), **{name: dict(keys) for name, keys in SECTIONS_OF_A1BD39E.items()}}
+
+
+YAML_OF_A1BD39E = """\
+strategy: {name: dcgan, resolution: 8, ngf: 4, ndf: 4, latent: 4, ema_kimg: 0.05}
+train: {kimg: 0.064, batch_size: 8, lanes: 2, seed: 3}
+"""
+
+
+def test_a_run_of_an_older_release_goes_on_with_its_yaml(load, old):
+    assert configs.differences(old, load(YAML_OF_A1BD39E, strategy="")) == ([], [])
+
+
+def test_the_config_that_an_older_release_wrote_is_read(tmp_path, old):
+    (tmp_path / "config.yaml").write_text(configs.document.dump(old))
+    config = configs.load(tmp_path / "config.yaml")
+    assert configs.differences(old, config) == ([], [])
+    old["data"] |= {"source": "folder", "path": "photos"}
+    (tmp_path / "config.yaml").write_text(configs.document.dump(old))
+    assert str(configs.load(tmp_path / "config.yaml").data.path) == "photos"
+
+
+def test_a_key_that_a_checkpoint_lacks_has_its_default(load, old):
+    del old["strategy"]["lr"], old["log"]
+    assert configs.from_resolved(old).strategy.lr == 2e-4
+    assert configs.differences(old, load(YAML_OF_A1BD39E, strategy="")) == ([], [])
+    new = load(YAML_OF_A1BD39E, "strategy.lr=1e-3", "train.precision=bfloat16", strategy="")
+    refused, _ = configs.differences(old, new)
+    assert sorted(refused) == [("strategy.lr", 2e-4, 1e-3), ("train.precision", "float32", "bfloat16")]
+
+
+def test_a_key_that_is_no_more_is_left_out(load, old):
+    old["strategy"]["dropout"], old["train"]["amp"], old["notes"] = 0.5, True, {"by": "me"}
+    assert configs.from_resolved(old).strategy.latent == 4
+    assert configs.differences(old, load(YAML_OF_A1BD39E, strategy="")) == ([], [])
+
+
+def test_a_value_that_is_no_more_is_an_error_that_names_it(load, old):
+    old["strategy"]["latent"], old["train"]["precision"] = "many", "float8"
+    for read in (configs.from_resolved, lambda old: configs.differences(old, load(YAML_OF_A1BD39E, strategy=""))):
+        with pytest.raises(CheckpointMismatch, match=r'strategy\.latent \("many"\), train\.precision \("float8"\)'):
+            read(old)
+
+
+def test_what_is_no_config_is_an_error():
+    with pytest.raises(CheckpointMismatch, match="names no strategy"):
+        configs.from_resolved({"train": {}})
+
+
+def test_a_checkpoint_cannot_have_code_imported(tmp_path, monkeypatch, old):
+    (tmp_path / "evil.py").write_text("open('imported', 'w').close()\nfrom tiny_gan import TinyGAN\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    old["strategy"] = {"name": "evil:TinyGAN", "latent": 7}
+    with pytest.raises(ConfigError, match=r"a checkpoint cannot have code imported: .* add --strategy evil:TinyGAN"):
+        configs.from_resolved(old)
+    assert not (tmp_path / "imported").exists()
+    for key in ("source", "path"):
+        old["data"][key] = "evil:TinyGAN"
+    old["metrics"], old["run"]["callbacks"] = {"names": ["evil:TinyGAN"]}, ["evil:TinyGAN"]
+    old["strategy"]["name"] = "tiny_gan:TinyGAN"
+    config = configs.from_resolved(old, strategy="tiny_gan:TinyGAN")
+    assert config.strategy.latent == 7 and config.data.source == "evil:TinyGAN"
+    assert not (tmp_path / "imported").exists()
+    assert configs.from_resolved(old, strategy="evil:TinyGAN").strategy.name == "evil:TinyGAN"
+    assert (tmp_path / "imported").exists()
+
+
+# ── Keys of this release
+
+
+def test_what_does_nothing_alone_is_refused(problems):
+    assert problems("train: {init_strict: false}") == ["c.yaml:2: train.init_strict: goes with train.init_from"]
+    assert problems("metrics: {every_kimg: 1}") == [
+        "c.yaml:2: metrics.every_kimg: there is nothing to measure: give metrics.names"
+    ]
+    assert problems("checkpoint: {every_kimg: 10, keep_every_kimg: 5}") == [
+        "c.yaml:2: checkpoint.keep_every_kimg: must be checkpoint.every_kimg=10 or more, got 5"
+    ]
+    assert problems("train: {precision: fp16}")[0].startswith(
+        'c.yaml:2: train.precision: expected float32, bfloat16 or float16, got "fp16"'
+    )
+    assert problems("run: {callbacks: notify}") == ['c.yaml:2: run.callbacks: expected a list, got "notify"']
+
+
+def test_callbacks_and_metrics_that_there_are_not_are_reported_at_their_lines(problems):
+    assert problems("metrics:\n  names:\n    - fidd\nrun:\n  callbacks:\n    - nowhere:Notify") == [
+        "c.yaml:4: metrics.names.0: unknown metric 'fidd' (name one as package.module:Class)",
+        "c.yaml:7: run.callbacks.0: no module 'nowhere' for callback 'nowhere:Notify': is it installed?",
+    ]
+
+
+def test_home_is_written_out_in_every_path(load, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/li")
+    config = load("", "run.dir=~/x", "checkpoint.resume=~/x/run", "train.init_from=~/y")
+    assert (config.run.dir, config.checkpoint.resume, config.train.init_from) == (
+        "/home/li/x",
+        "/home/li/x/run",
+        "/home/li/y",
+    )
+
+
+def test_without_a_home_only_a_path_that_needs_it_is_refused(load, problems, monkeypatch):
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    assert load("", "run.dir=x").run.dir == "x"
+    assert problems("run: {dir: ~/x}")[0].startswith("c.yaml:2: run.dir: there is no home folder for ~ here")
+
+
+# ── Sources by name
+
+SOURCE = """\
+from typing import Literal
+from pydantic import BaseModel
+from ganfleet.data import Source, SourceOptions
+
+class Tape(Source):
+    class Options(SourceOptions):
+        reel: int
+        speed: Literal["slow", "fast"] = "slow"
+
+    free_on_resume = ("speed",)
+
+    @classmethod
+    def open(cls, options, resolution):
+        ...
+
+class Greedy(Tape):
+    class Options(SourceOptions):
+        workers: str = "many"
+
+class Loose(Tape):
+    class Options(BaseModel):
+        reel: int = 1
+
+class Wrong(Tape):
+    Options = dict
+
+class NotOpen:
+    Options = SourceOptions
+"""
+
+
+@pytest.fixture
+def tape(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "tapes.py").write_text(SOURCE)
+    yield
+    sys.modules.pop("tapes", None)
+
+
+def test_a_source_brings_its_own_options(load, problems, tape):
+    config = load("data: {source: 'tapes:Tape', reel: 3, workers: 1}")
+    assert (config.data.reel, config.data.speed, config.data.workers, config.data.prefetch) == (3, "slow", 1, 2)
+    assert problems("data:\n  source: tapes:Tape\n  speed: quick\n  path: x\n  prefetc: 3") == [
+        "c.yaml:2: data.reel: missing: data.source=tapes:Tape needs it",
+        'c.yaml:4: data.speed: expected slow or fast, got "quick"',
+        "c.yaml:5: data.path: goes with data.source=folder or zip or idx or unpaired, not tapes:Tape",
+        "c.yaml:6: data.prefetc: unknown key, did you mean prefetch?",
+    ]
+    faster = load("data: {source: 'tapes:Tape', reel: 3, speed: fast}")
+    assert configs.differences(config.resolved(), faster) == ([], [])
+    other = load("data: {source: 'tapes:Tape', reel: 4}")
+    assert configs.differences(config.resolved(), other)[0] == [("data.reel", 3, 4)]
+
+
+def test_a_source_without_extra_forbid_still_reports_unknown_keys(problems, tape):
+    assert problems("data: {source: 'tapes:Loose', rel: 3}") == ["c.yaml:2: data.rel: unknown key, did you mean reel?"]
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("foldr", "unknown source 'foldr', did you mean folder? (known: embedded, folder, idx, unpaired, zip, or pack"),
+        ("tapes:Tap", "module 'tapes' has no class 'Tap'"),
+        ("tapes:Greedy", "source 'tapes:Greedy' has options that a config has already: workers"),
+        ("tapes:Wrong", "the Options of source 'tapes:Wrong' must be a pydantic model"),
+        ("tapes:NotOpen", "'tapes:NotOpen' is no source: it has no open"),
+    ],
+)
+def test_a_source_that_cannot_be_had_is_reported_at_its_line(problems, tape, name, message):
+    lines = problems(f"data:\n  source: {name}\n  reel: x\ntrain: {{sed: 1}}")
+    assert lines[0].startswith(f"c.yaml:3: data.source: {message}")
+    assert lines[1:] == ["c.yaml:5: train.sed: unknown key, did you mean seed?"]
+
+
+# ── In a program
+
+
+def test_a_config_from_a_dict_is_that_of_the_file(load):
+    sections = {
+        "strategy": {"name": "tiny_gan:TinyGAN", "betas": (0, 0.9), "batch_sizes": {4: 512}},
+        "data": {"source": "folder", "path": Path("photos")},
+    }
+    config = Config.from_dict(sections, "train.seed=3")
+    assert config == load(
+        "strategy: {name: 'tiny_gan:TinyGAN', betas: [0, 0.9], batch_sizes: {4: 512}}\n"
+        "data: {source: folder, path: photos}\ntrain: {seed: 3}",
+        strategy="",
+    )
+    assert isinstance(config, Config)
+    assert sections["data"] == {"source": "folder", "path": Path("photos")}
+
+
+def test_what_is_wrong_in_a_dict_is_told_as_of_a_file():
+    sections = {
+        "strategy": {"name": "tiny_gan:TinyGAN", "betas": [0.5, "high"]},
+        "train": {"batchsize": 32, "lanes": "8"},
+        "log": {"samples": print},
+    }
+    with pytest.raises(ConfigError) as raised:
+        Config.from_dict(sections, "train.sed=1")
+    assert str(raised.value).splitlines() == [
+        "5 problems in the configuration",
+        'in the dict given: strategy.betas.1: expected a number, got "high"',
+        "in the dict given: train.batchsize: unknown key, did you mean batch_size?",
+        'in the dict given: train.lanes: expected an integer, got "8"',
+        "in the dict given: log.samples: expected a number, a string, true, false, None, a list or a dict, got "
+        "<built-in function print>",
+        "override train.sed=1: unknown key, did you mean seed?",
+    ]
+    with pytest.raises(ConfigError, match="in the dict given: expected sections"):
+        Config.from_dict(["train"])
+    with pytest.raises(ConfigError, match=r"in the dict given: strategy: missing: give strategy\.name"):
+        Config.from_dict({})
+
+
+def test_config_load_takes_overrides_one_by_one(tmp_path):
+    (tmp_path / "c.yaml").write_text("strategy: {name: 'tiny_gan:TinyGAN'}")
+    assert Config.load(tmp_path / "c.yaml", "train.seed=3", "train.lanes=4").train.lanes == 4
 
 
 # ── Documentation
@@ -353,5 +684,6 @@ def test_a_key_that_one_side_lacks_is_a_difference():
 
 def test_every_key_is_documented():
     text = (ROOT / "docs" / "config.md").read_text()
-    undocumented = [key for key in configs.schema_keys() if f"`{key}`" not in text]
+    options = [f"data.{key}" for name in SOURCES.builtin for key in SOURCES.find(name).Options.model_fields]
+    undocumented = [key for key in [*configs.schema_keys(), *options] if f"`{key}`" not in text]
     assert not undocumented

@@ -22,7 +22,7 @@ class OneNumber(Strategy):
     def players(self, stage):
         return {"D": Player(ms_nn.SequentialCell(nn.Dense(stage.resolution**2, 1)), nn.SGD(self.options.lr))}
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.loss)]
 
     def draw(self, rng, n, clock):
@@ -58,9 +58,9 @@ def test_the_first_loss_is_that_of_the_fake_images_and_the_draws():
             return loss, {"label": real["label"], "pixel": real["image"][:, 0, 0, 0]}
 
     [stats] = testing.simulate(Seen, steps=1, batch_size=2, lanes=1, source=testing.FakeImages(count=2)).stats
-    assert sorted(stats["Loss/label"]) == [0, 1]
+    assert sorted(stats["label"]) == [0, 1]
     fakes = testing.FakeImages(count=2).at(4)
-    for label, pixel in zip(stats["Loss/label"].astype(int), stats["Loss/pixel"], strict=True):
+    for label, pixel in zip(stats["label"].astype(int), stats["pixel"], strict=True):
         assert pixel == pytest.approx(fakes[label]["image"][0, 0, 0] / 127.5 - 1, abs=1e-6)
 
 
@@ -126,7 +126,7 @@ def test_a_memory_on_self_that_prepare_fills_is_caught():
             super().__init__(*args)
             self.last = np.zeros((2, 1), np.float32)
 
-        def phases(self, clock):
+        def phases(self, stage):
             return [Phase("D", self.loss, prepare=self.one_lane_late)]
 
         def one_lane_late(self, rng, kept, memory):
@@ -138,7 +138,7 @@ def test_a_memory_on_self_that_prepare_fills_is_caught():
 
 
 class Forgets(OneNumber):
-    """What it wants grows, step by step; ``state`` does not say so."""
+    """What it wants grows, step by step, and no checkpoint says so."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -147,16 +147,33 @@ class Forgets(OneNumber):
     def draw(self, rng, n, clock):
         return {"wanted": self.scale * rng.standard_normal((n, 1))}
 
-    def after_step(self, clock, stats):
+    def hyper(self, player, clock):
         self.scale *= 2
+        return {}
 
 
-class Remembers(Forgets):
-    def state(self):
-        return {"scale": np.array([self.scale])}
+class Growing(ms_nn.Cell):
+    """A dense layer and a factor that doubles with each phase that records it."""
 
-    def load_state(self, state):
-        self.scale = float(state["scale"][0])
+    def __init__(self, inputs):
+        super().__init__()
+        self.dense = nn.Dense(inputs, 1)
+        self.scale = nn.Buffer((), 1.0)
+
+    def construct(self, x):
+        return self.dense(x)
+
+
+class Remembers(OneNumber):
+    """The same with a buffer."""
+
+    def players(self, stage):
+        return {"D": Player(Growing(stage.resolution**2), nn.SGD(self.options.lr))}
+
+    def loss(self, nets, real, noise):
+        loss, stats = super().loss(nets, real, {"wanted": nets.D.scale.value * noise["wanted"]})
+        nets.D.scale.record(2 * nets.D.scale.value)
+        return loss, stats
 
 
 def test_state_that_a_checkpoint_lacks_is_named():
@@ -165,13 +182,17 @@ def test_state_that_a_checkpoint_lacks_is_named():
     message = str(raised.value)
     assert "Forgets trains to other bits when it is resumed after 1 of 2 steps: in D.weights" in message
     assert "draw gave other values from step 1, lane 0 on" in message
-    assert "Training changes self.scale of the strategy: what must outlast a resume belongs in state()" in message
+    assert (
+        "Training changes self.scale of the strategy: what must outlast a resume belongs in a ganfleet.nn.Buffer"
+        in message
+    )
     testing.assert_resumes(Remembers, steps=1)
 
 
 def test_a_number_that_a_graph_has_frozen_is_caught_by_a_resume():
-    class Frozen(Remembers):
+    class Frozen(OneNumber):
         def draw(self, rng, n, clock):
+            self.scale = 1 + clock.step
             return {"wanted": rng.standard_normal((n, 1))}
 
         def loss(self, nets, real, noise):

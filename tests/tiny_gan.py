@@ -31,7 +31,7 @@ class TinyGAN(Strategy):
             "G": Player(g, nn.RMSProp(self.options.lr), ema=Ema(decay=0.5)),
         }
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", None), Phase("G", None), Phase("G", None, every=4, name="path")]
 
     def schedule(self):

@@ -17,10 +17,11 @@ def main(png: Path, curves: list[str]) -> None:
     for axis, curve in zip(axes[0], curves, strict=True):
         run_dir, keys = curve.split(":")
         lines = [json.loads(line) for line in (Path(run_dir) / "log.jsonl").read_text().splitlines()]
+        stages = [line for line in lines if "resolution" in line]  # a line of metrics has none
         for key in keys.split(","):
             logged = [line for line in lines if key in line]
             axis.plot([line["kimg"] for line in logged], [line[key] for line in logged], label=key, linewidth=1)
-        for before, after in pairwise(lines):
+        for before, after in pairwise(stages):
             if before["resolution"] != after["resolution"]:
                 axis.axvline(before["kimg"], color="grey", linewidth=0.5)
         axis.set(xlabel="kimg", title=Path(run_dir).name, ylim=0)

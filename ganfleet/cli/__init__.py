@@ -4,6 +4,7 @@ A verb's module is imported when the verb is used, so that ``ganfleet --help`` a
 """
 
 import importlib
+import os
 import sys
 import traceback
 from typing import NoReturn
@@ -11,7 +12,7 @@ from typing import NoReturn
 import click
 
 from ganfleet import __version__
-from ganfleet.errors import INTERRUPTED, GanfleetError, StorageError
+from ganfleet.errors import INTERRUPTED, ConfigError, GanfleetError, StorageError
 from ganfleet.fleet import launcher
 
 VERBS = {
@@ -19,41 +20,66 @@ VERBS = {
     "train": "Train, in this process or as one rank of a fleet.",
     "sample": "Draw images from a checkpoint.",
     "translate": "Translate images from one domain to the other with a checkpoint.",
-    "ckpt": "List, verify and compare checkpoints.",
+    "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "strategies": "List the strategies there are, installed ones too.",
 }
+FLEET_VERBS = ("train", "sample", "translate")  # those that a launcher may start as one rank of many
 INTERNAL_ERROR = 70
 
 
 def run(command: click.Command, args: list[str] | None = None, prog_name: str | None = None) -> NoReturn:
     """Run ``command`` on ``args`` (the process's own by default) and exit as the project's exit codes say.
 
-    A GanfleetError is printed as its message alone, once where all ranks met it alike. Any other exception, sys.exit
-    too, is a fault of ganfleet's or of a custom strategy, and keeps its traceback.
+    A GanfleetError is printed as its message alone, by the ranks that ``Launcher.telling`` chooses. Any other
+    exception, sys.exit too, is a fault of ganfleet's or of a custom strategy, and keeps its traceback. What is no verb
+    of a fleet ignores what a launcher has left in the environment.
     """
-    rank = launcher.detect()
+    launcher.follow()
+    args = sys.argv[1:] if args is None else args
+    rank = launcher.Launcher()
     try:
+        if not isinstance(command, Verbs) or command.verb(args) in FLEET_VERBS:
+            rank = launcher.detect()
         code = command.main(args, prog_name, standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.Abort:
-        code = INTERRUPTED
-    except GanfleetError as error:
-        if rank.speaks or not error.alike:
-            print(f"ganfleet: {'' if error.alike else rank.prefix}error: {error}", file=sys.stderr)
-        code = error.exit_code
-    except (Exception, SystemExit) as error:  # code that exits early would leave the other ranks waiting
-        traceback.print_exc()
-        print(f"ganfleet: {rank.prefix}internal error: {type(error).__name__} (traceback above)", file=sys.stderr)
-        code = INTERNAL_ERROR
+    except (Exception, SystemExit) as error:
+        code = tell(error, rank if rank.kind == "none" else launcher.detect())  # which knows more once it has connected
     rank.report_exit(code)
     sys.exit(code)
 
 
+def tell(error: BaseException, rank: launcher.Launcher) -> int:
+    """Print what ``rank`` has to say about ``error``; the exit code that goes with it."""
+    match error:
+        case click.ClickException():
+            if rank.telling(ConfigError()) is not None:
+                error.show()
+            return error.exit_code
+        case click.Abort():
+            return INTERRUPTED
+        case GanfleetError():
+            told = rank.telling(error)
+            if told is not None:
+                print(f"ganfleet: error: {told}", file=sys.stderr)
+            return error.exit_code
+    # Code that exits early is among the rest: it would leave the other ranks waiting.
+    traceback.print_exception(error)
+    print(f"ganfleet: internal error: {rank.prefix}{type(error).__name__} (traceback above)", file=sys.stderr)
+    return INTERNAL_ERROR
+
+
+def forget_folder(script: str) -> None:
+    """Keep what lies beside ``script`` from being imported: Python takes it for modules that a user may have too."""
+    folder = os.path.dirname(os.path.realpath(script))
+    sys.path[:] = [each for each in sys.path if os.path.realpath(each) != folder]
+
+
 class Verbs(click.Group):
     """A group whose commands live in ``ganfleet.cli.<verb>``, each as ``command``."""
+
+    def verb(self, args: list[str]) -> str | None:
+        """The verb among ``args``; no option of the group takes a value."""
+        return next((each for each in args if each in VERBS), None)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)

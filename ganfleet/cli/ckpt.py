@@ -1,18 +1,18 @@
-"""``ganfleet ckpt``: list, verify, digest and compare checkpoints. Only reads; engine.checkpoint knows the format."""
+"""``ganfleet ckpt``: list, verify, digest, compare and export checkpoints. ``store.checkpoint`` knows the format."""
 
 from pathlib import Path
 
 import click
 
 from ganfleet.errors import CheckpointDamaged
-from ganfleet.store import checkpoint
+from ganfleet.store import checkpoint, weights
 
 PATH = click.Path(path_type=Path)
 
 
 @click.group("ckpt")
 def command() -> None:
-    """List, verify, digest and compare checkpoints."""
+    """List, verify, digest, compare and export checkpoints."""
 
 
 @command.command()
@@ -46,9 +46,10 @@ def verify(path: Path) -> None:
 def digest(path: Path) -> None:
     """Print one `<component> <sha256>` line per component and a last line `total <sha256>`.
 
-    PATH is a checkpoint, or a run directory, whose newest valid checkpoint is taken.
+    PATH is a checkpoint, or a run directory, whose newest valid checkpoint is taken. That of an older release has the
+    digest that it had then.
     """
-    for component, sha256 in checkpoint.digest(_load(path)).items():
+    for component, sha256 in checkpoint.digest(_load(path, as_written=True)).items():
         click.echo(f"{component} {sha256}")
 
 
@@ -69,13 +70,28 @@ def diff(a: Path, b: Path, most: int) -> None:
         click.echo("no difference")
 
 
-def _load(path: Path) -> checkpoint.Snapshot:
+@command.command()
+@click.argument("path", metavar="CHECKPOINT", type=PATH)
+@click.option("--player", required=True, help="Whose networks, such as G.")
+@click.option("--ema/--no-ema", default=None, help="Averaged weights or the last ones; averaged where there are any.")
+@click.option("--out", required=True, type=PATH, help="The .safetensors file to write.")
+def export(path: Path, player: str, ema: bool | None, out: Path) -> None:
+    """Write the weights and buffers of a player's networks as one .safetensors file.
+
+    CHECKPOINT may be a run directory, whose newest valid checkpoint is taken.
+    """
+    tensors = weights.networks(_load(path), player, ema)
+    weights.write(out, tensors)
+    click.echo(f"{out}: {len(tensors)} tensors, sha256 {weights.sha256(tensors)}")
+
+
+def _load(path: Path, as_written: bool = False) -> checkpoint.Snapshot:
     found, damaged = checkpoint.resolve(path)
     for line in damaged:
         click.echo(f"skipped: {line}", err=True)
     if found != path:
         click.echo(f"using {found}", err=True)
-    return checkpoint.load(found)
+    return checkpoint.load(found, as_written)
 
 
 def _row(path: Path) -> tuple[str, str, str, str, str]:

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ganfleet import config as configs
-from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.fleet.tree import power_of_two
 
@@ -49,8 +48,9 @@ def plan(config: Config) -> dict:
     from ganfleet.engine.run import data_of, new_strategy, strategy_of
     from ganfleet.strategies.base import ImageSpec
 
-    if config.data.path and not Path(config.data.path).expanduser().exists():
-        image, count = ImageSpec(config.data.channels or 3), None
+    path = getattr(config.data, "path", None)
+    if path and not Path(path).expanduser().exists():
+        image, count = ImageSpec(getattr(config.data, "channels", None) or 3), None
         strategy = new_strategy(config, image)
     else:
         source = data_of(config)
@@ -110,16 +110,19 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
     from ganfleet.engine import contract
 
     declared = next(each for each in strategy.schedule() if each.name == stage["name"])
-    players = {name: _measure(name, player) for name, player in contract.players(strategy, declared).items()}
-    clock = Clock(0, step=stage["first_step"], nimg=round(stage["starts_at_kimg"] * 1000))
+    trained = contract.players(strategy, declared)
+    players = {name: _measure(name, player) for name, player in trained.items()}
+    frozen = {name: _count(each.net) for name, each in contract.frozen(strategy, declared, trained).items()}
     batch = stage["lane_batch_size"] * channels * stage["resolution"] ** 2 * FLOAT
     return {
         "networks": [network for player in players.values() for network in player["networks"]],
+        "frozen": [{"name": name, "parameters": count} for name, count in frozen.items()],
         "phases": [
-            {"name": phase.name, "player": phase.player, "every": phase.every} | players[phase.player]["collective"]
-            for phase in contract.phases(strategy, clock, players)
+            {"name": phase.name, "player": phase.player, "every": "scheduled" if phase.due else phase.every}
+            | players[phase.player]["collective"]
+            for phase in contract.phases(strategy, declared, players)
         ],
-        "memory": _memory(players.values(), batch),
+        "memory": _memory(players.values(), FLOAT * sum(frozen.values()), batch),
         "checkpoint_bytes": sum(player["checkpoint"] for player in players.values()),
     }
 
@@ -127,13 +130,12 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
 def _measure(name: str, player) -> dict:
     """What one player weighs: its networks' parameters, and bytes held, sent and stored."""
     from ganfleet.engine import contract
-    from ganfleet.nn import RunningStats
+    from ganfleet.nn import buffers_of
 
     nets = contract.networks(name, player)
-    layers = [cell for net in nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)]
     weights = sum(p.size for net in nets.values() for p in net.trainable_params()) * FLOAT
-    stored = sum(p.size for net in nets.values() for p in net.get_parameters()) * FLOAT
-    seen = sum(layer.seen.size for layer in layers) * FLOAT
+    stored = sum(map(_count, nets.values())) * FLOAT
+    seen = sum(buffer.seen.size for net in nets.values() for buffer in buffers_of(net)) * FLOAT
     optimizer = weights * len(player.optimizer.slots())
     ema = weights if player.ema else 0
     return {
@@ -141,7 +143,7 @@ def _measure(name: str, player) -> dict:
             {"name": net_name, "player": name, "parameters": sum(p.size for p in net.trainable_params())}
             for net_name, net in nets.items()
         ],
-        "collective": {"gradient_bytes": weights, "statistics_bytes": seen},
+        "collective": {"gradient_bytes": weights, "buffer_bytes": seen},
         "weights": stored - seen,
         "optimizer": optimizer,
         "ema": ema,
@@ -150,9 +152,16 @@ def _measure(name: str, player) -> dict:
     }
 
 
-def _memory(players, batch: int) -> dict:
+def _count(net) -> int:
+    """All parameters of a network."""
+    return sum(p.size for p in net.get_parameters())
+
+
+def _memory(players, frozen: int, batch: int) -> dict:
     """Bytes per card, by use."""
     parts = {use: sum(player[use] for player in players) for use in ("weights", "optimizer", "ema", "flat")}
+    if frozen:
+        parts["frozen"] = frozen
     parts["batch"] = batch
     return parts | {"total": sum(parts.values()), "covers": COVERS}
 
@@ -187,14 +196,17 @@ def show(planned: dict) -> None:
         (s["name"], n["name"], n["player"], f"{n['parameters']:,}") for s in planned["stages"] for n in s["networks"]
     )
     console.print(_table("networks", ["from stage", "network", "player", "trained parameters"], networks))
+    frozen = _unrepeated((s["name"], f["name"], f"{f['parameters']:,}") for s in planned["stages"] for f in s["frozen"])
+    if frozen:
+        console.print(_table("frozen networks", ["from stage", "network", "parameters"], frozen))
 
     phases = _unrepeated(
-        (s["name"], p["name"], p["player"], p["every"], _size(p["gradient_bytes"]), _size(p["statistics_bytes"]))
+        (s["name"], p["name"], p["player"], p["every"], _size(p["gradient_bytes"]), _size(p["buffer_bytes"]))
         for s in planned["stages"]
         for p in s["phases"]
     )
     title = "one collective per phase (each logged value adds 4 B)"
-    console.print(_table(title, ["from stage", "phase", "player", "every", "gradient", "running statistics"], phases))
+    console.print(_table(title, ["from stage", "phase", "player", "every", "gradient", "buffers"], phases))
 
     memory = max((s["memory"] for s in planned["stages"]), key=lambda memory: memory["total"])
     uses = [(use, _size(size)) for use, size in memory.items() if use != "covers"]

@@ -1,20 +1,19 @@
-"""``ganfleet sample``: grids, figures and animations from a checkpoint."""
+"""``ganfleet sample``: grids, figures, animations and single images from a checkpoint."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 
 import click
-import numpy as np
 
 from ganfleet.errors import ConfigError
+from ganfleet.strategies.options import described, numbers, read_options, read_words
 
-NOISE_PANELS = {"all": "all noise", "none": "none", "fine": "fine", "coarse": "coarse"}
-NOISE_DRAWS = 32  # whose standard deviation a noise figure shows
-ANIMATIONS = (".gif", ".webp", ".mp4")
+SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
 
 
-class Numbers(click.ParamType):
+class NumbersParam(click.ParamType):
     """``0-63``, ``7`` or ``0-3,9``: seeds or classes, in order."""
 
     def __init__(self, name: str):
@@ -23,199 +22,182 @@ class Numbers(click.ParamType):
     def convert(self, value, param, ctx):
         try:
             return numbers(value)
-        except ValueError:
-            return self.fail(f"{value!r} is no list of {self.name}: write 0-63 or 0-3,9", param, ctx)
-
-
-def numbers(text: str) -> list[int]:
-    """The numbers that ``text`` lists.
-
-    Raises:
-        ValueError: it is no such list, or one of none.
-    """
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-        raise ValueError(text)
-    listed = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        listed += range(int(first), int(last or first) + 1)
-    if not listed:
-        raise ValueError(text)
-    return listed
-
-
-class Mix(click.ParamType):
-    """One of the three words of ``--mix``, ``key=value``."""
-
-    name = "rows=… cols=… layers=…"
-
-    def convert(self, value, param, ctx):
-        key, equals, given = value.partition("=")
-        if not equals or key not in ("rows", "cols", "layers"):
-            self.fail(f"{value!r}: write rows=0-3 cols=4-8 layers=coarse", param, ctx)
-        if key == "layers":
-            return key, given
-        return key, Numbers("seeds").convert(given, param, ctx)
-
-
-@dataclass
-class Look:
-    """What is asked of every image: its class, truncation and noise."""
-
-    label: int | None
-    truncation: float | None
-    truncation_layers: int | None
-    noise: str
-
-    def of(self, studio, seed: int, label: int | None = None) -> dict[str, np.ndarray]:
-        """What the image of ``seed`` is made of, looked at this way."""
-        from ganfleet.strategies.stylegan import figures
-
-        inputs = studio.inputs(seed, self.label if label is None else label)
-        if self.truncation is not None:
-            inputs = figures.truncated(inputs, self.truncation, self.truncation_layers)
-        return inputs if self.noise == "all" else figures.with_noise(inputs, self.noise)
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
 
 
 @click.command("sample")
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The picture to write.")
-@click.option("--seeds", type=Numbers("seeds"), help="One image per seed, such as 0-63,99.  [default: 0-63]")
-@click.option("--classes", type=Numbers("classes"), help="One row of these classes each, such as 0-9.")
+@click.option(
+    "--then", "following", multiple=True, type=click.Path(path_type=Path), help="One that goes on from there."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The picture: .png, .jpg or .webp; or the animation.")
+@click.option("--out-dir", type=click.Path(path_type=Path), help="A folder for one PNG per image, in its true size.")
+@click.option("--seeds", type=NumbersParam("seeds"), help="One image per seed, such as 0-63,99.  [default: 0-63]")
+@click.option("--classes", type=NumbersParam("classes"), help="One row of these classes each, such as 0-9.")
 @click.option("--columns", type=click.IntRange(1), help="Images per row.  [default: nearly square]")
 @click.option("--ema/--no-ema", default=True, show_default=True, help="The averaged weights, or the training ones.")
-@click.option("--truncation", type=float, help="Move w to its mean, to this share of its distance, such as 0.7.")
-@click.option("--truncation-layers", type=click.IntRange(1), help="In the first layers only.  [default: in all]")
+@click.option("--figure", help="Draw this figure of the checkpoint's strategy instead of a plain grid.")
+@click.option("--figures", "listing", is_flag=True, help="List the figures and options that the checkpoint offers.")
 @click.option(
-    "--noise", type=click.Choice(list(NOISE_PANELS)), default="all", show_default=True, help="In which layers."
+    "--strategy", "codes", multiple=True, help="Import this module:Class; for --checkpoint, then each --then."
 )
-@click.option("--mix", nargs=3, type=Mix(), help="Styles of the rows' seeds in layers coarse, middle, fine or a-b.")
-@click.option(
-    "--noise-figure", is_flag=True, help="Each seed with noise in all, no, fine and coarse layers; its spread."
-)
-@click.option(
-    "--interpolate", type=Numbers("seeds"), help="An animation over these seeds and back; .gif, .webp or .mp4."
-)
-@click.option("--frames", type=click.IntRange(1), default=60, show_default=True, help="Of the animation, 20 a second.")
-def command(
-    path,
-    out,
-    seeds,
-    classes,
-    columns,
-    ema,
-    truncation,
-    truncation_layers,
-    noise,
-    mix,
-    noise_figure,
-    interpolate,
-    frames,
-):
+@click.argument("words", nargs=-1, metavar="[OPTION=VALUE]...")
+def command(path, following, out, out_dir, seeds, classes, columns, ema, figure, listing, codes, words):
     """Draw images. Seed s gives the same latents here as in a run's own grids.
 
-    Started by msrun or mpiexec, the fleet shares the work.
+    OPTION=VALUE are those of the figure and of the checkpoint's strategy, as --figures lists them. Started by msrun or
+    mpiexec (launch/sample.py), the fleet shares the work.
     """
-    figures = [
-        name
-        for name, given in (("--mix", mix), ("--noise-figure", noise_figure), ("--interpolate", interpolate))
-        if given
-    ]
-    check_options(figures, seeds, classes, noise, truncation, truncation_layers, out)
+    options = read_words(words)
+    if not listing:
+        check_targets(out, out_dir, figure)
+        check_choices(figure, seeds, classes, columns, following, out_dir)
 
-    from ganfleet.engine.run import Studio
-    from ganfleet.observe.grid import save_animation, save_png
+    from ganfleet.engine.loaded import load
 
-    studio = Studio(path)
-    look = Look(classes[0] if figures and classes else None, truncation, truncation_layers, noise)
-
-    def draw(inputs):
-        return studio.images(inputs, ema)
-
-    if mix:
-        images, layout = mixing(studio, look, draw, **dict(mix))
-    elif noise_figure:
-        images, layout = noise_panels(studio, look, draw, seeds or [0, 1, 2, 3])
-    elif interpolate:
-        images, layout = draw(animation(studio, look, interpolate, frames)), {}
-    elif classes:
-        images, layout = class_rows(studio, look, draw, classes, seeds or list(range(10)))
-    else:
-        images, layout = draw([look.of(studio, seed) for seed in (seeds or range(64))]), {"columns": columns}
-    studio.close()
-    if studio.fleet.rank == 0:
-        save_animation(out, images) if interpolate else save_png(out, images, **layout)
+    paths = [path, *following]
+    if len(codes) > len(paths):
+        raise ConfigError(f"--strategy is given {len(codes)} times for {len(paths)} checkpoints: once for each, or not")
+    with ExitStack() as opened:
+        loaded = [opened.enter_context(load(*each, ema)) for each in zip_longest(paths, codes)]
+        if listing:
+            loaded[0].fleet.first(lambda: click.echo(offered(loaded[0])))
+        elif figure:
+            draw_figure(loaded[0], figure, classes, options, out)
+        elif out_dir:
+            draw_files(chained(loaded), seeds, classes, options, out_dir)
+        else:
+            draw_grid(chained(loaded), seeds, classes, columns, options, out)
 
 
-def check_options(figures, seeds, classes, noise, truncation, truncation_layers, out: Path) -> None:
-    """Refuse options that do not go together, before anything is loaded.
+def chained(loaded: list):
+    """What draws with the checkpoints one after the other."""
+    drawing = loaded[0]
+    with drawing.fleet.agreeing():
+        for each in loaded[1:]:
+            drawing = drawing.then(each)
+    return drawing
+
+
+def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> None:
+    """One image per seed, or one row per class with one column per seed."""
+    from ganfleet.observe.grid import grid, save_picture
+
+    with drawing.fleet.agreeing():
+        read_options(options, drawing.schema)
+    drawing.fleet.first(lambda: check_writable(out))
+    seeds, labels = of_classes(seeds, classes)
+    layout = {"columns": columns}
+    if classes:
+        layout = {"columns": len(seeds) // len(classes), "row_labels": [f"class {label}" for label in classes]}
+    images = drawing.sample(seeds, labels, **options)
+    drawing.fleet.first(lambda: save_picture(out, grid(images, **layout)))
+
+
+def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
+    """One file per image, which the rank writes that drew it."""
+    from ganfleet.observe.grid import grid, save_picture
+    from ganfleet.store.publish import writing
+
+    with drawing.fleet.agreeing():
+        read_options(options, drawing.schema)
+    seeds, labels = of_classes(seeds, classes)
+    with drawing.fleet.agreeing():
+        with writing(out_dir):
+            out_dir.mkdir(parents=True, exist_ok=True)
+        for i, image in drawing.each(seeds, labels, **options):
+            of_class = f"class-{labels[i]:03d}-" if labels else ""
+            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", grid(image[None], scale=1))
+
+
+def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
+    """A figure of the strategy's."""
+    from ganfleet.observe.grid import ANIMATIONS, PICTURES, grid, save_animation, save_picture
+
+    with loaded.fleet.agreeing():
+        found = loaded.find_figure(name)
+        suffixes = ANIMATIONS if found.animated else PICTURES
+        if out.suffix.lower() not in suffixes:
+            kind = "an animation" if found.animated else "a picture"
+            raise ConfigError(f"--out {out}: the figure {name} is {kind}, one of {', '.join(suffixes)}")
+        loaded.figure_options(found, options)
+    loaded.fleet.first(lambda: check_writable(out))
+    drawn = loaded.figure(name, label=classes[0] if classes else None, **options)
+
+    def save():
+        if found.animated:
+            save_animation(out, drawn.frames)
+        else:
+            labels = {"row_labels": drawn.row_labels, "column_labels": drawn.column_labels}
+            save_picture(out, grid(drawn.images, drawn.columns, **labels))
+
+    loaded.fleet.first(save)
+
+
+def of_classes(seeds: Sequence[int] | None, classes: list[int] | None) -> tuple[list[int], list[int] | None]:
+    """A seed and a class for each image; class by class."""
+    if not classes:
+        return list(seeds or SEEDS), None
+    seeds = list(seeds or SEEDS_OF_CLASSES)
+    return seeds * len(classes), [label for label in classes for _ in seeds]
+
+
+def offered(loaded) -> str:
+    """What ``--figure`` and OPTION=VALUE can be for this checkpoint."""
+    blocks = [(f"--figure {name}: {figure.help}", figure.Options) for name, figure in loaded.strategy.figures().items()]
+    blocks.append(("options of every image", loaded.strategy.SampleOptions))
+    lines = []
+    for heading, schema in blocks:
+        options = described(schema)
+        lines.append(heading if options or schema is not blocks[-1][1] else f"{heading}: none")
+        width = max((len(option) for option, _ in options), default=0)
+        lines += [f"  {option:{width}}  {meaning}" for option, meaning in options]
+    return "\n".join(lines)
+
+
+def check_targets(out: Path | None, out_dir: Path | None, figure: str | None) -> None:
+    """Refuse a target that cannot be, as far as that can be told without the checkpoint.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    from ganfleet.observe.grid import ANIMATIONS, PICTURES
+
+    if (out is None) == (out_dir is None):
+        raise ConfigError("give one of --out FILE, for one picture, and --out-dir FOLDER, for a file per image")
+    if out_dir is not None and out_dir.exists() and not out_dir.is_dir():
+        raise ConfigError(f"--out-dir {out_dir} is a file: name a folder")
+    suffixes = {**dict.fromkeys(PICTURES), **dict.fromkeys(ANIMATIONS if figure else ())}
+    if out is not None and out.suffix.lower() not in suffixes:
+        raise ConfigError(f"--out {out}: a picture is a file that ends in one of {', '.join(suffixes)}")
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a file that cannot be written, before anything is drawn.
+
+    Raises:
+        ConfigError: there is no such folder, or a folder in the file's place.
+    """
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: name a file in it")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
+
+
+def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
+    """Refuse options that do not go together.
 
     Raises:
         ConfigError: naming them.
     """
-    if len(figures) > 1:
-        raise ConfigError(f"{' and '.join(figures)} are figures of their own: choose one")
-    if figures and classes and len(classes) > 1:
-        raise ConfigError(f"{figures[0]} shows one class: give --classes one number")
-    if seeds and figures in (["--mix"], ["--interpolate"]):
-        raise ConfigError(f"{figures[0]} names its own seeds: leave --seeds out")
-    if "--noise-figure" in figures and noise != "all":
-        raise ConfigError("--noise-figure shows every choice of --noise: leave that out")
-    if truncation_layers and truncation is None:
-        raise ConfigError("--truncation-layers is for --truncation: give that too")
-    if "--interpolate" in figures and out.suffix.lower() not in ANIMATIONS:
-        raise ConfigError(f"--out {out}: an animation is one of {', '.join(ANIMATIONS)}")
-
-
-def class_rows(studio, look: Look, draw, classes: list[int], seeds: list[int]):
-    """One row per class, one column per seed."""
-    images = draw([look.of(studio, seed, label) for label in classes for seed in seeds])
-    return images, {"columns": len(seeds), "row_labels": [f"class {label}" for label in classes]}
-
-
-def mixing(studio, look: Look, draw, rows=None, cols=None, layers=None):
-    """The style-mixing figure: sources down the left and along the top; inside, the row's styles in ``layers``."""
-    from ganfleet.strategies.stylegan import figures
-
-    if not (rows and cols and layers):
-        raise ConfigError("--mix needs rows=, cols= and layers=, each once")
-    sources, targets = ([look.of(studio, seed) for seed in seeds] for seeds in (rows, cols))
-    chosen = figures.layer_range(layers, targets[0])
-    inputs = [*targets]
-    for source in sources:
-        inputs += [source, *(figures.mixed(source, target, chosen) for target in targets)]
-    images = draw(inputs)
-    corner = np.ones_like(images[:1])
-    return np.concatenate([corner, images]), {
-        "columns": 1 + len(cols),
-        "row_labels": [f"{layers} of:", *map(str, rows)],
-        "column_labels": ["", *map(str, cols)],
-    }
-
-
-def noise_panels(studio, look: Look, draw, seeds: list[int]):
-    """Each seed with noise in all layers, none, the fine ones and the coarse ones, and how much noise moves each pixel.
-
-    The last column is the standard deviation over NOISE_DRAWS draws of the noise, the mean of the channels; white is
-    the largest of each image.
-    """
-    from ganfleet.strategies.stylegan import figures
-
-    images, labels = [], []
-    for seed in seeds:
-        own = look.of(studio, seed)
-        others = [figures.with_noise_of(own, studio.inputs(other)) for other in range(1000, 1000 + NOISE_DRAWS)]
-        drawn = draw([figures.with_noise(own, which) for which in NOISE_PANELS] + others)
-        spread = drawn[len(NOISE_PANELS) :].std(0).mean(0, keepdims=True)
-        shown = 2 * spread / max(spread.max(), 1e-9) - 1
-        images += [*drawn[: len(NOISE_PANELS)], np.broadcast_to(shown, drawn.shape[1:])]
-        labels.append(f"seed {seed}, std <= {spread.max() * 127.5:.1f}")
-    columns = [*NOISE_PANELS.values(), "std"]
-    return np.stack(images), {"columns": len(columns), "row_labels": labels, "column_labels": columns}
-
-
-def animation(studio, look: Look, seeds: list[int], frames: int):
-    """The inputs of each frame of the way over ``seeds`` and back."""
-    from ganfleet.strategies.stylegan import figures
-
-    return figures.interpolated([look.of(studio, seed) for seed in seeds], frames)
+    if figure:
+        for option, given in (("--seeds", seeds), ("--columns", columns), ("--then", following)):
+            if given:
+                raise ConfigError(f"{option} does not go with --figure, which has options of its own (see --figures)")
+        if out_dir:
+            raise ConfigError("--figure is one picture: give --out instead of --out-dir")
+        if classes and len(classes) > 1:
+            raise ConfigError("--figure shows one class: give --classes one number")
+    if columns and (classes or out_dir):
+        raise ConfigError(f"--columns does not go with {'--classes' if classes else '--out-dir'}: leave it out")

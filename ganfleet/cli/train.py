@@ -1,15 +1,17 @@
-"""``ganfleet train``: one process of a fleet, or with ``--workers`` a whole fleet through msrun."""
+"""``ganfleet train``: one process of a fleet, or with ``--workers`` a whole fleet on this machine."""
 
-import tempfile
+import sys
 from pathlib import Path
 
 import click
 
+from ganfleet.errors import ConfigError
+
 
 @click.command("train")
 @click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="A YAML file, see configs/.")
-@click.option("--workers", type=click.IntRange(1), help="Start so many ranks on this machine, through msrun.")
-@click.option("--log-dir", type=click.Path(path_type=Path), help="For the workers' output.  [default: a new one]")
+@click.option("--workers", type=click.IntRange(1), help="Start so many ranks on this machine.")
+@click.option("--log-dir", type=click.Path(path_type=Path), help="For the workers' output.  [default: none is kept]")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(path: Path, workers: int | None, log_dir: Path | None, overrides: tuple[str, ...]):
     """Train the GAN that a config describes; overrides such as train.seed=1 come after it.
@@ -17,8 +19,10 @@ def command(path: Path, workers: int | None, log_dir: Path | None, overrides: tu
     Without --workers this is one rank of the fleet that msrun or mpiexec starts (launch/train.py), or a fleet of one.
     """
     from ganfleet.engine import guard
+    from ganfleet.fleet import start_mindspore
 
     with guard.stopping_at_once():
+        start_mindspore()
         return train_alone(path, overrides) if workers is None else train_fleet(path, overrides, workers, log_dir)
 
 
@@ -32,19 +36,17 @@ def train_alone(path: Path, overrides: tuple[str, ...]) -> None:
 
 def train_fleet(path: Path, overrides: tuple[str, ...], workers: int, log_dir: Path | None) -> int:
     """Train in ``workers`` processes; the fleet's exit code."""
+    from ganfleet import __file__ as package
     from ganfleet import config
-    from ganfleet.fleet import msrun
-    from ganfleet.store.rundir import writing
+    from ganfleet.fleet import launcher, processes
 
-    loaded = config.load(path, overrides)
-    config.check_world_size(loaded, workers)
-    log_dir = log_dir or Path(tempfile.mkdtemp(prefix="ganfleet-"))
-    with writing(log_dir):
-        log_dir.mkdir(parents=True, exist_ok=True)
-    return msrun.launch(workers, __file__, ["--config", str(path), *overrides], log_dir)
-
-
-if __name__ == "__main__":  # what msrun starts
-    from ganfleet.cli import run
-
-    run(command)
+    started = launcher.detect()
+    if started.kind != "none":
+        raise ConfigError(
+            f"--workers starts ranks of its own, but {started.sign} says that a launcher has started this process as "
+            f"one: leave out --workers, or unset {started.sign}"
+        )
+    config.check_world_size(config.load(path, overrides), workers)
+    script = str(Path(package).with_name("__main__.py"))
+    command = [sys.executable, script, "train", "--config", str(path), *overrides]
+    return processes.launch(workers, command, log_dir)

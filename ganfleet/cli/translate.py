@@ -1,4 +1,4 @@
-"""``ganfleet translate``: image files from one domain to the other with a CycleGAN's checkpoint."""
+"""``ganfleet translate``: image files from one domain to the other, with a checkpoint that knows how."""
 
 import sys
 import time
@@ -11,25 +11,27 @@ LINE_SECONDS = 10  # between two lines of progress where nobody watches a termin
 
 @click.command("translate")
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
-@click.option("--direction", required=True, type=click.Choice(["A2B", "B2A"]), help="From which domain to which.")
+@click.option("--direction", required=True, help="From which domain to which, such as A2B.")
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="An image or a folder of them.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The folder for the translations.")
 @click.option("--panel", is_flag=True, help="Also write each original, its translation and that back, side by side.")
-def command(path: Path, direction: str, source: Path, output: Path, panel: bool):
+@click.option("--strategy", help="Import this module:Class, which a checkpoint alone may not ask for.")
+def command(path: Path, direction: str, source: Path, output: Path, panel: bool, strategy: str | None):
     """Translate images of any size. Names are kept, files become PNG; what is there already is not done again.
 
-    With --panel, OUTPUT/panels has A, B(A) and A(B(A)) of each image. Started by msrun or mpiexec
+    With --panel, OUTPUT/panels has each image, its translation and that translated back. Started by msrun or mpiexec
     (launch/translate.py), the fleet shares the files.
     """
-    from ganfleet.engine.run import Studio
+    from ganfleet.engine.loaded import load
     from ganfleet.engine.translate import jobs, translate
 
-    todo = jobs(source, output, panel)
-    studio = Studio(path)
-    made, before = translate(studio, todo, direction, Progress())
-    studio.close()
-    if studio.fleet.rank == 0:
-        click.echo(f"translated {made} images into {output}" + (f", {before} were there already" if before else ""))
+    with load(path, strategy) as loaded:
+        with loaded.fleet.agreeing():
+            translator = loaded.translator(direction)
+        todo = loaded.fleet.first(lambda: jobs(source, output, panel))
+        made, before = translate(translator, loaded.fleet, todo, Progress())
+        if loaded.fleet.rank == 0:
+            click.echo(f"translated {made} images into {output}" + (f", {before} were there already" if before else ""))
 
 
 class Progress:

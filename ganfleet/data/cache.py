@@ -22,7 +22,8 @@ from PIL import __version__ as pillow
 
 from ganfleet.data.images import halvings
 from ganfleet.data.threads import leave_pinned_core
-from ganfleet.errors import GanfleetError, StorageError
+from ganfleet.errors import ConfigError, GanfleetError, StorageError
+from ganfleet.store import publish
 
 FORMAT = 1
 SMALLEST = 4
@@ -44,13 +45,12 @@ class Level:
 
 
 def place(option: str) -> Path | None:
-    """The folder that ``data.cache`` means."""
+    """The folder that ``data.cache`` means. For a user without a home it keeps its ``~``, which ``levels`` refuses."""
     if option == "none":
         return None
     if option == "auto":
-        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        return Path(home) / "ganfleet"
-    return Path(option).expanduser()
+        option = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ganfleet")
+    return Path(os.path.expanduser(option))
 
 
 def key(*facts: object) -> str:
@@ -78,8 +78,14 @@ def levels(root: Path, name: str, read: Callable[[int], np.ndarray], shape: tupl
         shape: (number of images, channels, full resolution).
 
     Raises:
+        ConfigError: ``root`` is in the user's home, and there is none.
         StorageError: they cannot be stored.
     """
+    if root.parts[0].startswith("~"):
+        raise ConfigError(
+            f"data.cache: reduced images would go to {root}, but this user has no home: set data.cache to a folder, or "
+            "to none to decode the images in full each time"
+        )
     folder = root / name
     with storing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -130,21 +136,16 @@ def file_of(folder: Path, resolution: int) -> Path:
 
 
 def build(folder: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> None:
-    """Make ``folder`` beside its place, and put it there when it is whole."""
+    """Make ``folder``, which is there when it is whole."""
     count, channels, full = shape
     wanted = resolutions(full)
-    unfinished = folder.with_suffix(".unfinished")
-    for left in (folder, unfinished):  # damaged, or of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # it is damaged
     refuse_if_full(folder.parent, count * channels * sum(r * r for r in wanted))
     sizes = ", ".join(map(str, wanted[::-1]))
     print(f"ganfleet: decoding {count:,} images once, for resolutions {sizes}, into {folder}", file=sys.stderr)
-    try:
-        unfinished.mkdir()
-        np.save(unfinished / "checksums.npy", reduce(unfinished, read, shape))
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    # Not durable: what a power failure spoils, the checksums tell.
+    with publish.directory(folder, durable=False) as made:
+        np.save(made / "checksums.npy", reduce(made, read, shape))
 
 
 def refuse_if_full(root: Path, needed: int) -> None:

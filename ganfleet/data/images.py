@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ganfleet.errors import ConfigError
 
@@ -16,6 +16,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 RESIZES = ("crop", "fit", "stretch", "none")
 WHITE, BLACK = 255, 0
+# By default Pillow refuses an image with more than a megabyte of zipped text in one piece, as editors write it.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def decode(data: bytes, channels: int) -> Image.Image:
@@ -117,11 +119,13 @@ def resample(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def area_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Pixels uint8 (channels, height, width) made ``factor`` times smaller: the rounded mean over square blocks."""
+    """Pixels (channels, height, width) made ``factor`` times smaller: the mean over square blocks, in uint8 rounded."""
     if factor == 1:
         return pixels
     channels, height, width = pixels.shape
     blocks = pixels.reshape(channels, height // factor, factor, width // factor, factor)
+    if pixels.dtype != np.uint8:
+        return blocks.mean(axis=(2, 4), dtype=pixels.dtype)
     area = factor * factor
     return ((blocks.sum(axis=(2, 4), dtype=np.uint32) + area // 2) // area).astype(np.uint8)
 

@@ -4,27 +4,57 @@ What is left to chance (which B goes with an A, crops, flips) is drawn from the 
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
+from ganfleet.data.files import Folder
 from ganfleet.data.images import area_mean
-from ganfleet.data.sources import BadImage, RandomSource, Source, open_source
+from ganfleet.data.sources import BadImage, ImageOptions, RandomSource, Source
 from ganfleet.errors import ConfigError, GanfleetError
 
 
-class UnpairedSource(RandomSource):
+class Unpaired(RandomSource):
     """As many samples as the larger domain has images: ``image_a`` is A's in order, ``image_b`` any of B's.
 
     Both are uint8 (channels, resolution, resolution), cut out of the domains' larger images at a random place, and
     mirrored left to right half of the time with ``flip``.
     """
 
+    class Options(ImageOptions):
+        """
+        Attributes:
+            path: a folder with the folders trainA and trainB; or with ``path_b``, the folder of A itself.
+            path_b: the folder of B.
+            split: ``test`` for testA and testB instead.
+            load_size: what images are scaled to before a sample is cut out of them; None for the resolution.
+            flip: whether half of the samples are mirrored; None for no.
+        """
+
+        path: Path
+        path_b: Path | None = None
+        split: Literal["train", "test"] | None = None
+        load_size: int | None = Field(None, ge=1)
+        flip: bool | None = None
+
+    free_on_resume = ("path", "path_b")
     names = ("image_a", "image_b")
 
     def __init__(self, a: Source, b: Source, resolution: int, flip: bool):
         """``a`` and ``b`` have images of one size, no smaller than ``resolution``."""
-        super().__init__(resolution, a.channels, labels=None)
+        super().__init__(resolution, a.channels)
         self._a, self._b, self._flip = a, b, flip
+
+    @classmethod
+    def open(cls, options, resolution):
+        load_size = options.load_size or resolution
+        if load_size < resolution:
+            raise ConfigError(
+                f"data.load_size is {load_size}, too small for samples of {resolution}x{resolution} pixels."
+            )
+        a, b = [_open_domain(folder, key, options, load_size) for folder, key in _folders(options).items()]
+        return cls(a, b, resolution, bool(options.flip))
 
     def __len__(self) -> int:
         return max(len(self._a), len(self._b))
@@ -68,56 +98,34 @@ class UnpairedSource(RandomSource):
         square = image[:, top : top + side, left : left + side]
         return area_mean(square[:, :, ::-1] if mirrored else square, side // self.resolution)
 
+    def _identity(self):
+        return [self._a.digest(), self._b.digest()]
 
-def open_unpaired(
-    path: str | Path,
-    *,
-    path_b: str | Path | None = None,
-    split: str | None = None,
-    resolution: int,
-    load_size: int | None = None,
-    flip: bool = False,
-    channels: int | None = None,
-    resize: str = "crop",
-    upscale: bool = False,
-) -> Source:
-    """Open the domains A and B.
 
-    Args:
-        path: a folder with the folders trainA and trainB; or with ``path_b``, the folder of A itself.
-        path_b: the folder of B.
-        split: ``test`` for testA and testB instead.
-        resolution: of the samples.
-        load_size: what images are scaled to before a sample is cut out of them at random; None for ``resolution``.
-        flip: whether half of the samples are mirrored.
-        channels, resize, upscale: as for ``open_source``; images are resized to ``load_size``.
+def _folders(options: Unpaired.Options) -> dict[Path, str]:
+    """The folders of A and B, each with the option that says where it is.
 
     Raises:
-        ConfigError: a folder is missing or has no images; images too small; ``load_size`` below ``resolution``.
+        ConfigError: neither is there, or an option is of no use.
     """
-    load_size = load_size or resolution
-    if load_size < resolution:
-        raise ConfigError(f"data.load_size is {load_size}, too small for samples of {resolution}x{resolution} pixels.")
-    path = Path(path).expanduser()
-    if path_b is None:
-        split = split or "train"
+    path = options.path.expanduser()
+    if options.path_b is None:
+        split = options.split or "train"
         folders = {path / f"{split}A": "data.path", path / f"{split}B": "data.path"}
         if not any(folder.exists() for folder in folders):
             raise ConfigError(
                 f"data.path: {path} has no folders {split}A and {split}B. For folders of other names, set data.path to "
                 "that of A and data.path_b to that of B."
             )
-    elif split is not None:
+        return folders
+    if options.split is not None:
         raise ConfigError("data.split chooses among folders in data.path: leave it out where data.path_b is set.")
-    else:
-        folders = {path: "data.path", Path(path_b).expanduser(): "data.path_b"}
-    options = {"resolution": load_size, "channels": channels, "resize": resize, "upscale": upscale}
-    a, b = [_open_domain(folder, key, options) for folder, key in folders.items()]
-    return UnpairedSource(a, b, resolution, flip)
+    return {path: "data.path", options.path_b.expanduser(): "data.path_b"}
 
 
-def _open_domain(folder: Path, key: str, options: dict) -> Source:
+def _open_domain(folder: Path, key: str, options: Unpaired.Options, load_size: int) -> Source:
+    shared = {name: getattr(options, name) for name in ImageOptions.model_fields}
     try:
-        return open_source("folder", path=folder, **options)
+        return Folder.open(Folder.Options(path=folder, cache="none", **shared), load_size)
     except ConfigError as error:
         raise ConfigError(str(error).replace("data.path:", f"{key}:", 1)) from error

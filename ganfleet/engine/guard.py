@@ -9,17 +9,17 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ganfleet.errors import INTERRUPTED, DataError, NonFinite, ReplicasDiverged, Stopped
+from ganfleet.errors import INTERRUPTED, NonFinite, ReplicasDiverged, Stopped, TooManyBadImages
 from ganfleet.fleet import Fleet, launcher
 
-STOPS = (signal.SIGTERM, signal.SIGINT)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ECHO_SECONDS = 0.5
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
 @contextmanager
 def stopping_at_once():
-    """SIGTERM and SIGINT end the process with 75 at once; for before and after the loop, with nothing to save."""
+    """STOPS end the process with 75 at once; for before and after the loop, with nothing to save."""
 
     def end(_number, _frame):
         _leave(Stopped.exit_code, "stopped by a signal; start again")
@@ -33,7 +33,7 @@ def stopping_at_once():
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT until the step's end; a second Ctrl-C ends the process at once with 130.
+    """Remembers SIGTERM, SIGINT and SIGHUP until the step's end; a second Ctrl-C ends the process at once with 130.
 
     MindSpore takes over SIGINT whenever a graph runs, and sends itself SIGTERM instead. So a second SIGTERM counts too,
     unless it follows at once: some supervisors signal the launcher and the ranks, and the launcher the ranks again.
@@ -76,6 +76,10 @@ class Budgets:
         self.nonfinite = 0
         self.bad: set[int] = set()
 
+    def totals(self) -> dict[str, int]:
+        """What has been counted, as the log shows it."""
+        return {"Progress/nonfinite": self.nonfinite, "Progress/bad_images": len(self.bad)}
+
     def skipped(self, phase: str, step: int) -> str:
         """Count an update of ``phase`` that was not finite; what to tell the user.
 
@@ -95,12 +99,12 @@ class Budgets:
         """Count images by index; a line for each that is new.
 
         Raises:
-            DataError: the budget is spent.
+            TooManyBadImages: the budget is spent.
         """
         new = {index: reason for index, reason in sorted(found) if index not in self.bad}
         self.bad |= new.keys()
         if len(self.bad) > self._bad_budget:
-            raise DataError(
+            raise TooManyBadImages(
                 f"{len(self.bad)} images cannot be decoded, more than data.bad_budget {self._bad_budget}; the last: "
                 + "; ".join(new.values())
             )

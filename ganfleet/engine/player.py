@@ -4,6 +4,7 @@ The flat vector is the truth; the networks' own parameters are written from it a
 written through ``ops.assign`` only: a graph that is compiled already does not see ``set_data``.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import mindspore as ms
@@ -11,92 +12,132 @@ import numpy as np
 from mindspore import Parameter, Tensor, mint, nn, ops
 
 from ganfleet.engine import contract
-from ganfleet.nn import RunningStats
+from ganfleet.engine.compile_cache import Graph
+from ganfleet.engine.tensors import named
+from ganfleet.nn import buffers_of
+from ganfleet.nn.optim import Weight
 from ganfleet.strategies.base import Player
+
+Tensors = dict[str, np.ndarray]
+CarryOver = Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray]
 
 
 class FlatPlayer:
     """A strategy's ``Player``, ready to train.
 
     ``size`` is the number of trainable weights P; a phase's gradient for this player is flat, float32 (P,), in the
-    order of ``weights``. ``layers`` are its layers with running statistics, ``stats_size`` floats of which travel
-    behind the gradient. ``idle`` are parameters that this stage does not train; they are only kept.
+    order of ``weights``. ``buffers`` are its networks' buffers, ``seen_size`` floats of which travel behind the
+    gradient. ``idle`` are parameters that this stage does not train; they are only kept.
     """
 
     def __init__(self, name: str, player: Player):
         self.name = name
-        self.optimizer = player.optimizer
-        self.ema = player.ema
+        self.ema, self._lr_scale = player.ema, player.lr_scale
         self.nets = contract.networks(name, player)
         self.weights = [p for net in self.nets.values() for p in net.trainable_params()]
-        self.layers = [
-            cell for net in self.nets.values() for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)
-        ]
-        statistics = {p.name for layer in self.layers for p in (layer.running, layer.seen)}
-        self.idle = [p for net in self.nets.values() for p in net.untrainable_params() if p.name not in statistics]
+        self.buffers = [buffer for net in self.nets.values() for buffer in buffers_of(net)]
+        of_buffers = {p.name for buffer in self.buffers for p in (buffer.value, buffer.seen)}
+        self.idle = [p for net in self.nets.values() for p in net.untrainable_params() if p.name not in of_buffers]
+        layout = [Weight(p.name, tuple(p.shape)) for p in self.weights]
+        bind = getattr(player.optimizer, "bind", None)
+        self.optimizer = bind(layout) if bind else player.optimizer
         self.size = sum(p.size for p in self.weights)
-        self.stats_size = sum(layer.seen.size for layer in self.layers)
-        self.updates = 0
+        self.seen_size = sum(buffer.seen.size for buffer in self.buffers)
         self._state = _FlatState(self, player.after_update)
-        self._update, self._write = _Update(self._state), _Write(self._state)
+        self._updates: dict[tuple[str, ...], _Update] = {}  # by the names of what is scheduled
+        self._average, self._write = _Average(self._state), _Write(self._state)
 
-    def apply(self, flat: Tensor, lanes: int, lr: float, beta: float) -> None:
-        """One update with the fleet's sum of [gradients, running statistics, …] over ``lanes`` lanes.
+    def update(self, total: Tensor, scale: float, hyper: dict[str, float]) -> Tensor:
+        """One update by the fleet's sum of [gradients, what buffers saw, …], or none where that is not finite.
 
-        ``beta`` is the weight of the old average in the EMA.
+        ``scale`` makes the mean gradient of the sum. Returns [1 if the sum was finite, else 0; what stands behind the
+        buffers in the sum], which nobody need wait for before the next phase begins.
         """
-        self.updates += 1
-        self._update(flat, *(Tensor(np.float32(x)) for x in (1 / lanes, self.updates, lr, beta)))
+        scheduled = {name: value for name, value in hyper.items() if not name.startswith("ema_")}
+        if "lr" in scheduled:
+            scheduled["lr"] *= self._lr_scale
+        hyper = {"lr": self.optimizer.lr} | scheduled
+        names = tuple(hyper)
+        if names not in self._updates:
+            self._updates[names] = _Update(self._state, names)
+        values = (scale, *hyper.values())
+        return self._updates[names](total, *(Tensor(np.float32(x)) for x in values))
+
+    def average(self, beta: float) -> None:
+        """Move the EMA; ``beta`` is the weight of the old average."""
+        self._average(Tensor(np.float32(beta)))
 
     @contextmanager
     def averaged(self):
-        """While it lasts, the networks hold the EMA of their weights, if any; running statistics may change."""
+        """While it lasts, the networks hold the EMA of their weights, if any; buffers may be changed meanwhile."""
         if self.ema is None:
             yield
             return
-        running = [_copy(layer.running) for layer in self.layers]
+        values = [_copy(buffer.value) for buffer in self.buffers]
         self._write(self._state.average)
         try:
             yield
         finally:
             self._write(self._state.flat)
-            for layer, own in zip(self.layers, running, strict=True):
-                ops.assign(layer.running, Tensor(own))
+            for buffer, own in zip(self.buffers, values, strict=True):
+                ops.assign(buffer.value, Tensor(own))
 
-    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
-        """All that training changes, by component: ``NAME.weights``, ``NAME.optimizer``, with an EMA ``NAME.ema``."""
+    # ── Checkpoints
+
+    def tensors(self) -> dict[str, Tensors]:
+        """All that training changes, by component: ``NAME.weights``, ``NAME.buffers``, ``NAME.optimizer`` and, where
+        there is an average, ``NAME.ema``.
+        """
         state = self._state
         components = {
-            "weights": self._cut(state.flat) | {p.name: _copy(p) for p in self._kept()},
-            "optimizer": {"updates": np.int64(self.updates).reshape(1)},
+            "weights": self._cut(state.flat) | {p.name: _copy(p) for p in self.idle},
+            "optimizer": {"updates": _copy(state.updates).astype(np.int64).reshape(1)},
         }
         for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
-            named = self._cut(flat)
-            components["optimizer"] |= {f"{slot}/{weight}": array for weight, array in named.items()}
+            components["optimizer"] |= {f"{slot}/{weight}": array for weight, array in self._cut(flat).items()}
+        components["buffers"] = self._buffer_values()
         if self.ema is not None:
             components["ema"] = self._cut(state.average)
         return {f"{self.name}.{component}": arrays for component, arrays in components.items()}
 
-    def load(self, components: dict[str, dict[str, np.ndarray]]) -> None:
+    def load(self, components: dict[str, Tensors]) -> None:
         """Take back what ``tensors`` gave.
 
         Raises:
             KeyError: a tensor is missing.
+            ValueError: one has another shape.
         """
-        self._set(components[f"{self.name}.weights"], components.get(f"{self.name}.ema"))
-        optimizer = components[f"{self.name}.optimizer"]
-        self.updates = int(optimizer["updates"][0])
+        name = self.name
+        self._set(components[f"{name}.weights"], components.get(f"{name}.ema"), components[f"{name}.buffers"])
+        optimizer = components[f"{name}.optimizer"]
+        ops.assign(self._state.updates, Tensor(np.float32(optimizer["updates"][0])))
         for slot, flat in zip(self.optimizer.slots(), self._state.slots, strict=True):
             ops.assign(flat, Tensor(self._join(optimizer, f"{slot}/")))
 
-    def inherit(self, components: dict[str, dict[str, np.ndarray]]) -> None:
-        """Take over what networks of another stage had under the same names; the rest stays as initialised."""
-        weights = self._cut(self._state.flat) | {p.name: _copy(p) for p in self._kept()}
-        weights |= components[f"{self.name}.weights"]
-        # The average of a weight that was not trained before is the weight.
-        self._set(weights, weights | components.get(f"{self.name}.ema", {}))
+    def inherit(self, components: dict[str, Tensors], carry_over: CarryOver) -> None:
+        """Take over what networks had under the same names; the rest stays as initialised, and so does the optimizer.
 
-    def _set(self, weights: dict[str, np.ndarray], ema: dict[str, np.ndarray] | None) -> None:
+        ``carry_over(name, old, shape)`` says what becomes of an array that has another shape here.
+        """
+        mine = self._cut(self._state.flat) | {p.name: _copy(p) for p in self.idle}
+        weights = self._taken_over(mine, components.get(f"{self.name}.weights", {}), carry_over)
+        buffers = self._taken_over(self._buffer_values(), components.get(f"{self.name}.buffers", {}), carry_over)
+        # The average of a weight that was not trained before is the weight.
+        ema = self._taken_over(weights, components.get(f"{self.name}.ema", {}), carry_over)
+        self._set(weights, ema, buffers)
+
+    @staticmethod
+    def _taken_over(mine: Tensors, theirs: Tensors, carry_over: CarryOver) -> Tensors:
+        taken = dict(mine)
+        for name in [name for name in mine if name in theirs]:
+            same = theirs[name].shape == mine[name].shape
+            taken[name] = theirs[name] if same else carry_over(name, theirs[name], mine[name].shape)
+        return taken
+
+    def _buffer_values(self) -> Tensors:
+        return {buffer.value.name: _copy(buffer.value) for buffer in self.buffers}
+
+    def _set(self, weights: Tensors, ema: Tensors | None, buffers: Tensors) -> None:
         """Set the weights, what is kept beside them, and the EMA.
 
         Raises:
@@ -105,31 +146,31 @@ class FlatPlayer:
         state = self._state
         ops.assign(state.flat, Tensor(self._join(weights)))
         self._write(state.flat)
-        for parameter in self._kept():
+        for parameter in self.idle:
             ops.assign(parameter, Tensor(_shaped(weights, parameter)))
+        for buffer in self.buffers:
+            ops.assign(buffer.value, Tensor(_shaped(buffers, buffer.value)))
         if self.ema is not None:
+            if ema is None:
+                raise KeyError(f"{self.name}.ema")
             ops.assign(state.average, Tensor(self._join(ema)))
 
-    def _kept(self) -> list[Parameter]:
-        """What belongs to the weights, and no gradient reaches."""
-        return [layer.running for layer in self.layers] + self.idle
-
-    def _cut(self, flat: Parameter) -> dict[str, np.ndarray]:
+    def _cut(self, flat: Parameter) -> Tensors:
         parts = np.split(_copy(flat), np.cumsum([p.size for p in self.weights])[:-1])
         return {p.name: part.reshape(p.shape) for p, part in zip(self.weights, parts, strict=True)}
 
-    def _join(self, named: dict[str, np.ndarray], prefix: str = "") -> np.ndarray:
-        return np.concatenate([_shaped(named, p, prefix).reshape(-1) for p in self.weights])
+    def _join(self, arrays: Tensors, prefix: str = "") -> np.ndarray:
+        return np.concatenate([_shaped(arrays, p, prefix).reshape(-1) for p in self.weights])
 
 
-def _shaped(named: dict[str, np.ndarray], parameter: Parameter, prefix: str = "") -> np.ndarray:
+def _shaped(arrays: Tensors, parameter: Parameter, prefix: str = "") -> np.ndarray:
     """The array for ``parameter``.
 
     Raises:
         KeyError: there is none.
         ValueError: it has another shape.
     """
-    array = named[prefix + parameter.name]
+    array = arrays[prefix + parameter.name]
     if array.shape != tuple(parameter.shape):
         raise ValueError(f"{parameter.name} has shape {tuple(parameter.shape)}, not {array.shape}")
     return array
@@ -152,10 +193,10 @@ class _FlatState(nn.Cell):
 
         self.flat = vector("weights", start)
         self.slots = ms.ParameterTuple([vector(slot, np.zeros_like(start)) for slot in player.optimizer.slots()])
+        self.updates = vector("updates", np.float32(0))  # exact up to 2^24; a float, because the optimizers need one
         self.has_ema = player.ema is not None
         self.average = vector("ema", start if self.has_ema else start[:1])
-        self.running = ms.ParameterTuple([layer.running for layer in player.layers])
-        self.momenta = tuple(layer.momentum for layer in player.layers)
+        self.moving = tuple(player.buffers)
         self.weights = ms.ParameterTuple(player.weights)
         self.sizes = tuple(int(p.size) for p in player.weights)
         # Not a loop: a graph parses each turn of one anew, which takes seconds for hundreds of weights.
@@ -164,55 +205,70 @@ class _FlatState(nn.Cell):
         self.optimizer = player.optimizer
         self.after_update = after_update
 
-    def apply(self, total, scale, t, lr, beta):
+    def update(self, total, scale, hyper):
+        finite = ops.isfinite(total).all()
         gradient = total[: self.size] * scale
-        weights, slots = self.optimizer.update(gradient, self.flat, self.slots, t, lr)
+        updates = self.updates + 1
+        weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
         if self.after_update is not None:
             weights = self.after_update(weights)
         for i in range(len(slots)):
-            ops.assign(self.slots[i], slots[i])
+            ops.assign(self.slots[i], ops.select(finite, slots[i], self.slots[i]))
+        weights = ops.select(finite, weights, self.flat)
         ops.assign(self.flat, weights)
-        if self.has_ema:
-            ops.assign(self.average, weights + (self.average - weights) * beta)
-        self.update_running(total)
+        ops.assign(self.updates, ops.select(finite, updates, self.updates))
+        rest = self.move_buffers(total, finite)
         self.spread(weights)
-        return t
+        return ops.concat((finite.astype(ms.float32).reshape(1), rest))
 
     def spread(self, flat):
         self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
-    def update_running(self, total):
-        """Move each layer's running statistics towards the mean of what its calls on all lanes saw."""
+    def move_buffers(self, total, finite):
+        """Move each buffer by what its records on all lanes add up to; what stands behind that in ``total``."""
         start = self.size
-        for i in range(len(self.momenta)):
-            running = self.running[i]
-            size = 2 * running.shape[1]
-            sums, calls = total[start : start + size], total[start + size]
-            ops.assign(running, running + (sums.reshape(running.shape) / calls - running) * self.momenta[i])
-            start = start + size + 1
+        for buffer in self.moving:
+            stop = start + buffer.seen.size
+            ops.assign(buffer.value, ops.select(finite, buffer.moved(total[start:stop]), buffer.value))
+            start = stop
+        return total[start:]
 
 
 def _assign(weight, part):
     return ops.assign(weight, part.reshape(weight.shape))
 
 
-class _Update(nn.Cell):
+class _Update(Graph):
     """One update as a graph. Only a Cell's ``construct`` in graph mode runs without a waiting thread that spins."""
 
+    def __init__(self, state, names):
+        super().__init__()
+        self.state, self.names = state, names
+
+    @ms.jit
+    def construct(self, total, scale, *hyper):
+        return self.state.update(total, scale, named(self.names, hyper))
+
+
+class _Average(Graph):
+    """The EMA of the weights as they are now, as a graph."""
+
     def __init__(self, state):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.state = state
 
     @ms.jit
-    def construct(self, total, scale, t, lr, beta):
-        return self.state.apply(total, scale, t, lr, beta)
+    def construct(self, beta):
+        state = self.state
+        ops.assign(state.average, state.flat + (state.average - state.flat) * beta)
+        return beta
 
 
-class _Write(nn.Cell):
+class _Write(Graph):
     """A flat vector into the networks' own parameters, as a graph."""
 
     def __init__(self, state):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.state = state
 
     @ms.jit

@@ -1,142 +1,146 @@
-"""A phase as one compiled graph: from a lane's samples to [gradients, running statistics, host values, stats]."""
+"""What one stage compiles to: players, frozen networks, phases and samplers. Built once, when the stage begins."""
+
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import mindspore as ms
-import numpy as np
-from mindspore import Tensor, nn, ops
 
-from ganfleet.engine.model import Model
-from ganfleet.engine.tensors import named
-from ganfleet.errors import ConfigError
-from ganfleet.strategies.base import Phase
+from ganfleet import nn
+from ganfleet.engine import contract
+from ganfleet.engine.phase import CompiledPhase
+from ganfleet.engine.player import FlatPlayer, Tensors
+from ganfleet.errors import CheckpointMismatch, ConfigError
+from ganfleet.nn import precision as precisions
+from ganfleet.store import weights
+from ganfleet.strategies.base import Frozen, Stage, Strategy
 
-MALFORMED = "malformed"  # the one stat of a loss that did not return what it should
 
+class Program:
+    """The networks of one stage and everything compiled from them.
 
-class PhaseProgram:
-    """Runs one phase on one lane after another, and takes the fleet's sum apart again.
-
-    The flat float32 vector of a lane is [gradients of the phase's player (P,), running statistics of its layers,
-    host values, loss, stats in the order the loss names them].
+    ``nets`` has each network by name as an attribute, ``players`` are what trains them, ``frozen`` has the SHA-256 of
+    the weights of those that nobody trains, and ``phases`` are the step's, in order.
     """
 
-    def __init__(self, phase: Phase, model: Model, host_size: int):
-        self.phase = phase
-        self.player = model.players[phase.player]
-        self._model = model
-        self._graph: _PhaseGraph | None = None  # made when the first samples tell their names
-        self._host_size = host_size
-        self._summary = _Summary(self.player.size + self.player.stats_size)
-        self._shapes: dict[str, tuple[int, ...]] = {}
+    def __init__(self, strategy: Strategy, stage: Stage, seed: int, precision: str = "float32"):
+        # In MindSpore's default mode the thread that waits for a graph spins, on the core the kernels are pinned to.
+        ms.set_context(mode=ms.GRAPH_MODE)
+        self.strategy, self.stage = strategy, stage
+        with nn.reproducible(seed):
+            declared = contract.players(strategy, stage)
+            frozen = contract.frozen(strategy, stage, declared)
+        nets = {}
+        for name, player in declared.items():
+            nets |= contract.networks(name, player)
+        for name, net in nets.items():
+            _prefix(net, name)
+            net.set_train(True)
+            for parameter in net.get_parameters():
+                nn.initialize(parameter, seed)
+        self.frozen = {name: _freeze(name, each) for name, each in frozen.items()}
+        nets |= {name: each.net for name, each in frozen.items()}
+        for net in nets.values():
+            precisions.set_compute_type(net, precision)
+        self.nets = SimpleNamespace(**nets)
+        self.players = {name: FlatPlayer(name, player) for name, player in declared.items()}
+        self.phases = [
+            CompiledPhase(phase, self.players[phase.player], self.nets, scaled=precision == "float16")
+            for phase in contract.phases(strategy, stage, self.players)
+        ]
 
-    def run(self, real: dict[str, Tensor], noise: dict[str, Tensor], host: np.ndarray):
-        """The flat vector of one lane, and the tensors by name that the loss keeps for the lane's later phases.
+    # ── State
 
-        ``host`` (H,) are values of the host's that should reach every rank.
+    def tensors(self) -> dict[str, Tensors]:
+        """The tensors of every player, by checkpoint component."""
+        return {name: tensors for player in self.players.values() for name, tensors in player.tensors().items()}
+
+    def load(self, tensors: dict[str, Tensors], frozen: dict[str, str] | None = None) -> None:
+        """Take back what ``tensors`` gave, made with the ``frozen`` networks of these SHA-256.
 
         Raises:
-            ConfigError: the loss returned something else than a scalar and a dict, or two.
+            CheckpointMismatch: a tensor that these networks need is missing or has another shape, or a frozen network
+                has other weights now.
         """
-        if self._graph is None:
-            self._graph = _PhaseGraph(self.phase, self._model, self.player, tuple(real), tuple(noise))
-        graph = self._graph
-        arrays = [real[name] for name in graph.real_names] + [noise[name] for name in graph.noise_names]
-        flat, loss, stat_names, stats, kept_names, kept = graph(Tensor(host), *arrays)
-        if not self._shapes:
-            stats = dict(zip(stat_names, stats, strict=True))
-            self._check(loss, stats)
-            self._shapes = {f"Loss/{self.phase.name}": loss.shape} | {
-                f"Loss/{name}": value.shape for name, value in stats.items()
-            }
-        return flat, dict(zip(kept_names, kept, strict=True))
+        for name, sha256 in (frozen or {}).items():
+            if self.frozen.get(name, sha256) != sha256:
+                raise CheckpointMismatch(
+                    f"the frozen network {name!r} has other weights than when the checkpoint was made (SHA-256 "
+                    f"{self.frozen[name][:12]}…, then {sha256[:12]}…): bring the file of then back"
+                )
+        try:
+            for player in self.players.values():
+                player.load(tensors)
+        except (KeyError, ValueError) as error:
+            raise CheckpointMismatch(
+                f"the checkpoint does not fit the networks of its config ({error}): was the strategy's code changed?"
+            ) from error
 
-    def _check(self, loss, stats):
-        expected = "a scalar tensor and a dict of stats, and may add a dict of tensors to keep"
-        if MALFORMED in stats:
-            raise ConfigError(f"the loss of phase {self.phase.name!r} must return {expected}: it returned otherwise")
-        if loss.shape != ():
+    def inherit(self, tensors: dict[str, Tensors]) -> None:
+        """Take over weights, buffers and EMA by name from another stage's ``tensors``; optimizers start afresh.
+
+        Raises:
+            ConfigError: a weight has another shape here, and the strategy does not say what becomes of it.
+        """
+        for player in self.players.values():
+            player.inherit(tensors, self.strategy.carry_over)
+
+    def adopt(self, tensors: dict[str, Tensors]) -> list[str]:
+        """Take over weights, buffers and EMA by name from another run's ``tensors``, whatever matches; what does not.
+
+        Players are matched by name too. Averages that the other run does not have begin at the weights.
+        """
+        unmatched, fitting = [], {}
+        mine = self.tensors()
+        for component in [name for name in mine if name.endswith((".weights", ".buffers"))]:
+            theirs = tensors.get(component, {})
+            for name in sorted(mine[component].keys() | theirs.keys()):
+                a, b = mine[component].get(name), theirs.get(name)
+                if a is None or b is None:
+                    unmatched.append(f"{name} is only {'there' if a is None else 'here'}")
+                elif a.shape != b.shape:
+                    unmatched.append(f"{name} is {b.shape} there and {a.shape} here")
+                else:
+                    fitting.setdefault(component, {})[name] = b
+                    ema = component.replace(".weights", ".ema")
+                    fitting.setdefault(ema, {})[name] = tensors.get(ema, {}).get(name, b)
+        for player in self.players.values():
+            player.inherit(fitting, self.strategy.carry_over)
+        return unmatched
+
+    # ── Sampling
+
+    @contextmanager
+    def averaged(self):
+        """While it lasts, networks hold the EMA of their weights, where they have one."""
+        with ExitStack() as stack:
+            for player in self.players.values():
+                stack.enter_context(player.averaged())
+            yield
+
+
+def _prefix(net, name: str) -> None:
+    """Give the parameters of ``net`` their full names; one that a strategy gives again has them already."""
+    if not all(parameter.name.startswith(f"{name}.") for parameter in net.get_parameters()):
+        net.update_parameters_name(f"{name}.")
+
+
+def _freeze(name: str, frozen: Frozen) -> str:
+    """Load a frozen network's weights, and make sure that nobody trains it; their SHA-256.
+
+    Raises:
+        ConfigError: the file does not have the weights of this network, or it has weights from nowhere.
+    """
+    net = frozen.net
+    if frozen.weights is not None:
+        weights.into(net, weights.read(frozen.weights, frozen.prefix))
+    for parameter in net.get_parameters():
+        if getattr(parameter, "initial", None) is not None and (parameter.asnumpy() != parameter.asnumpy()).all():
             raise ConfigError(
-                f"the loss of phase {self.phase.name!r} has shape {loss.shape}, and must be a scalar: take its mean()"
+                f"the frozen network {name!r} has no weights ({parameter.name} was never set): name a file in "
+                "Frozen(net, weights=…), or load them before"
             )
-
-    def summarize(self, total: Tensor, lanes: int) -> tuple[bool, np.ndarray, dict[str, np.ndarray]]:
-        """Whether the fleet's sum is finite, the sum of the host values, and the mean of loss and stats over lanes."""
-        summary = self._summary(total).asnumpy()
-        finite, host, tail = bool(summary[0]), summary[1 : 1 + self._host_size], summary[1 + self._host_size :] / lanes
-        stats, start = {}, 0
-        for name, shape in self._shapes.items():
-            size = int(np.prod(shape))
-            stats[name] = tail[start : start + size].reshape(shape)
-            start += size
-        return finite, host, stats
-
-
-class _PhaseGraph(nn.Cell):
-    def __init__(self, phase, model, player, real_names, noise_names):
-        super().__init__(auto_prefix=False)
-        self.nets = model.nets
-        self.loss = phase.loss
-        self.real_names, self.noise_names = real_names, noise_names
-        self.weights = ms.ParameterTuple(player.weights)
-        self.mailboxes = ms.ParameterTuple([layer.seen for layer in player.layers])
-        # A loop in a graph is parsed anew for each of its turns: for hundreds of weights, seconds.
-        self.map = ops.Map()
-
-    def forward(self, real, noise):
-        result = self.loss(self.nets, real, noise)
-        if not well_formed(result):
-            # Raised in here, an error would come with a page of the compiler's. So this comes out, and `run` raises it.
-            result = (ops.zeros((), ms.float32), {MALFORMED: ops.zeros((), ms.float32)})
-        loss, stats = result[0], result[1]
-        # Joined in here: to the graph around value_and_grad, tensors in a dict that comes out of it are constants.
-        logged = [loss.reshape(-1)]
-        for value in stats.values():
-            logged.append(value.reshape(-1))
-        return loss, ops.concat(logged), stats, result[2] if len(result) == 3 else {}
-
-    @ms.jit
-    def construct(self, host, *arrays):
-        real = named(self.real_names, arrays)
-        noise = named(self.noise_names, arrays[len(self.real_names) :])
-        # Zeroed before, not after: a graph may read a parameter as late as it likes, and would find the zeros.
-        for mailbox in self.mailboxes:
-            ops.assign(mailbox, ops.zeros_like(mailbox))
-        run = ms.value_and_grad(self.forward, None, self.weights, has_aux=True)
-        (loss, logged, stats, kept), gradients = run(real, noise)
-        flat = self.map(flatten, gradients) + self.map(flatten, self.mailboxes) + (host, logged)
-        # Not dicts: a graph that returns one goes through Python at every run.
-        return (
-            ops.concat(flat),
-            loss,
-            tuple(stats.keys()),
-            tuple(stats.values()),
-            tuple(kept.keys()),
-            tuple(kept.values()),
-        )
-
-
-def flatten(tensor):
-    return tensor.reshape(-1)
-
-
-def well_formed(result):
-    """Whether this is a tensor, a dict of tensors, and perhaps another; decided when a graph is compiled."""
-    if not isinstance(result, tuple) or not 2 <= len(result) <= 3 or not isinstance(result[0], Tensor):
-        return False
-    for named_tensors in result[1:]:
-        if not isinstance(named_tensors, dict):
-            return False
-        for value in named_tensors.values():
-            if not isinstance(value, Tensor):
-                return False
-    return True
-
-
-class _Summary(nn.Cell):
-    def __init__(self, start):
-        super().__init__(auto_prefix=False)
-        self.start = start
-
-    @ms.jit
-    def construct(self, total):
-        finite = ops.isfinite(total).all().astype(ms.float32)
-        return ops.concat((finite.reshape(1), total[self.start :]))
+        parameter.requires_grad = False
+    sha256 = weights.sha256({p.name.removeprefix(f"{name}."): p.asnumpy() for p in net.get_parameters()})
+    _prefix(net, name)
+    net.set_train(False)
+    return sha256

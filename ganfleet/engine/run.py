@@ -1,45 +1,160 @@
-"""A run from its config to its end: data, fleet, run directory, resume, and what happens beside the loop."""
+"""A run from its config to its end: data, fleet, run directory, resume, and what happens beside the loop.
+
+Nothing is written before everything that could refuse the start has been asked.
+"""
 
 import sys
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from ganfleet import __version__, fleet
 from ganfleet import config as configs
-from ganfleet import fleet, strategies
-from ganfleet.clock import Clock
 from ganfleet.config import Config
-from ganfleet.data import Source, open_source, open_unpaired
+from ganfleet.data import Source, as_source, open_section
+from ganfleet.engine import callbacks as parts
 from ganfleet.engine import contract
-from ganfleet.engine.model import Model
-from ganfleet.engine.sampler import Inputs, Sampler, seeded
-from ganfleet.engine.trainer import Trainer, Watch, check_schedule, stage_of, total_nimg
-from ganfleet.errors import CheckpointMismatch, ConfigError, DataError
+from ganfleet.engine.callbacks import Callback
+from ganfleet.engine.journal import Journal
+from ganfleet.engine.schedule import check_schedule
+from ganfleet.engine.trainer import Trainer
+from ganfleet.errors import CheckpointMismatch, ConfigError, DataError, GanfleetError
+from ganfleet.fleet import Fleet
+from ganfleet.nn import precision
 from ganfleet.observe import Observers
+from ganfleet.plugins import CALLBACKS, STRATEGIES
 from ganfleet.store import checkpoint, rundir
-from ganfleet.store.checkpoint import Snapshot
+from ganfleet.store.rundir import RunDir
+from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import ImageSpec, Strategy
 
 
-def train(config: Config) -> Path:
+def train(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()) -> Path:
     """Train as ``config`` says on the fleet that the launcher started; the run's directory.
+
+    Args:
+        source: what to train on instead of the config's ``data.source``; see ``ganfleet.data.as_source``.
+        callbacks: beside those that the config names.
 
     Raises:
         GanfleetError: see ``errors``; the message says what to do.
     """
-    source = data_of(config)
-    strategy = strategy_of(config, source)
+    parts, error = None, None
+    try:
+        parts = prepare(config, source, callbacks)
+    except GanfleetError as met:
+        if fleet.launcher.detect().world_size == 1:
+            raise
+        error = met  # perhaps of this rank alone: the others are told once the fleet has connected
     connected = fleet.connect(config.fleet, config.train.lanes)
-    run_dir = Path(connected.first(lambda: str(create_directory(config))))
-    trainer = Trainer(config, strategy, source, connected)
-    resumed_from = resume(trainer, run_dir)
-    with RunWatch(trainer, run_dir) as trainer.watch:
-        if resumed_from:
-            trainer.watch.say(f"resumed from {resumed_from} at {trainer.clock.kimg:g} kimg")
-        trainer.run()
+    try:
+        connected.agree(error)
+        connected.same(parts.facts(), DataError)
+        run_dir = _run(config, parts, connected)
+    except BaseException:
+        if connected.world_size == 1 or connected.backend == "simulated":
+            connected.close()  # of others, some may not answer any more
+        raise
     connected.close()
     return run_dir
+
+
+@dataclass
+class Prepared:
+    """What a rank gets ready before it connects."""
+
+    config: Config
+    source: Source
+    strategy: Strategy
+    callbacks: list[Callback]
+
+    def facts(self) -> dict[str, Any]:
+        """What every rank must see alike."""
+        sections = self.config.resolved()
+        keys = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+        return keys | {
+            "ganfleet's version": __version__,
+            "the number of images": len(self.source),
+            "the names of the images (SHA-256)": self.source.digest(),
+            "the number of channels": self.source.channels,
+            "the number of classes": self.source.classes,
+        }
+
+
+def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()) -> Prepared:
+    """Open the data and make the strategy: all that can be refused before the fleet connects, and all that takes long.
+
+    Raises:
+        GanfleetError: something of it is missing, damaged or does not fit.
+    """
+    source = data_of(config) if source is None else as_source(source, config.strategy.resolution)
+    strategy = strategy_of(config, source)
+    contract.current(strategy)
+    unsupported = precision.supported(config.train.precision)
+    if unsupported:
+        raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
+    named = [CALLBACKS.find(name)() for name in config.run.callbacks]
+    source.prepare([stage.resolution for stage in strategy.schedule()])
+    return Prepared(config, source, strategy, [*named, *callbacks])
+
+
+def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
+    """Train on a fleet that has connected."""
+    with ExitStack() as stack:
+        run_dir: RunDir | None = None
+
+        def take() -> str:
+            nonlocal run_dir
+            run_dir = stack.enter_context(rundir.plan(config.run.dir, config.run.name, label_of(config)))
+            return str(run_dir.path)
+
+        path = Path(connected.first(take))
+        trainer = Trainer(config, prepared.strategy, prepared.source, connected, directory=path)
+        notes = resume(trainer) or initialize(trainer)
+        if trainer.clock.done:
+            if connected.rank == 0:
+                print(*notes, f"{path} has reached its end: raise train.kimg or train.steps to go on", sep="\n")
+            return path
+
+        def begin() -> None:
+            run_dir.create()
+            run_dir.write_config(configs.dump(config))
+
+        connected.first(begin)
+        journal = stack.enter_context(Journal(_observers(config, trainer, path)))
+        trainer.journal = journal
+        trainer.callbacks = (
+            parts.Log(),
+            *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
+            parts.Samples(),
+            parts.Metrics(config.metrics.names, config.metrics.every_kimg),
+            parts.Checkpoints(run_dir),
+        )
+        journal.say(
+            f"{config.strategy.name}: {connected.world_size} x {connected.backend}, {connected.total_lanes} lanes, "
+            f"reduction {connected.reduction}"
+        )
+        for note in notes:
+            journal.say(note)
+        trainer.run()
+        return path
+
+
+def _observers(config: Config, trainer: Trainer, path: Path) -> Observers | None:
+    if trainer.fleet.rank:
+        return None
+    return Observers(path, configs.dump(config), trainer.clock, config.log.every_steps)
+
+
+# ── What a config names
+
+
+def label_of(config: Config) -> str:
+    """What a run directory is called that has no name."""
+    source = config.data.source.split(":")[-1]
+    return f"{config.strategy.name.split(':')[-1]}-{source}{config.strategy.resolution}".lower()
 
 
 def data_of(config: Config) -> Source:
@@ -48,30 +163,7 @@ def data_of(config: Config) -> Source:
     Raises:
         ConfigError, DataError: it is missing or damaged.
     """
-    data = config.data
-    if data.source == "unpaired":
-        return open_unpaired(
-            data.path,
-            path_b=data.path_b,
-            split=data.split,
-            resolution=config.strategy.resolution,
-            load_size=data.load_size,
-            flip=bool(data.flip),
-            channels=data.channels,
-            resize=data.resize,
-            upscale=data.upscale,
-        )
-    return open_source(
-        data.source,
-        path=data.path,
-        resolution=config.strategy.resolution,
-        channels=data.channels,
-        resize=data.resize,
-        upscale=data.upscale,
-        classes=data.classes,
-        labels=data.labels,
-        cached=data.cache,
-    )
+    return open_section(config.data, config.strategy.resolution)
 
 
 def strategy_of(config: Config, source: Source) -> Strategy:
@@ -92,55 +184,61 @@ def strategy_of(config: Config, source: Source) -> Strategy:
     return strategy
 
 
-def new_strategy(config: Config, image: ImageSpec) -> Strategy:
-    """The strategy that ``config`` names, for such images.
+def new_strategy(config: Config, image: ImageSpec, found: type[Strategy] | None = None) -> Strategy:
+    """The strategy that ``config`` names, or of the class ``found``, for such images.
 
     Raises:
         ConfigError: its schedule does not fit the lanes.
     """
-    strategy = strategies.find(config.strategy.name)(config.strategy, image, config.train.batch_size)
+    found = found or STRATEGIES.find(config.strategy.name)
+    strategy = found(config.strategy, image, config.train.batch_size)
     check_schedule(strategy, config.train.lanes)
     return strategy
 
 
-def create_directory(config: Config) -> Path:
-    """The run's directory, with the resolved config in it."""
-    label = f"{config.strategy.name.split(':')[-1]}-{config.data.source}{config.strategy.resolution}".lower()
-    run_dir = rundir.create(Path(config.run.dir), config.run.name, label)
-    found = checkpoint.checkpoints(run_dir / "checkpoints")
-    if config.checkpoint.resume != "auto" and found:
-        raise ConfigError(
-            f"{run_dir} has checkpoints and checkpoint.resume is {config.checkpoint.resume}: set it to auto to go on "
-            "from them, or choose another run.name"
-        )
-    with rundir.writing(run_dir):
-        (run_dir / "config.yaml").write_text(configs.dump(config))
-    return run_dir
+# ── Where a run begins
 
 
-def resume(trainer: Trainer, run_dir: Path) -> Path | None:
-    """Bring ``trainer`` to where its run stopped, and say which checkpoint that was; None where it begins.
+def resume(trainer: Trainer) -> list[str]:
+    """Bring ``trainer`` to where its run stopped, and say so in a line; no line where it begins.
 
     Raises:
         CheckpointDamaged: checkpoints are there, and none is whole.
         CheckpointMismatch: the config has changed in what the result depends on.
     """
-    path = trainer.fleet.first(lambda: find_checkpoint(trainer.config, run_dir))
+    config, connected = trainer.config, trainer.fleet
+    path = connected.first(lambda: find_checkpoint(config, trainer.directory))
     if path is None:
-        return None
-    snapshot = checkpoint.load(Path(path))
-    check_same_config(snapshot, trainer.config, path)
+        return []
+    with connected.agreeing():  # a node may not see what rank 0 sees
+        snapshot = checkpoint.load(Path(path))
+    accepted = check_same_config(snapshot, config, path)
     trainer.restore(snapshot)
-    return Path(path)
+    lines = [f"resumed from {path} at {trainer.clock.kimg:g} kimg"]
+    for key, old, new in accepted:
+        change = {"step": trainer.clock.step, "key": key, "was": old, "is": new}
+        trainer.accepted.append(change)
+        lines.append(f"accepted: {key} was {old}, is {new} from step {trainer.clock.step} on")
+    return lines
 
 
 def find_checkpoint(config: Config, run_dir: Path) -> str | None:
-    """The checkpoint that ``checkpoint.resume`` asks for."""
-    match config.checkpoint.resume:
+    """The checkpoint that ``checkpoint.resume`` asks for.
+
+    Raises:
+        ConfigError: the run has checkpoints that this start would overwrite.
+    """
+    wanted, own = config.checkpoint.resume, run_dir / "checkpoints"
+    if wanted != "auto" and checkpoint.checkpoints(own):
+        raise ConfigError(
+            f"{run_dir} has checkpoints and checkpoint.resume is {wanted}: set it to auto to go on from them, or "
+            "choose another run.name"
+        )
+    match wanted:
         case "never":
             return None
         case "auto":
-            path, damaged = checkpoint.newest_valid(run_dir / "checkpoints")
+            path, damaged = checkpoint.newest_valid(own)
         case given:
             path, damaged = checkpoint.resolve(Path(given))
     for line in damaged:
@@ -148,123 +246,40 @@ def find_checkpoint(config: Config, run_dir: Path) -> str | None:
     return str(path) if path else None
 
 
-def check_same_config(snapshot: Snapshot, config: Config, path: str) -> None:
-    """Refuse to go on with a config that would have given another model.
+def check_same_config(snapshot: Snapshot, config: Config, path: str) -> list[tuple[str, Any, Any]]:
+    """Refuse to go on with a config that would have given another model; the changes that the user accepted.
 
     Raises:
         CheckpointMismatch: naming each changed key with both values.
     """
-    changed = configs.differences(snapshot.config, config.resolved())
+    changed, accepted = configs.differences(snapshot.config, config)
     if changed:
         lines = "; ".join(f"{key} was {old}, is {new}" for key, old, new in changed)
+        keys = ", ".join(key for key, _, _ in changed)
         raise CheckpointMismatch(
-            f"{path} was made with another config: {lines}. Put these back, or start a new run (another run.name)"
+            f"{path} was made with another config: {lines}. Put these back, start a new run (another run.name), or "
+            f"set checkpoint.accept='[{keys}]' to go on with the change"
         )
+    return accepted
 
 
-class RunWatch(Watch):
-    """Logs, sample grids and checkpoints of the run in ``run_dir``. Rank 0 writes; every rank takes part."""
+def initialize(trainer: Trainer) -> list[str]:
+    """Begin with the weights and averages of another run (``train.init_from``); lines on what did not match.
 
-    def __init__(self, trainer: Trainer, run_dir: Path):
-        config, clock = trainer.config, trainer.clock
-        self._trainer = trainer
-        self._checkpoints = run_dir / "checkpoints"
-        self._log, self._checkpoint = config.log, config.checkpoint
-        self._seeds = list(range(config.log.samples))
-        self._saved_step: int | None = None
-        self._observers = None
-        if trainer.fleet.rank == 0:
-            self._observers = Observers(run_dir, configs.dump(config), clock, config.log.every_steps)
-
-    def __enter__(self):
-        trainer = self._trainer
-        self.say(
-            f"{trainer.config.strategy.name}: {trainer.fleet.world_size} x {trainer.fleet.backend}, "
-            f"{trainer.fleet.total_lanes} lanes, reduction {trainer.fleet.reduction}"
+    Raises:
+        ConfigError: there is no checkpoint.
+        CheckpointMismatch: weights do not match, and ``train.init_strict`` is set.
+    """
+    train, connected = trainer.config.train, trainer.fleet
+    if train.init_from is None:
+        return []
+    path = connected.first(lambda: str(checkpoint.resolve(Path(train.init_from))[0]))
+    with connected.agreeing():
+        snapshot = checkpoint.load(Path(path))
+    unmatched = trainer.program.adopt(snapshot.tensors)
+    if unmatched and train.init_strict:
+        raise CheckpointMismatch(
+            f"train.init_from: {path} does not match these networks: {'; '.join(unmatched)}. Set train.init_strict to "
+            "false to begin with what matches"
         )
-        if trainer.clock.step == 0:
-            self._sample()
-        return self
-
-    def __exit__(self, *_):
-        if self._observers:
-            self._observers.close()
-
-    def say(self, message):
-        if self._observers:
-            self._observers.say(message)
-
-    def after_step(self, trainer, stats):
-        clock, batch_size = trainer.clock, trainer.stage.batch_size
-        if self._observers:
-            scalars = {name: value for name, value in stats.items() if np.ndim(value) == 0}
-            totals = {"Progress/nonfinite": trainer.budgets.nonfinite, "Progress/bad_images": len(trainer.budgets.bad)}
-            self._observers.after_step(clock, trainer.stage, scalars, totals)
-        if clock.done or clock.crossed(self._log.samples_every_kimg * 1000, batch_size):
-            self._sample()
-        if clock.done or clock.crossed(self._checkpoint.every_kimg * 1000, batch_size):
-            self._save()
-
-    def before_stop(self, trainer):
-        if self._saved_step != trainer.clock.step:
-            self._save()
-
-    def _sample(self):
-        with self._paused():
-            images = self._trainer.sample(self._seeds)
-            self._trainer.fleet.first(lambda: self._observers.samples(self._trainer.clock, images))
-
-    def _save(self):
-        trainer, keep = self._trainer, self._checkpoint.keep
-        with self._paused():
-            snapshot = trainer.snapshot()
-            path = trainer.fleet.first(lambda: checkpoint.save(self._checkpoints, snapshot, trainer.clock.step, keep))
-        self._saved_step = trainer.clock.step
-        self.say(f"saved {path}")
-
-    @contextmanager
-    def _paused(self):
-        if self._observers:
-            with self._observers.pause():
-                yield
-        else:
-            yield
-
-
-class Studio:
-    """A checkpoint's networks, ready to draw images; on a fleet every rank has one."""
-
-    def __init__(self, path: Path):
-        """Load the checkpoint that ``path`` means.
-
-        Raises:
-            ConfigError: there is no checkpoint at ``path``.
-            CheckpointDamaged: there is, and it is not whole.
-        """
-        found, damaged = checkpoint.resolve(path)
-        for line in damaged:
-            print(f"ganfleet: {line}", file=sys.stderr)
-        snapshot = checkpoint.load(found)
-        config = configs.from_resolved(snapshot.config)
-        world_size = fleet.launcher.detect().world_size
-        self.fleet = fleet.connect(config.fleet.model_copy(update={"backend": "auto", "world_size": None}), world_size)
-        image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
-        self.strategy = new_strategy(config, image)
-        self.stage = stage_of(snapshot, self.strategy)
-        self.model = Model(self.strategy, config.train.seed, self.stage)
-        self.model.load(snapshot.tensors)
-        self.strategy.load_state(snapshot.tensors["strategy"])
-        total = total_nimg(config.train.kimg, config.train.steps, self.strategy)
-        self.clock = self.strategy.within(self.stage, Clock(total, **snapshot.facts["clock"]))
-        self._sampler = Sampler(self.strategy, self.model)
-
-    def inputs(self, seed: int, label: int | None = None) -> Inputs:
-        """What the image of ``seed`` is made of."""
-        return seeded(self.strategy, self.clock, seed, label)
-
-    def images(self, inputs: list[Inputs], ema: bool = True) -> np.ndarray:
-        """Images (len(inputs), channels, height, width) in [-1, 1], on every rank."""
-        return self._sampler.images(inputs, self.clock, self.fleet, ema)
-
-    def close(self) -> None:
-        self.fleet.close()
+    return [f"weights from {path}", *(f"not matched: {line}" for line in unmatched)]

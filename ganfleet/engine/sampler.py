@@ -1,6 +1,8 @@
 """Images from what a strategy says they are made of, for grids and ``ganfleet sample``. The fleet shares the work."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -8,14 +10,15 @@ from mindspore import Tensor, nn, ops
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
-from ganfleet.engine.tensors import named, tensors
+from ganfleet.engine import compile_cache
+from ganfleet.engine.program import Program
+from ganfleet.engine.tensors import named, read, tensors, written
 from ganfleet.fleet import Fleet
+from ganfleet.nn import BatchNorm
 from ganfleet.strategies.base import Strategy
 
-CHUNK = 16  # images per graph run: one shape, so one compiled graph
-CALIBRATION_RUNS = 8  # graph runs that batch-norm moments of averaged weights are measured on
-
+CHUNK = 16  # images per run of a sampler: one shape, so one compiled graph
+CALIBRATION_RUNS = 8  # of a sampler, that batch-norm moments of averaged weights are measured on
 
 Inputs = dict[str, np.ndarray]
 
@@ -26,89 +29,164 @@ def seeded(strategy: Strategy, clock: Clock, seed: int, label: int | None = None
 
 
 class Sampler:
-    """Draws images with the networks of one stage."""
+    """Draws images with the networks of one stage, as the strategy's own ``sampler`` does it."""
 
-    def __init__(self, strategy: Strategy, model: Model):
-        self._strategy = strategy
-        self._model = model
-        self._graphs: dict[bool, _SampleGraph] = {}  # by training mode, which a graph freezes
+    def __init__(self, program: Program):
+        self._strategy = program.strategy
+        self._program = program
+        self._draws: dict[bool, Callable] = {}  # by training mode, which a graph freezes
 
-    def images(self, inputs: list[Inputs], clock: Clock, fleet: Fleet, ema: bool = True) -> np.ndarray:
+    def images(self, inputs: Sequence[Inputs], clock: Clock, fleet: Fleet, ema: bool = True) -> np.ndarray:
         """Images (len(inputs), channels, height, width) in [-1, 1], on every rank; each rank generates its share.
 
         ``inputs`` are such as ``Strategy.sample_inputs`` gives, one for each image and equal on every rank.
         """
-        with ExitStack() as weights:
-            if ema:
-                for player in self._model.players.values():
-                    weights.enter_context(player.averaged())
-                self._measure_running_statistics(clock)
-            weights.enter_context(_evaluating(self._model.nets))
-            world_size = 1 if fleet.backend == "simulated" else fleet.world_size
-            mine = inputs[fleet.rank :: world_size] or inputs[:1]
-            shares = fleet.gather(self._generate(mine))
-        images = np.empty((len(inputs), *shares[0].shape[1:]), np.float32)
-        for rank, share in enumerate(shares):
-            images[rank :: len(shares)] = share[: len(range(rank, len(inputs), len(shares)))]
-        return images
+        with self.averaged(clock) if ema else ExitStack():
+            return shared(fleet, len(inputs), lambda mine: self.draw([inputs[i] for i in mine]))
 
-    def _generate(self, inputs):
-        chunks = [inputs[i : i + CHUNK] for i in range(0, len(inputs), CHUNK)]
-        return np.concatenate([self._run(self._padded(chunk), training=False)[: len(chunk)] for chunk in chunks])
+    def draw(self, inputs: list[Inputs]) -> np.ndarray:
+        """Images (len(inputs), channels, height, width) in [-1, 1] for one to CHUNK ``inputs``, by this process alone.
 
-    def _padded(self, chunk):
-        return [*chunk, *chunk[:1] * (CHUNK - len(chunk))]
-
-    def _measure_running_statistics(self, clock):
-        """Give averaged weights the batch-norm moments they have.
-
-        Those of the weights they are averages of are larger: averaging takes away part of the weights' variance, and
-        images normalised by foreign moments come out pale.
+        Missing ones are filled up, so that every run has one shape and an image the same bits in any company.
         """
-        layers = [layer for player in self._model.players.values() if player.ema for layer in player.layers]
-        if not layers:
-            return
-        for layer in layers:
-            ops.assign(layer.seen, Tensor(np.zeros(layer.seen.shape, np.float32)))
-        for i in range(CALIBRATION_RUNS):
-            streams = [rng.stream(i * CHUNK + j, "calibrate") for j in range(CHUNK)]
-            self._run([self._strategy.sample_inputs(stream, clock) for stream in streams], training=True)
-        for layer in layers:
-            seen = layer.seen.asnumpy()
-            if seen[-1]:  # 0 where sampling does not use the layer
-                ops.assign(layer.running, Tensor((seen[:-1] / seen[-1]).reshape(layer.running.shape)))
+        padded = [*inputs, *inputs[:1] * (CHUNK - len(inputs))]
+        return self._run(padded, training=False)[: len(inputs)]
 
-    def _run(self, inputs, training):
-        """Images of CHUNK ``inputs``: arrays are joined, scalars are those of the first."""
-        first = inputs[0]
-        noise = {
-            name: np.concatenate([each[name] for each in inputs]) if np.ndim(first[name]) else first[name]
-            for name in first
-        }
-        if training not in self._graphs:
-            self._graphs[training] = _SampleGraph(self._strategy, self._model.nets, tuple(noise))
-        graph, arrays = self._graphs[training], tensors(noise)
-        return graph(*(arrays[name] for name in graph.names)).asnumpy()
+    @contextmanager
+    def averaged(self, clock: Clock):
+        """While it lasts, networks with an EMA hold that, with the batch-norm moments it has."""
+        with self._program.averaged():
+            measure_moments(self._program, clock, lambda inputs: self._run(inputs, training=True))
+            yield
+
+    def _run(self, inputs: list[Inputs], training: bool) -> np.ndarray:
+        if training not in self._draws:
+            self._draws[training] = self._strategy.sampler(graphs(self._program.nets, training))
+        return self._draws[training](joined(inputs))
 
 
-class _SampleGraph(nn.Cell):
-    def __init__(self, strategy, nets, names):
-        super().__init__(auto_prefix=False)
-        self.sample = strategy.sample
+def measure_moments(program: Program, clock: Clock, run: Callable[[list[Inputs]], Any]) -> None:
+    """Give averaged weights the batch-norm moments they have; ``run`` draws CHUNK images in training mode.
+
+    Those of the weights they are averages of are larger: averaging takes away part of the weights' variance, and
+    images normalised by foreign moments come out pale.
+    """
+    moments = [layer.moments for player in program.players.values() if player.ema for layer in batch_norms(player.nets)]
+    if not moments:
+        return
+    for buffer in moments:
+        ops.assign(buffer.seen, Tensor(np.zeros(buffer.seen.shape, np.float32)))
+    for i in range(CALIBRATION_RUNS):
+        streams = [rng.stream(i * CHUNK + j, "calibrate") for j in range(CHUNK)]
+        run([program.strategy.sample_inputs(stream, clock) for stream in streams])
+    for buffer in moments:
+        seen = buffer.seen.asnumpy()
+        if seen[-1]:  # 0 where sampling does not use the layer
+            ops.assign(buffer.value, Tensor((seen[:-1] / seen[-1]).reshape(buffer.value.shape)))
+
+
+def batch_norms(nets: dict[str, nn.Cell]) -> list[BatchNorm]:
+    return [cell for net in nets.values() for _, cell in net.cells_and_names() if isinstance(cell, BatchNorm)]
+
+
+def joined(inputs: list[Inputs]) -> Inputs:
+    """The inputs of several images as one: arrays are joined, scalars are those of the first."""
+    first = inputs[0]
+    return {
+        name: np.concatenate([each[name] for each in inputs]) if np.ndim(first[name]) else first[name] for name in first
+    }
+
+
+# ── Over the fleet
+
+
+def shares(fleet: Fleet, count: int) -> Iterator[list[int]]:
+    """Which of ``count`` images this rank draws, up to CHUNK at a time."""
+    rank, ranks = (0, 1) if fleet.backend == "simulated" else (fleet.rank, fleet.world_size)
+    mine = range(rank, count, ranks)
+    for start in range(0, len(mine), CHUNK):
+        yield list(mine[start : start + CHUNK])
+
+
+def shared(fleet: Fleet, count: int, draw: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+    """``count`` images on every rank, of which each rank draws its share; ``draw`` is told which.
+
+    Raises:
+        GanfleetError: ``draw`` raised it on some rank.
+    """
+    with fleet.agreeing():
+        own = [(mine, draw(mine)) for mine in shares(fleet, count)]
+    chunks = [chunk for share in fleet.gather(own) for chunk in share]
+    images = np.empty((count, *chunks[0][1].shape[1:]), np.float32)
+    for indices, drawn in chunks:
+        images[indices] = drawn
+    return images
+
+
+# ── Graphs that the host runs
+
+
+def graphs(nets, training: bool = False) -> Callable[[Callable], "Graph"]:
+    """What ``Strategy.sampler`` gets: ``graph(function)``, one graph for one function, over ``nets``."""
+    made: dict[Callable, Graph] = {}
+
+    def graph(function: Callable) -> Graph:
+        if function not in made:
+            made[function] = Graph(function, nets, training)
+        return made[function]
+
+    return graph
+
+
+class Graph:
+    """``function(nets, inputs)`` of a strategy as a host function: a dict of arrays in, an array or a dict of them out.
+
+    It is compiled at the first call, and again for every new shape. The networks are in evaluation mode while it runs,
+    or with ``training`` in training mode.
+    """
+
+    def __init__(self, function: Callable, nets, training: bool = False):
+        self._function, self._nets, self._training = function, nets, training
+        self._compiled: dict[tuple[str, ...], _CompiledGraph] = {}
+
+    def __call__(self, inputs: Inputs) -> np.ndarray | dict[str, np.ndarray]:
+        names = tuple(inputs)
+        if names not in self._compiled:
+            self._compiled[names] = _CompiledGraph(self._function, self._nets, names)
+        with _mode(self._nets, self._training):
+            arrays = tensors(inputs)
+            keys, *values = self._compiled[names](*(arrays[name] for name in names))
+        # Copies: on a CPU, asnumpy gives memory that belongs to the graph's result.
+        images = [value.asnumpy().copy() for value in values]
+        keys = read(keys)
+        return dict(zip(keys, images, strict=True)) if keys else images[0]
+
+
+class _CompiledGraph(compile_cache.Graph):
+    def __init__(self, function, nets, names):
+        super().__init__()
+        self.function = function
         self.nets = nets
         self.names = names
 
     @ms.jit
     def construct(self, *arrays):
-        return self.sample(self.nets, named(self.names, arrays))
+        result = self.function(self.nets, named(self.names, arrays))
+        if isinstance(result, dict):
+            return (written(tuple(result.keys())), *result.values())
+        return written(()), result
 
 
 @contextmanager
-def _evaluating(nets):
-    for net in vars(nets).values():
-        net.set_train(False)
+def _mode(nets, training: bool):
+    # A frozen network has no mode but evaluation.
+    changed = [
+        net for net in vars(nets).values() if net.training != training and (net.trainable_params() or not training)
+    ]
+    for net in changed:
+        net.set_train(training)
     try:
         yield
     finally:
-        for net in vars(nets).values():
-            net.set_train(True)
+        for net in changed:
+            net.set_train(not training)

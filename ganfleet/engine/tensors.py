@@ -3,8 +3,11 @@
 A graph freezes tensors that arrive inside a tuple or dict, so they go in one by one and are named again inside.
 """
 
+import json
+from typing import Any
+
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, ops
 
 
 def tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -18,6 +21,20 @@ def named(names: tuple[str, ...], values) -> dict[str, Tensor]:
     for i in range(len(names)):
         result[names[i]] = values[i]
     return result
+
+
+@ops.constexpr
+def written(value: Any) -> Tensor:
+    """What the compiler knows (names, shapes), as an int32 tensor of the bytes of a JSON text.
+
+    A graph that returns a dict goes through Python at every run, and one that returns a string cannot be stored.
+    """
+    return Tensor(np.frombuffer(json.dumps(value).encode(), np.uint8).astype(np.int32))
+
+
+def read(tensor: Tensor) -> Any:
+    """What was ``written``."""
+    return json.loads(bytes(tensor.asnumpy().astype(np.uint8)))
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -1,23 +1,73 @@
-"""Image files from one domain to the other, with the networks of a checkpoint. The fleet shares the files."""
+"""Images of any size from one domain to the other, in memory and as files. The fleet shares the files."""
 
+import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from ganfleet.data.files import files_below, images_among
 from ganfleet.data.images import FORMATS, SUFFIXES, decode
 from ganfleet.data.loader import to_network
-from ganfleet.data.sources import files_below, images_among
-from ganfleet.engine.run import Studio
 from ganfleet.errors import ConfigError, DataError, GanfleetError
-from ganfleet.observe.grid import grid, png, write_atomically
-from ganfleet.store.rundir import writing
+from ganfleet.fleet import Fleet
+from ganfleet.observe.grid import grid
+from ganfleet.store import publish
+from ganfleet.store.publish import writing
+from ganfleet.strategies.translation import Translation
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
+DIRECTION = "ganfleet direction"  # what the text in a PNG file is called that says how it was made
+
+
+class Translator:
+    """Translates images in one direction, with a compiled graph for every padded size."""
+
+    def __init__(self, offered: dict[str, Translation], direction: str, channels: int, graph: Callable):
+        """``graph`` compiles a function of networks and inputs, as for ``Strategy.sampler``."""
+        self.direction, self.channels = direction, channels
+        there = offered[direction]
+        self._steps = [there, offered[there.back]] if there.back else [there]
+        self._graph = graph
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """``image`` float32 (channels, h, w) in [-1, 1], translated; the same shape.
+
+        Raises:
+            ConfigError: it has other channels.
+        """
+        return self.panel(image, back=False)[1]
+
+    def panel(self, image: np.ndarray, back: bool = True) -> list[np.ndarray]:
+        """``image``, its translation, and with ``back``, where there is such a direction, that translated back.
+
+        Raises:
+            ConfigError: the image has other channels than the model's.
+        """
+        if image.ndim != 3 or image.shape[0] != self.channels:
+            raise ConfigError(f"an image has the shape {image.shape}: this model takes ({self.channels}, h, w)")
+        height, width = image.shape[1:]
+        made = [mirrored_to(np.asarray(image, np.float32), self._sides(height, width))[None]]
+        for step in self._steps if back else self._steps[:1]:
+            made.append(self._graph(step.function)({step.reads: made[-1]}))
+        return [each[0, :, :height, :width] for each in made]
+
+    def _sides(self, *sides: int) -> list[int]:
+        multiple = math.lcm(*(step.multiple for step in self._steps))
+        smallest = max(step.smallest for step in self._steps)
+        return [max(smallest, -(-side // multiple) * multiple) for side in sides]
+
+
+def mirrored_to(image: np.ndarray, sides: list[int]) -> np.ndarray:
+    """``image`` (c, h, w), made as large as ``sides`` by mirroring what is at its right and its lower border."""
+    below, right = (to - side for side, to in zip(image.shape[1:], sides, strict=True))
+    return np.pad(image, [(0, 0), (0, below), (0, right)], "reflect")
+
+
+# ── Files
 
 
 @dataclass(frozen=True)
@@ -29,15 +79,20 @@ class Job:
     panel: Path | None
 
     @property
+    def written(self) -> list[Path]:
+        return [path for path in (self.translation, self.panel) if path]
+
+    @property
     def done(self) -> bool:
-        return self.translation.exists() and (self.panel is None or self.panel.exists())
+        return all(path.exists() for path in self.written)
 
 
 def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
     """A job for the image ``source``, or for every image below that folder, named alike in ``output``, as PNG.
 
     Raises:
-        ConfigError: there is nothing, or no image, at ``source``; two images would become one file.
+        ConfigError: there is nothing, or no image, at ``source``; two images would become one file, or a translation
+            would be among the images.
         DataError: a file with the name of an image is none.
     """
     if source.is_dir():
@@ -46,15 +101,22 @@ def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
         folder, names = source.parent, [source.name]
     if not source.exists() or not names:
         raise ConfigError(f"--input: there is no image ({', '.join(SUFFIXES)}) at {source}")
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(
+            f"--output {output} is in --input {source}, so that translations would be translated again: choose a "
+            "folder outside of it"
+        )
     origin: dict[Path, Path] = {}
     found = []
     for name in names:
         target = Path(name).with_suffix(".png")
         job = Job(folder / name, output / target, output / PANELS / target if panel else None)
         check_is_image(job.original)
-        for written in {job.translation, job.panel} - {None}:
+        for written in job.written:
             if written in origin:
                 raise ConfigError(f"--input: {origin[written]} and {job.original} would both become {written}")
+            if written.resolve() == job.original.resolve():
+                raise ConfigError(f"--output {output}: {written} is the image itself, choose another folder")
             origin[written] = job.original
         found.append(job)
     return found
@@ -64,119 +126,109 @@ def check_is_image(path: Path) -> None:
     """Look at the first bytes of a file.
 
     Raises:
-        DataError: it is no image.
+        DataError: it is no image. One that is too large or damaged is found out when it is its turn.
     """
     try:
         Image.open(path, formats=FORMATS).close()
     except OSError as error:
         reason = error.strerror or f"it is not one of {', '.join(FORMATS)}"
         raise DataError(f"{path} is not an image that can be read: {reason}") from error
+    except Exception:  # Pillow raises a dozen kinds on damaged bytes, and one on what is too large
+        return
 
 
 def translate(
-    studio: Studio, todo: list[Job], direction: str, progress: Callable[[int, int], None] = lambda done, total: None
+    translator: Translator,
+    fleet: Fleet,
+    todo: list[Job],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, int]:
     """Translate what is not done yet; how many images that were, and how many had been done before.
 
     ``progress(done, total)`` is told on rank 0 how far the fleet is.
 
     Raises:
-        ConfigError: the checkpoint's strategy knows no such direction.
+        ConfigError: what is there already was translated in another direction.
         DataError: images are damaged; all others are translated.
         StorageError: a file cannot be written.
     """
-    if direction not in getattr(studio.strategy, "directions", ()):
-        raise ConfigError(
-            f"a {type(studio.strategy).__name__} does not translate images {direction}: --checkpoint must be that of a "
-            "CycleGAN"
-        )
-    fleet = studio.fleet
-    missing = fleet.first(lambda: [job for job in todo if not job.done])
-    translator = Translator(studio, direction)
+    missing = fleet.first(lambda: left_of(todo, translator.direction))
     damaged = []
     # One image on each rank, then all ranks meet: none waits long for another, and all end alike.
     for start in range(0, len(missing), fleet.world_size):
-        failures = fleet.gather([translator.failure(job) for job in missing[start:][fleet.rank : fleet.rank + 1]])
-        for failure in (each for share in failures for each in share if each):
-            if not isinstance(failure, DataError):
-                raise failure
-            damaged.append(str(failure))
+        failures = fleet.gather([failure(translator, job) for job in missing[start:][fleet.rank : fleet.rank + 1]])
+        met = [each for share in failures for each in share if each]
+        fleet.agree(next((each for each in met if not isinstance(each, DataError)), None))
+        damaged += map(str, met)
         if fleet.rank == 0:
             progress(min(start + fleet.world_size, len(missing)), len(missing))
-    if damaged:
-        raise DataError(
-            f"{len(damaged)} of {len(todo)} images are left out, all others are there: {'; '.join(damaged)}"
-        )
+    with fleet.agreeing():
+        if damaged:
+            raise DataError(
+                f"{len(damaged)} of {len(todo)} images are left out, all others are there: {'; '.join(damaged)}"
+            )
     return len(missing), len(todo) - len(missing)
 
 
-class Translator:
-    """Runs one job after another, with a compiled graph for every padded size."""
+def left_of(todo: list[Job], direction: str) -> list[Job]:
+    """The jobs whose files are not all there.
 
-    def __init__(self, studio: Studio, direction: str):
-        self._strategy = studio.strategy
-        for net in vars(studio.model.nets).values():
-            net.set_train(False)
-        self._graphs = {panel: _TranslateGraph(studio, direction, panel) for panel in (False, True)}
+    Raises:
+        ConfigError: a file is there that was made in another direction.
+    """
+    for path in (path for job in todo for path in job.written if path.exists()):
+        other = direction_of(path)
+        if other not in (None, direction):
+            raise ConfigError(f"--output: {path} was translated {other}, not {direction}: choose another folder")
+    return [job for job in todo if not job.done]
 
-    def failure(self, job: Job) -> GanfleetError | None:
-        """Run ``job``; why it could not be done, if it could not."""
-        try:
-            self.run(job)
-        except GanfleetError as error:
-            return error
+
+def direction_of(path: Path) -> str | None:
+    """In which direction the PNG file at ``path`` was translated, if it says so."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get(DIRECTION)
+    except Exception:  # whatever this is, no translation of ours
         return None
 
-    def run(self, job: Job) -> None:
-        """Write the files of ``job``.
 
-        Raises:
-            DataError: the image is damaged.
-            StorageError: a file cannot be written.
-        """
-        original = self._read(job.original)
-        height, width = original.shape[1:]
-        inputs = Tensor(mirrored_to(original, self._sides(height, width))[None])
-        images = [image.asnumpy()[0, :, :height, :width] for image in self._graphs[job.panel is not None](inputs)]
+def failure(translator: Translator, job: Job) -> GanfleetError | None:
+    """Run ``job``; why it could not be done, if it could not."""
+    try:
+        original = read(job.original, translator.channels)
+        images = translator.panel(original, back=job.panel is not None)
         if job.panel is not None:
-            save(job.panel, [original, *images])
-        save(job.translation, images[:1])
-
-    def _read(self, path: Path) -> np.ndarray:
-        """float32 (channels, h, w) in [-1, 1]."""
-        channels = self._strategy.image.channels
-        try:
-            pixels = np.asarray(decode(path.read_bytes(), channels))
-        except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
-            raise DataError(f"{path} cannot be decoded: {error}") from error
-        return to_network(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-
-    def _sides(self, *sides: int) -> list[int]:
-        multiple, smallest = self._strategy.size_multiple, self._strategy.smallest_size
-        return [max(smallest, -(-side // multiple) * multiple) for side in sides]
+            save(job.panel, images, translator.direction)
+        save(job.translation, images[1:2], translator.direction)
+    except GanfleetError as error:
+        return error
+    return None
 
 
-class _TranslateGraph(nn.Cell):
-    def __init__(self, studio, direction, panel):
-        super().__init__(auto_prefix=False)
-        self.translate = studio.strategy.translate
-        self.nets = studio.model.nets
-        self.direction, self.panel = direction, panel
+def read(path: Path, channels: int) -> np.ndarray:
+    """float32 (channels, h, w) in [-1, 1].
 
-    @ms.jit
-    def construct(self, image):
-        translated, back = self.translate(self.nets, image, self.direction)
-        return (translated, back) if self.panel else (translated,)
-
-
-def mirrored_to(image: np.ndarray, sides: list[int]) -> np.ndarray:
-    """``image`` (c, h, w), made as large as ``sides`` by mirroring what is at its right and its lower border."""
-    below, right = (to - side for side, to in zip(image.shape[1:], sides, strict=True))
-    return np.pad(image, [(0, 0), (0, below), (0, right)], "reflect")
+    Raises:
+        DataError: the image is damaged, or too large.
+    """
+    try:
+        pixels = np.asarray(decode(path.read_bytes(), channels))
+    except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
+        raise DataError(f"{path} cannot be decoded: {error}") from error
+    return to_network(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def save(path: Path, images: list[np.ndarray]) -> None:
-    """Write ``images`` side by side as a PNG file."""
+def save(path: Path, images: list[np.ndarray], direction: str) -> None:
+    """Write ``images`` side by side as a PNG file that says how it was made.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    text = PngImagePlugin.PngInfo()
+    text.add_text(DIRECTION, direction)
+    content = io.BytesIO()
+    picture = Image.fromarray(grid(np.stack(images), columns=len(images), scale=1))
+    picture.save(content, format="PNG", compress_level=1, pnginfo=text)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, png(grid(np.stack(images), columns=len(images), scale=1)))
+    publish.file(path, content.getvalue(), durable=False)

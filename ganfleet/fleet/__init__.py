@@ -1,17 +1,22 @@
-"""Connect to the fleet the launcher started: ``connect(config.fleet, lanes)``."""
+"""Connect to the fleet the launcher started: ``connect(config.fleet, lanes)``, or to draw images from a checkpoint
+``connect_for_sampling()``."""
+
+from contextlib import ExitStack
 
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import ascend, cpu, launcher
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.launcher import Launcher
 from ganfleet.fleet.simulated import SimulatedFleet
+from ganfleet.fleet.support import start_mindspore
 from ganfleet.fleet.tree import power_of_two
 
-__all__ = ["Fleet", "Launcher", "SimulatedFleet", "connect", "launcher"]
+__all__ = ["Fleet", "Launcher", "SimulatedFleet", "connect", "connect_for_sampling", "launcher", "start_mindspore"]
 
+MSRUN = "msrun --worker_num=N --local_worker_num=N --join=True launch/train.py"
 STARTED_BY = {
-    "hccl": ("msrun", "msrun --worker_num=N --local_worker_num=N --join=True launch/train.py"),
-    "mccl": ("msrun", "msrun --worker_num=N --local_worker_num=N --join=True launch/train.py"),
+    "hccl": ("msrun", MSRUN),
+    "mccl": ("msrun", MSRUN),
     "mpi": ("mpi", "mpiexec -n N python -m mpi4py launch/train.py"),
     "alone": ("none", "python launch/train.py"),
     "simulated": ("none", "python launch/train.py"),
@@ -22,32 +27,74 @@ def connect(settings, lanes: int) -> Fleet:
     """The fleet that ``settings`` (config's ``fleet`` section) and the launcher's environment describe.
 
     Everything that can be wrong is checked before the first byte goes to another rank. msrun's scheduler does not
-    come back from here.
+    come back from here. On a CPU this process is bound to ``settings.cpu_threads`` cores until the fleet is closed.
 
     Raises:
-        ConfigError: a backend that the launcher did not start, or lanes that do not divide among the ranks.
+        ConfigError: a backend that the launcher did not start or that cannot use the cards, or lanes that do not
+            divide among the ranks.
         PeerLost: the rendezvous failed.
     """
     started = launcher.detect()
     backend, world_size = choose(settings, started)
     check_lanes(lanes, world_size, settings.reduction)
-    import mindspore  # two seconds, which a config error should not cost
+    return _connect(backend, started, world_size, lanes, settings.reduction, settings.cpu_threads)
 
-    if mindspore.get_context("device_target") == "CPU":
-        cpu.pin(settings.cpu_threads, started.local_rank)
-    else:
-        ascend.make_deterministic()
+
+def connect_for_sampling(cpu_threads: int = 1) -> Fleet:
+    """The fleet that the launcher started, of any number of ranks, with one lane each.
+
+    Drawing images sums nothing over the ranks, so how a checkpoint's run summed does not matter here.
+
+    Args:
+        cpu_threads: how many cores a rank may use on a CPU, at most all that this process is allowed.
+
+    Raises:
+        ConfigError: started by mpiexec on cards.
+        PeerLost: the rendezvous failed.
+    """
+    started = launcher.detect()
+    backend = {"none": "alone", "msrun": "mccl", "mpi": "mpi"}[started.kind]
+    return _connect(backend, started, started.world_size, started.world_size, "fast", min(cpu_threads, cpu.count()))
+
+
+def _connect(backend: str, started: Launcher, world_size: int, lanes: int, reduction: str, cpu_threads: int) -> Fleet:
+    mindspore = start_mindspore()  # two seconds, which a config error should not cost
+    on_cpu = mindspore.get_context("device_target") == "CPU"
+    if backend == "mpi" and not on_cpu:
+        raise ConfigError(
+            "mpiexec is for fleets of CPUs, where ranks sum on the host: on Ascend cards every rank would take card 0. "
+            f"Start the cards with {MSRUN}"
+        )
+    with ExitStack() as taken:
+        if on_cpu:
+            taken.enter_context(cpu.pin(cpu_threads, started.local_rank or 0))
+        else:
+            ascend.make_deterministic()
+        fleet = _open(backend, world_size, lanes, reduction)
+        if fleet.world_size != world_size:
+            raise ConfigError(
+                f"{started.sign} says that this is one of {world_size} processes, but {fleet.world_size} have "
+                f"connected: start it through {started.kind}, or unset {started.sign}"
+            )
+        if started.kind != "none":
+            launcher.connected(fleet.rank)
+            taken.callback(launcher.connected, None)
+        fleet.at_close = taken.pop_all()
+    return fleet
+
+
+def _open(backend: str, world_size: int, lanes: int, reduction: str) -> Fleet:
     if backend == "alone":
-        return Fleet(lanes, settings.reduction)
+        return Fleet(lanes, reduction)
     if backend == "simulated":
-        return SimulatedFleet(lanes, settings.reduction, world_size)
+        return SimulatedFleet(lanes, reduction, world_size)
     if backend == "mpi":
         from ganfleet.fleet.mpi_fleet import MpiFleet
 
-        return MpiFleet(lanes, settings.reduction)
+        return MpiFleet(lanes, reduction)
     from ganfleet.fleet.mindspore_fleet import MindSporeFleet
 
-    return MindSporeFleet(lanes, settings.reduction)
+    return MindSporeFleet(lanes, reduction)
 
 
 def choose(settings, started: Launcher) -> tuple[str, int]:
@@ -64,7 +111,7 @@ def choose(settings, started: Launcher) -> tuple[str, int]:
             backend = "mpi" if started.kind == "mpi" else "mccl"
     kind, command = STARTED_BY[backend]
     if kind != started.kind:
-        by = "by hand" if started.kind == "none" else f"by {started.kind}"
+        by = "by hand" if started.kind == "none" else f"by {started.kind} ({started.sign} is set)"
         raise ConfigError(f"fleet.backend is {backend}, but this process was started {by}: start it as {command}")
     world_size = started.world_size
     if backend == "simulated":

@@ -1,56 +1,144 @@
-"""What the launcher (msrun, mpiexec, or none) says through the environment, before anything connects."""
+"""What the launcher (msrun, mpiexec, or none) says through the environment, and which process tells an error."""
 
+import ctypes
 import os
+import signal
+import socket
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-EXIT_DIR = "GANFLEET_EXIT_DIR"  # where ranks started by fleet.msrun leave their exit codes
-MPI_VARIABLES = (  # size, rank, rank within the node
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
-)
+from ganfleet.errors import ConfigError, GanfleetError
+
+LAUNCHER_PID = "GANFLEET_LAUNCHER_PID"  # the process in which fleet.processes has started this one
+REPORT_FD = "GANFLEET_REPORT_FD"  # the pipe on which ranks report their exit codes to it
+MPI_VARIABLES = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))  # size, rank
+MPI_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """``kind`` is msrun, mpi or none. ``rank`` is None where msrun assigns it only when the fleet connects."""
+    """``kind`` is msrun, mpi or none. A rank that only the connecting fleet will know, and a rank within the node that
+    nobody tells, are None."""
 
     kind: str = "none"
     world_size: int = 1
     rank: int | None = 0
-    local_rank: int = 0
+    local_rank: int | None = 0
     is_scheduler: bool = False
+    connected: bool = False
+
+    @property
+    def sign(self) -> str:
+        """The variable that says that there is a launcher."""
+        return "MS_ROLE" if self.kind == "msrun" else next(size for size, _ in MPI_VARIABLES if size in os.environ)
 
     @property
     def speaks(self) -> bool:
-        """Whether this process is the one to report an error that every process meets alike."""
-        return not self.is_scheduler and self.rank in (0, None)
+        """Whether this process is the one to tell what every rank meets."""
+        if self.is_scheduler:
+            return False
+        return self.rank == 0 if self.rank is not None else not self.local_rank
 
     @property
     def prefix(self) -> str:
-        """What goes before a message of this rank alone."""
-        return "" if self.world_size == 1 else f"rank {self.rank}: "
+        """What goes before a message that is this rank's alone; nothing for rank 0."""
+        if self.rank == 0:
+            return ""
+        name = f"rank {self.rank}" if self.rank is not None else f"process {os.getpid()}"
+        return f"{name} on {host()}: "
+
+    def telling(self, error: GanfleetError) -> str | None:
+        """``error`` in the words of this process; None where it leaves the telling to another.
+
+        Until the fleet has connected nobody knows who else met the error: one rank of each node tells it. Afterwards
+        it is told by rank 0 if every rank must have met it, by those that agreed on it (see ``Fleet.agree``), and else
+        by whoever met it.
+        """
+        if self.is_scheduler:
+            return None
+        if error.told_by is not None:
+            return str(error) if self.rank in error.told_by else None
+        if error.alike:
+            return str(error) if self.speaks else None
+        if error.alike is None and not self.connected and self.local_rank:
+            return None
+        return f"{self.prefix}{error}"
 
     def report_exit(self, code: int) -> None:
-        """Leave this rank's exit code for ``ganfleet train --workers``, if that is what started it."""
-        if EXIT_DIR in os.environ and not self.is_scheduler:
-            Path(os.environ[EXIT_DIR], str(self.rank)).write_text(str(code))
+        """Tell ``ganfleet train --workers`` this rank's exit code, if that is what started it."""
+        if _report_fd is not None and not self.is_scheduler:
+            os.write(_report_fd, f"{self.rank} {code}\n".encode())
 
 
-def detect(environ: Mapping[str, str] = os.environ) -> Launcher:
-    """Read the launcher's variables; a process started by hand is a fleet of one."""
+def host() -> str:
+    """The name of this machine, as messages give it."""
+    return socket.gethostname()
+
+
+_rank: int | None = None  # in the connected fleet
+_report_fd: int | None = None
+_PR_SET_PDEATHSIG = 1
+
+
+def follow() -> None:
+    """End when ``fleet.processes`` ends, however that happens, if it has started this process; to be called first.
+
+    What this process starts is no rank, and does not find the variables.
+    """
+    global _report_fd
+    parent, report_fd = (os.environ.pop(name, None) for name in (LAUNCHER_PID, REPORT_FD))
+    if parent is None:
+        return
+    _report_fd = int(report_fd)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):  # it has ended before this took effect
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def connected(rank: int | None) -> None:
+    """Remember this process's rank in the fleet that has connected; None once it has left it."""
+    global _rank
+    _rank = rank
+
+
+def detect(environ: Mapping[str, str] | None = None) -> Launcher:
+    """Read the launcher's variables; a process started by hand is a fleet of one.
+
+    By default they are this process's own, and what the fleet has told since it connected counts too.
+
+    Raises:
+        ConfigError: variables that no launcher leaves so; it names them.
+    """
+    if environ is not None:
+        return _read(environ)
+    found = _read(os.environ)
+    return found if _rank is None else replace(found, rank=_rank, connected=True)
+
+
+def _read(environ: Mapping[str, str]) -> Launcher:
     if "MS_ROLE" in environ:
-        rank = environ.get("RANK_ID")
-        return Launcher(
-            kind="msrun",
-            world_size=int(environ["MS_WORKER_NUM"]),
-            rank=int(rank) if rank else None,
-            local_rank=int(environ.get("DEVICE_ID", 0)),
-            is_scheduler=environ["MS_ROLE"] == "MS_SCHED",
-        )
-    for size, rank, local_rank in MPI_VARIABLES:
+        world_size = _number(environ, "MS_WORKER_NUM", "MS_ROLE")
+        # RANK_ID is no help: without --node_rank, msrun's workers on the first node inherit its scheduler's 0.
+        rank = _number(environ, "MS_NODE_ID", "MS_ROLE") if environ.get("MS_NODE_ID", "").isdigit() else None
+        local_rank = _number(environ, "DEVICE_ID", "MS_ROLE") if "DEVICE_ID" in environ else None
+        started = Launcher("msrun", world_size, rank, local_rank, is_scheduler=environ["MS_ROLE"] == "MS_SCHED")
+        return replace(started, rank=0, local_rank=0) if started.is_scheduler else started
+    for size, rank in MPI_VARIABLES:
         if size in environ:
-            rank = int(environ[rank])
-            return Launcher("mpi", int(environ[size]), rank, int(environ.get(local_rank, rank)))
+            local = [name for name in MPI_LOCAL_RANKS if name in environ]
+            local_rank = _number(environ, local[0], size) if local else None
+            return Launcher("mpi", _number(environ, size, size), _number(environ, rank, size), local_rank)
     return Launcher()
+
+
+def _number(environ: Mapping[str, str], name: str, sign: str) -> int:
+    """The number in the variable ``name``, which must be there because ``sign`` is."""
+    if environ.get(name, "").isdecimal():
+        return int(environ[name])
+    found = f"{name} is {environ[name]!r}" if name in environ else f"{name} is not set"
+    raise ConfigError(
+        f"the variable {sign} says that a launcher has started this process, but {found}: start it through msrun or "
+        f"mpiexec, or unset {sign}"
+    )

@@ -1,5 +1,6 @@
 """Fleets over mindspore.communication: HCCL on Ascend, mccl (its CPU stand-in) elsewhere. Started by msrun."""
 
+import atexit
 import pickle
 
 import mindspore
@@ -14,17 +15,26 @@ from ganfleet.fleet.tree import tree_sum
 class MindSporeFleet(Fleet):
     """The ranks msrun started, on cards (``hccl``) or as CPU processes (``mccl``).
 
+    MindSpore connects once in the life of a process. So closing this fleet leaves the connection to the next one, and
+    a process that has closed its fleet gives it up at its end.
+
     Raises:
         PeerLost: the rendezvous failed.
     """
 
+    _is_connected = False
+
     def __init__(self, lanes: int, reduction: str):
         self.on_cpu = mindspore.get_context("device_target") == "CPU"
         self.backend = "mccl" if self.on_cpu else "hccl"
-        try:
-            communication.init()
-        except RuntimeError as error:
-            raise PeerLost(f"the fleet could not connect through msrun's scheduler: {_first_line(error)}") from error
+        if not MindSporeFleet._is_connected:
+            try:
+                communication.init()
+            except RuntimeError as error:
+                raise PeerLost(
+                    f"the fleet could not connect through msrun's scheduler: {_first_line(error)}"
+                ) from error
+            MindSporeFleet._is_connected = True
         super().__init__(lanes, reduction, communication.get_rank(), communication.get_group_size())
         self._all_gather = ops.AllGather()
         self._all_reduce = ops.AllReduce()
@@ -39,7 +49,10 @@ class MindSporeFleet(Fleet):
         return [pickle.loads(row.tobytes()[:size]) for row, size in zip(rows, sizes, strict=True)]
 
     def close(self):
-        communication.release()
+        super().close()
+        # Releasing waits for the other ranks, so a process that fails must not do it.
+        atexit.unregister(communication.release)
+        atexit.register(communication.release)
 
     def _combine(self, partial):
         # Two ranks have one sum only, and a + b has the bits of b + a: the backend's own all-reduce is exact.

@@ -1,23 +1,35 @@
 """Layers, losses, penalties and optimizers, each exact to second order under ms.jit and tested so."""
 
 from ganfleet.nn.activation import LeakyReLU, Tanh, leaky_relu, tanh
+from ganfleet.nn.buffer import Buffer, buffers_of
 from ganfleet.nn.conv import Conv2d, ConvTranspose2d
 from ganfleet.nn.dense import Dense
 from ganfleet.nn.embedding import Embedding, one_hot
 from ganfleet.nn.equalized import EqualizedConv2d, EqualizedDense
-from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter
-from ganfleet.nn.losses import discriminator_loss, minimax_generator_loss, nonsaturating_generator_loss
+from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter, reproducible
+from ganfleet.nn.losses import (
+    discriminator_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    minimax_generator_loss,
+    nonsaturating_generator_loss,
+)
 from ganfleet.nn.minibatch import minibatch_stddev
-from ganfleet.nn.norm import BatchNorm, InstanceNorm, RunningStats, pixel_norm
-from ganfleet.nn.optim import SGD, Adam, RMSProp
+from ganfleet.nn.norm import BatchNorm, InstanceNorm, pixel_norm
+from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
+from ganfleet.nn.precision import LossScale, set_compute_type, supported
 from ganfleet.nn.resample import blur, downsample, upsample
+from ganfleet.nn.spectral import SpectralConv2d, SpectralDense, SpectralEmbedding, SpectralNorm
 
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "BatchNorm",
+    "Buffer",
+    "ClipByGlobalNorm",
     "Constant",
     "Conv2d",
     "ConvTranspose2d",
@@ -27,15 +39,24 @@ __all__ = [
     "EqualizedDense",
     "InstanceNorm",
     "LeakyReLU",
+    "LossScale",
     "Normal",
+    "Optimizer",
     "RMSProp",
-    "RunningStats",
+    "SpectralConv2d",
+    "SpectralDense",
+    "SpectralEmbedding",
+    "SpectralNorm",
     "Tanh",
     "Uniform",
+    "Weight",
     "blur",
+    "buffers_of",
     "discriminator_loss",
     "downsample",
     "gradient_penalty",
+    "hinge_discriminator_loss",
+    "hinge_generator_loss",
     "initialize",
     "leaky_relu",
     "minibatch_stddev",
@@ -46,7 +67,10 @@ __all__ = [
     "pixel_norm",
     "r1",
     "reflection_pad",
+    "reproducible",
     "scored_r1",
+    "set_compute_type",
+    "supported",
     "tanh",
     "upsample",
 ]

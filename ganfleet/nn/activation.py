@@ -11,7 +11,7 @@ def leaky_relu(x, slope=0.2):
 def tanh(x):
     """tanh by its double-angle formula, to 2e-7 everywhere.
 
-    The stock CPU kernel is as good up to |x| = 2, but from there on it exceeds 1 and is off by up to 1e-4, and its
+    The stock CPU kernel is as good up to ``|x| = 2``, but from there on it exceeds 1 and is off by up to 1e-4, and its
     slope by 2e-4: much for an image's background.
     """
     half = ops.tanh(0.5 * x)

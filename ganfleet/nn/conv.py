@@ -7,6 +7,7 @@ that ganfleet/__init__.py selects faster than patches times matrices at every si
 from mindspore import nn, ops
 
 from ganfleet.nn.init import Constant, fan_in_uniform, parameter
+from ganfleet.nn.precision import lowered, raised
 
 
 class Conv2d(nn.Cell):
@@ -15,6 +16,8 @@ class Conv2d(nn.Cell):
     ``init`` is the weight's (out, in, kernel, kernel), by default U(±1/√fan_in); the bias starts at zero.
     """
 
+    compute_type = "float32"
+
     def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None):
         super().__init__()
         shape = (out_channels, in_channels, kernel, kernel)
@@ -22,8 +25,13 @@ class Conv2d(nn.Cell):
         self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
         self.conv = ops.Conv2D(out_channels, kernel, pad_mode="pad", pad=padding, stride=stride)
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, x):
-        y = self.conv(x, self.weight)
+        y = self.conv(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type))
+        y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)
 
 
@@ -33,6 +41,8 @@ class ConvTranspose2d(nn.Cell):
     ``output_padding``, less than the stride, chooses among the sizes that Conv2d maps to h. ``init`` is the weight's
     (in, out, kernel, kernel), by default U(±1/√fan_in); the bias starts at zero.
     """
+
+    compute_type = "float32"
 
     def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None, output_padding=0):
         super().__init__()
@@ -44,8 +54,13 @@ class ConvTranspose2d(nn.Cell):
         # MindSpore names this operator's channels after the convolution it is the adjoint of.
         self.conv = ops.Conv2DTranspose(in_channels, kernel, pad_mode="pad", pad=padding, stride=stride)
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, x):
         n, _, height, width = x.shape
         size = (n, self.out_channels, (height - 1) * self.stride + self.grow, (width - 1) * self.stride + self.grow)
-        y = self.conv(x, self.weight, size)
+        y = self.conv(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type), size)
+        y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)

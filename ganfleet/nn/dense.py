@@ -3,6 +3,7 @@
 from mindspore import nn, ops
 
 from ganfleet.nn.init import Constant, fan_in_uniform, parameter
+from ganfleet.nn.precision import lowered, raised
 
 
 class Dense(nn.Cell):
@@ -11,6 +12,8 @@ class Dense(nn.Cell):
     ``init`` is the weight's (out, in), by default U(±1/√fan_in); the bias starts at zero.
     """
 
+    compute_type = "float32"
+
     def __init__(self, in_features, out_features, bias=True, init=None):
         super().__init__()
         shape = (out_features, in_features)
@@ -18,6 +21,11 @@ class Dense(nn.Cell):
         self.bias = parameter("bias", (out_features,), Constant(0.0)) if bias else None
         self.matmul = ops.MatMul(transpose_b=True)
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, x):
-        y = self.matmul(x, self.weight)
+        y = self.matmul(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type))
+        y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)

@@ -4,6 +4,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from ganfleet.nn.init import Normal, parameter
+from ganfleet.nn.precision import lowered, raised
 
 
 class Embedding(nn.Cell):
@@ -12,13 +13,20 @@ class Embedding(nn.Cell):
     One-hot rows times the table, because the gradient of a lookup is summed in whatever order the device likes.
     """
 
+    compute_type = "float32"
+
     def __init__(self, classes, features, init=None):
         super().__init__()
         self.classes = classes
         self.weight = parameter("weight", (classes, features), init or Normal(1.0))
 
+    def factor(self):
+        """The weight by which ``construct`` multiplies."""
+        return self.weight
+
     def construct(self, label):
-        return ops.matmul(one_hot(label, self.classes), self.weight)
+        rows = lowered(one_hot(label, self.classes), self.compute_type)
+        return raised(ops.matmul(rows, lowered(self.factor(), self.compute_type)), self.compute_type)
 
 
 def one_hot(label, classes):

@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from ganfleet.nn.init import Constant, Normal, parameter
+from ganfleet.nn.precision import lowered, raised
 
 SQRT2 = math.sqrt(2)
 
@@ -18,6 +19,8 @@ SQRT2 = math.sqrt(2)
 class EqualizedDense(nn.Cell):
     """(n, in) → (n, out). ``lr_multiplier`` slows down learning: the weight starts as N(0, 1) / lr_multiplier, and both
     weight and bias are multiplied by it at run time."""
+
+    compute_type = "float32"
 
     def __init__(self, in_features, out_features, gain=SQRT2, bias=True, lr_multiplier=1.0):
         super().__init__()
@@ -28,7 +31,8 @@ class EqualizedDense(nn.Cell):
         self.matmul = ops.MatMul(transpose_b=True)
 
     def construct(self, x):
-        y = self.matmul(x, self.weight * self.scale)
+        y = self.matmul(lowered(x, self.compute_type), lowered(self.weight * self.scale, self.compute_type))
+        y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias * self.lr_multiplier)
 
 
@@ -39,6 +43,8 @@ class EqualizedConv2d(nn.Cell):
     output is reduced (``nn.downsample``), giving (n, out, h/2, w/2). Both are one strided convolution with a kernel
     one larger, the sum of the shifted weights, which takes 4/9 of the multiplications at kernel 3.
     """
+
+    compute_type = "float32"
 
     def __init__(self, in_channels, out_channels, kernel, gain=SQRT2, resample=None, bias=True):
         super().__init__()
@@ -56,13 +62,16 @@ class EqualizedConv2d(nn.Cell):
             self.conv = ops.Conv2D(out_channels, kernel + 1, pad_mode="pad", pad=pad, stride=2)
 
     def construct(self, x):
+        n, _, h, w = x.shape
+        x = lowered(x, self.compute_type)
         if self.resample is None:
-            y = self.conv(x, self.weight * self.scale)
+            y = self.conv(x, lowered(self.weight * self.scale, self.compute_type))
         elif self.resample == "up":
-            n, _, h, w = x.shape
-            y = self.conv(x, self.spread_weight().transpose(1, 0, 2, 3), (n, self.channels, 2 * h, 2 * w))
+            weight = lowered(self.spread_weight().transpose(1, 0, 2, 3), self.compute_type)
+            y = self.conv(x, weight, (n, self.channels, 2 * h, 2 * w))
         else:
-            y = self.conv(x, self.spread_weight())
+            y = self.conv(x, lowered(self.spread_weight(), self.compute_type))
+        y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)
 
     def spread_weight(self):

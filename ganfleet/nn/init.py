@@ -1,9 +1,12 @@
-"""Initial weights: what each parameter is filled with, drawn through ganfleet.rng so that every rank gets equal bits.
+"""Initial weights: what each parameter is filled with, so that every rank gets equal bits.
 
-Layers say *how* a parameter starts; the engine, which knows the seed and the final names, decides *when*.
+ganfleet's layers say *how* a parameter starts; the engine, which knows the seed and the final names, draws it. What was
+loaded from a file, and what layers of MindSpore drew themselves, stays.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -52,24 +55,37 @@ def fan_in_uniform(shape: tuple[int, ...]) -> Uniform:
 
 
 def parameter(name: str, shape: tuple[int, ...], init, trainable: bool = True) -> ms.Parameter:
-    """A float32 parameter that remembers its ``init`` for ``initialize``; until then zeros, or ``init``'s constant."""
-    value = init(None, shape) if isinstance(init, Constant) else np.zeros(shape, np.float32)
+    """A float32 parameter that remembers its ``init`` for ``initialize``: a constant at once, or NaN until it is drawn.
+
+    NaN, because nothing else tells a parameter that waits to be drawn from one that was loaded.
+    """
+    value = init(None, shape) if isinstance(init, Constant) else np.full(shape, np.nan, np.float32)
     made = ms.Parameter(ms.Tensor(value), name=name, requires_grad=trainable)
     made.initial = init
     return made
 
 
 def initialize(parameter: ms.Parameter, seed: int) -> None:
-    """Fill ``parameter`` from the stream (seed, "init/" + its name) with the init its layer gave it.
+    """Draw ``parameter`` from the stream (seed, "init/" + its name), if it waits for that.
 
-    A parameter of a stock MindSpore layer has none: where all its values are equal (norm gains, zero biases) they
-    stay, otherwise MindSpore drew them from its global seed and they are drawn anew by ``fan_in_uniform``.
+    One that already has values keeps them: a constant, weights loaded from a file, those of a stock MindSpore layer.
     """
-    shape = parameter.shape
     init = getattr(parameter, "initial", None)
-    if init is None:
-        values = parameter.asnumpy()
-        if (values == values.flat[0]).all():
-            return
-        init = fan_in_uniform(shape)
-    parameter.set_data(ms.Tensor(init(rng.stream(seed, "init/" + parameter.name), shape)))
+    if init is None or not np.isnan(parameter.asnumpy()).all():
+        return
+    values = init(rng.stream(seed, "init/" + parameter.name), parameter.shape)
+    parameter.set_data(ms.Tensor(values))
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """While it lasts, MindSpore's own initialisers draw numbers that depend on ``seed`` alone.
+
+    They read NumPy's global generator, whose state is as before afterwards.
+    """
+    before = np.random.get_state()
+    np.random.seed(int(rng.stream(seed, "stock layers").integers(2**32)))
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

@@ -1,7 +1,7 @@
-"""The GAN losses of arXiv:1406.2661, on logits.
+"""The GAN losses of arXiv:1406.2661, on logits, and the hinge loss of arXiv:1705.02894, on scores.
 
 D = sigmoid(logit), so −log D = softplus(−logit) and −log(1 − D) = softplus(logit), finite for any logit. Each takes
-logits of any shape and returns their scalar mean, to be minimised.
+logits or scores of any shape and returns their scalar mean, to be minimised.
 """
 
 from mindspore import ops
@@ -20,3 +20,13 @@ def minimax_generator_loss(fake_logits):
 def nonsaturating_generator_loss(fake_logits):
     """−E log D(G(z)), whose gradient does not vanish where D is sure."""
     return ops.softplus(-fake_logits).mean()
+
+
+def hinge_discriminator_loss(real_scores, fake_scores):
+    """E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))): scores beyond ±1 on the right side no longer count."""
+    return ops.relu(1 - real_scores).mean() + ops.relu(1 + fake_scores).mean()
+
+
+def hinge_generator_loss(fake_scores):
+    """−E D(G(z)), what G minimises against a D with the hinge loss."""
+    return -fake_scores.mean()

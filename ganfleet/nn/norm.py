@@ -1,38 +1,10 @@
-"""Normalisations. Batch norm's running statistics are those of the global batch.
-
-Such a layer only sums up what it saw during one run of a graph; the engine averages that over lanes and updates
-``running``.
-"""
+"""Normalisations. Batch norm's running moments are those of the global batch: a buffer of the layer."""
 
 import mindspore as ms
 from mindspore import nn, ops
 
+from ganfleet.nn.buffer import Buffer
 from ganfleet.nn.init import Constant, parameter
-
-
-class RunningStats(nn.Cell):
-    """Base of layers that normalise with batch moments in training and with running moments in evaluation.
-
-    Parameters, neither of them trainable:
-        running: (2, channels), the running mean and variance.
-        seen: (2·channels + 1,), the sum over calls, since the engine last zeroed it, of the batch's mean, its
-            unbiased variance, and 1.
-
-    ``momentum`` is the weight of the new moments: running += momentum · (batch − running), once per phase.
-    """
-
-    def __init__(self, channels, momentum=0.1):
-        super().__init__()
-        self.momentum = momentum
-        self.running = parameter("running", (2, channels), Constant(((0.0,), (1.0,))), trainable=False)
-        self.seen = parameter("seen", (2 * channels + 1,), Constant(0.0), trainable=False)
-
-    def record(self, mean, variance, n):
-        """Add one batch's ``mean`` and biased ``variance``, each (channels,), over ``n`` values per channel."""
-        if n < 2:
-            raise ValueError("Batch norm in training needs two values per channel or more; this lane has one sample.")
-        unbiased = variance * (n / (n - 1))
-        ops.assign_add(self.seen, ops.concat((mean, unbiased, ops.ones((1,), ms.float32))))
 
 
 def batch_moments(x):
@@ -42,14 +14,18 @@ def batch_moments(x):
     return mean.reshape(-1), ((x - mean) * (x - mean)).mean(axes)
 
 
-class BatchNorm(RunningStats):
+class BatchNorm(nn.Cell):
     """Batch normalisation (arXiv:1502.03167) over all but axis 1: (n, channels) or (n, channels, h, w), same shape out.
+
+    In training it normalises with the moments of the lane's batch, in evaluation with the running ones: the buffer
+    ``moments`` (2, channels), mean and unbiased variance, which move by ``momentum`` once per phase.
 
     ``init`` is the gain's, by default 1; the bias starts at zero. Training needs two values per channel or more.
     """
 
     def __init__(self, channels, momentum=0.1, eps=1e-5, init=None):
-        super().__init__(channels, momentum)
+        super().__init__()
+        self.moments = Buffer((2, channels), ((0.0,), (1.0,)), momentum)
         self.gain = parameter("gain", (channels,), init or Constant(1.0))
         self.bias = parameter("bias", (channels,), Constant(0.0))
         # momentum 0: the operator writes back the running moments it is given.
@@ -59,7 +35,7 @@ class BatchNorm(RunningStats):
         self.by_running = ops.BatchNorm(is_training=False, epsilon=eps)
 
     def construct(self, x):
-        mean, variance = self.running[0], self.running[1]
+        mean, variance = self.moments.value[0], self.moments.value[1]
         if not self.training:
             return self.by_running(x, self.gain, self.bias, mean, variance)[0]
         y, _, _, mean, variance = self.by_batch(x, self.gain, self.bias, mean, variance)
@@ -67,6 +43,13 @@ class BatchNorm(RunningStats):
             mean, variance = batch_moments(ops.stop_gradient(x))
         self.record(mean, variance, x.size // x.shape[1])
         return y
+
+    def record(self, mean, variance, n):
+        """Count one batch's ``mean`` and biased ``variance``, each (channels,), over ``n`` values per channel."""
+        if n < 2:
+            raise ValueError("Batch norm in training needs two values per channel or more; this lane has one sample.")
+        unbiased = variance * (n / (n - 1))
+        self.moments.record(ops.concat((mean, unbiased)))
 
 
 def pixel_norm(x, eps=1e-8):

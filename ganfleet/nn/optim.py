@@ -1,22 +1,63 @@
-"""Optimizers, written once for a player's flat buffer of weights; they hold settings only, the engine keeps the state.
+"""Optimizers, written once for a player's flat vector of weights; they hold settings only, the engine keeps the state.
 
-Each has ``lr``, the base learning rate; ``slots()``, the names of its state vectors, which start at zero; and
-``update(grad, weights, state, t, lr) -> (weights, state)``, which runs inside ms.jit. There ``grad``, ``weights`` and
-each of the tuple ``state`` are float32 (P,); ``t``, 1 on the first update, and ``lr`` are float32 scalars as tensors.
+An optimizer is any object like ``Optimizer``, the base class here, which need not be inherited from. All of them can
+be used without the engine: ``slots`` says how many vectors of zeros to start with, and ``update`` is a pure function.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+import mindspore as ms
+import numpy as np
 from mindspore import ops
 
 
-def _moving_average(old, new, decay):
-    return new if decay == 0 else decay * old + (1 - decay) * new
+class Weight(NamedTuple):
+    """One weight of a network, as an optimizer sees it: ``G.convs.0.weight``, (64, 3, 4, 4)."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class Optimizer:
+    """What the engine asks of an optimizer.
+
+    ``lr`` is the base learning rate, which a strategy's schedule may replace.
+    """
+
+    lr: float
+
+    def slots(self) -> tuple[str, ...]:
+        """The names of its state vectors; each starts at zero."""
+        return ()
+
+    def bind(self, layout: list[Weight]) -> "Optimizer":
+        """The optimizer for these weights, which lie one behind the other in the flat vector."""
+        return self
+
+    def update(self, gradient, weights, slots, t, hyper):
+        """The weights and slots after one update; runs inside ms.jit.
+
+        ``gradient``, ``weights`` and each of the tuple ``slots`` are float32 (P,). ``t`` is 1 on the first update.
+        ``hyper`` has ``lr``, and by name what else a schedule sets. ``t`` and all of ``hyper`` are float32 scalars as
+        tensors; what ``hyper`` leaves out stays the optimizer's own.
+        """
+        raise NotImplementedError
+
+
+def bind(optimizer: Any, layout: list[Weight]) -> Any:
+    """``optimizer`` for the weights in ``layout``; itself, where it has no ``bind``."""
+    return optimizer.bind(layout) if hasattr(optimizer, "bind") else optimizer
 
 
 @dataclass(frozen=True)
-class Adam:
-    """Adam (arXiv:1412.6980), with both bias corrections folded into two scalars (its section 2)."""
+class Adam(Optimizer):
+    """Adam (arXiv:1412.6980), with both bias corrections folded into two scalars (its section 2).
+
+    A schedule may set lr, beta1, beta2. The bias correction takes the β of the moment, as optax's does.
+    """
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
@@ -25,18 +66,51 @@ class Adam:
     def slots(self):
         return ("m", "v")
 
-    def update(self, grad, weights, state, t, lr):
-        beta1, beta2 = self.betas
-        m = _moving_average(state[0], grad, beta1)
-        v = _moving_average(state[1], grad * grad, beta2)
+    def update(self, gradient, weights, slots, t, hyper):
+        beta1 = hyper.get("beta1", self.betas[0])
+        beta2 = hyper.get("beta2", self.betas[1])
+        m = _moving_average(slots[0], gradient, beta1)
+        v = _moving_average(slots[1], gradient * gradient, beta2)
         root = ops.sqrt(1 - ops.pow(beta2, t))
-        step = lr * root / (1 - ops.pow(beta1, t))
+        step = hyper["lr"] * root / (1 - ops.pow(beta1, t))
         return weights - step * (m / (ops.sqrt(v) + self.eps * root)), (m, v)
 
 
 @dataclass(frozen=True)
-class RMSProp:
-    """RMSProp, not centred and without momentum; ``eps`` is added to the root, as PyTorch does."""
+class AdamW(Adam):
+    """Adam with decoupled weight decay (arXiv:1711.05101): lr·weight_decay·weight is taken off beside Adam's step.
+
+    The decay follows a schedule of lr, as in PyTorch and optax. ``decay(name, shape)`` says whether a weight decays;
+    by default those of two dimensions or more do, and biases and the gains of norms do not. A schedule may also set
+    weight_decay.
+    """
+
+    weight_decay: float = 0.01
+    decay: Callable[[str, tuple[int, ...]], bool] | None = None
+    mask: ms.Tensor | None = field(default=None, init=False, repr=False, compare=False)
+
+    def bind(self, layout):
+        decay = self.decay or _has_two_dimensions
+        sizes = [math.prod(weight.shape) for weight in layout]
+        mask = np.repeat(np.float32([decay(*weight) for weight in layout]), sizes)
+        bound = replace(self)
+        object.__setattr__(bound, "mask", ms.Tensor(mask))
+        return bound
+
+    def update(self, gradient, weights, slots, t, hyper):
+        if self.mask is None:
+            raise ValueError("AdamW must know which weights decay: call its bind(layout), and use what that returns.")
+        moved, slots = super().update(gradient, weights, slots, t, hyper)
+        decay = hyper["lr"] * hyper.get("weight_decay", self.weight_decay)
+        return moved - decay * (self.mask * weights), slots
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """RMSProp, not centred and without momentum; ``eps`` is added to the root, as PyTorch does.
+
+    A schedule may set lr, decay.
+    """
 
     lr: float
     decay: float = 0.99
@@ -45,23 +119,73 @@ class RMSProp:
     def slots(self):
         return ("v",)
 
-    def update(self, grad, weights, state, t, lr):
-        v = _moving_average(state[0], grad * grad, self.decay)
-        return weights - lr * (grad / (ops.sqrt(v) + self.eps)), (v,)
+    def update(self, gradient, weights, slots, t, hyper):
+        v = _moving_average(slots[0], gradient * gradient, hyper.get("decay", self.decay))
+        return weights - hyper["lr"] * (gradient / (ops.sqrt(v) + self.eps)), (v,)
 
 
 @dataclass(frozen=True)
-class SGD:
-    """Gradient descent; with ``momentum``, velocity = momentum·velocity + grad is what the weights follow."""
+class SGD(Optimizer):
+    """Gradient descent; with ``momentum``, velocity = momentum·velocity + gradient is what the weights follow.
+
+    With ``nesterov`` they follow gradient + momentum·velocity instead (as in PyTorch and optax). A schedule may set
+    lr, and momentum where there is one.
+    """
 
     lr: float
     momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self):
+        if self.nesterov and not self.momentum:
+            raise ValueError("Nesterov's form needs a momentum: set momentum, or leave nesterov out.")
 
     def slots(self):
         return ("velocity",) if self.momentum else ()
 
-    def update(self, grad, weights, state, t, lr):
+    def update(self, gradient, weights, slots, t, hyper):
         if not self.momentum:
-            return weights - lr * grad, ()
-        velocity = self.momentum * state[0] + grad
-        return weights - lr * velocity, (velocity,)
+            return weights - hyper["lr"] * gradient, ()
+        momentum = hyper.get("momentum", self.momentum)
+        velocity = momentum * slots[0] + gradient
+        step = gradient + momentum * velocity if self.nesterov else velocity
+        return weights - hyper["lr"] * step, (velocity,)
+
+
+@dataclass(frozen=True)
+class ClipByGlobalNorm(Optimizer):
+    """``optimizer``, any of them, on gradients whose norm over all weights of the player is at most ``max_norm``.
+
+    A longer gradient is shortened to it (arXiv:1211.5063, algorithm 1). A schedule may set max_norm, and whatever the
+    inner optimizer knows.
+    """
+
+    optimizer: Any
+    max_norm: float
+
+    @property
+    def lr(self):
+        return self.optimizer.lr
+
+    def slots(self):
+        return self.optimizer.slots()
+
+    def bind(self, layout):
+        return replace(self, optimizer=bind(self.optimizer, layout))
+
+    def update(self, gradient, weights, slots, t, hyper):
+        max_norm = hyper.get("max_norm", self.max_norm)
+        norm = ops.sqrt((gradient * gradient).sum())
+        # Not min(1, max_norm / norm): a gradient of zeros has no direction to keep.
+        gradient = gradient * (max_norm / ops.maximum(norm, max_norm))
+        return self.optimizer.update(gradient, weights, slots, t, hyper)
+
+
+def _moving_average(old, new, decay):
+    if isinstance(decay, ms.Tensor):
+        return decay * old + (1 - decay) * new
+    return new if decay == 0 else decay * old + (1 - decay) * new
+
+
+def _has_two_dimensions(name, shape):
+    return len(shape) >= 2

@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import text as text_summary
 
-from ganfleet.store.rundir import writing
+from ganfleet.store.publish import writing
 
 
 class Board:
@@ -27,7 +27,7 @@ class Board:
         self._path = Path(run_dir)
         # Names are sorted by time; without the nanoseconds a second start in the same second would overwrite.
         suffix = f".{time.time_ns() % 10**9:09d}"
-        with writing(self._path):
+        with writing(self._path, "another run.dir"):
             self._writer = EventsWriter(str(self._path / "events"), suffix)
         # Tells TensorBoard to forget what an earlier process wrote past the step that this one resumes from.
         self._write(Event(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -54,6 +54,6 @@ class Board:
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        with writing(self._path):
+        with writing(self._path, "another run.dir"):
             self._writer.write_event(event)
             self._writer.flush()

@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from ganfleet.store.rundir import writing
+from ganfleet.store.publish import writing
 
 
 class JsonLog:
@@ -16,7 +16,7 @@ class JsonLog:
 
     def __init__(self, path: Path):
         self._path = Path(path)
-        with writing(self._path):
+        with writing(self._path, "another run.dir"):
             self._path.touch()
 
     def append(self, record: dict) -> None:
@@ -26,7 +26,7 @@ class JsonLog:
             StorageError: the line could not be written; the file is as before.
         """
         line = json.dumps({key: _finite_or_none(value) for key, value in record.items()}, allow_nan=False)
-        with writing(self._path):
+        with writing(self._path, "another run.dir"):
             size = self._path.stat().st_size
             try:
                 with open(self._path, "ab") as file:
@@ -40,7 +40,7 @@ class JsonLog:
 
         A run that was killed at step 70 and goes on from step 50 thus writes steps 51 to 70 once, not twice.
         """
-        with writing(self._path):
+        with writing(self._path, "another run.dir"):
             keep = 0
             with open(self._path, "rb") as file:
                 for line in file:

@@ -14,16 +14,17 @@ import numpy as np
 
 from ganfleet.clock import Clock
 from ganfleet.observe.board import Board
-from ganfleet.observe.grid import grid, png, write_atomically
+from ganfleet.observe.grid import grid, png
 from ganfleet.observe.log import JsonLog
 from ganfleet.observe.progress import Progress
+from ganfleet.store import publish
 
 
 class Observers:
     """Writes log.jsonl, TensorBoard events, samples and progress of the run in ``run_dir``.
 
     Args:
-        run_dir: from ``rundir.create``.
+        run_dir: one that ``rundir`` made.
         config_text: the resolved config, YAML, shown in TensorBoard.
         clock: where the run starts or resumes; what an earlier process logged past this step is dropped.
         every_steps: steps per interval. Each interval is one line of the log, written when the step count is a
@@ -65,9 +66,16 @@ class Observers:
             picture = grid(images)
             content = png(picture)
             path = self._samples_dir / f"{clock.kimg:010.3f}kimg.png"
-            write_atomically(path, content)
+            publish.file(path, content, durable=False)
             self._board.image(clock.step, "Samples", content, picture.shape)
         return path
+
+    def metrics(self, clock: Clock, values: Mapping[str, float]) -> None:
+        """Writes measured ``values`` as a line of the log, and as ``Metrics/NAME`` in TensorBoard."""
+        named = {f"Metrics/{name}": float(value) for name, value in values.items()}
+        self._log.append({"step": clock.step, "nimg": clock.nimg, "kimg": clock.kimg, **named})
+        self._board.scalars(clock.step, named)
+        self.say("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
     def pause(self):
         """``with observers.pause():`` leaves the block, a checkpoint for example, out of sec_per_kimg."""

@@ -1,57 +1,166 @@
-"""The directory of one run: where it is, what it is called, and whether it can be written.
+"""The directory of one run: planned, then locked, then made. A start that is refused on the way leaves no trace.
 
-What the files in it say is left to those who write them; they turn an OSError into a StorageError with ``writing``.
+What the files in it say is left to those who write them.
 """
 
+import os
 import re
 import tempfile
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
-from ganfleet.errors import StorageError
+from ganfleet.errors import ConfigError, RunInUse
+from ganfleet.store import publish
+from ganfleet.store.lock import Lock
+from ganfleet.store.publish import writing
 
 SUBFOLDERS = ("samples", "checkpoints")
+ELSEWHERE = "another run.dir"
 
 
-@contextmanager
-def writing(path: Path):
-    """Turns an OSError inside the block into a StorageError that names ``path`` and the reason."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. Free or unlock this place, or choose another run.dir."
-        ) from error
+def plan(root: Path | str, name: str | None, label: str) -> "RunDir":
+    """The run directory ``root/name``, or a new ``root/00003-label`` where ``name`` is None. Nothing is made yet.
 
-
-def create(root: Path, name: str | None, label: str) -> Path:
-    """The run directory ``root/name``, or a new ``root/00003-label`` where ``name`` is None, with its subfolders.
-
-    A named directory that exists is used again. A numbered one is always new, also when several processes create
-    theirs at the same moment. Characters of ``label`` that do not belong in a folder name become ``-``.
+    Characters of ``label`` that do not belong in a folder name become ``-``; ``~`` in ``root`` is the home directory.
 
     Raises:
-        StorageError: the directory cannot be created, or no file can be written in it.
+        ConfigError: ``~user`` names nobody.
+        StorageError: ``root`` is there and cannot be read.
     """
-    root = Path(root)
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
-        run_dir = _numbered(root, label) if name is None else root / name
-    with writing(run_dir):
-        for folder in (run_dir, *(run_dir / each for each in SUBFOLDERS)):
-            folder.mkdir(parents=True, exist_ok=True)
-            # A folder that is there may still belong to someone else or lie on a read-only disk: only writing tells.
-            tempfile.TemporaryFile(dir=folder).close()
-    return run_dir
-
-
-def _numbered(root: Path, label: str) -> Path:
+    try:
+        root = Path(root).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"run.dir={root}: {error}. Write the whole path.") from error
+    if name is not None:
+        return RunDir(root / name)
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)
-    while True:
-        numbers = [int(match[1]) for each in root.iterdir() if (match := re.match(r"(\d{5,})-", each.name))]
-        run_dir = root / f"{max(numbers, default=-1) + 1:05d}-{label}"
+    return RunDir(_next(root, label), label)
+
+
+class RunDir:
+    """A run directory that this process alone writes to from ``take`` to ``release``.
+
+    ``with`` takes and releases it. It need not exist before ``create``.
+    """
+
+    def __init__(self, path: Path, label: str | None = None):
+        self._label = label  # of one that must be new
+        self._lock: Lock | None = None
+        self._made: list[Path] = []  # directories that go again if nothing comes into them
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def take(self) -> "RunDir":
+        """Take its lock. A numbered directory gets the next number if another process was faster.
+
+        Raises:
+            RunInUse: another process writes to it; the message says which, and what to do.
+            StorageError: the lock, which is beside the directory, cannot be written.
+        """
+        with writing(self.path.parent, ELSEWHERE):
+            self._make(self.path.parent)
+            try:
+                while not self._taken():
+                    self.path = _next(self.path.parent, self._label, after=self.path)
+            except BaseException:
+                self._unmake()
+                raise
+        return self
+
+    def create(self) -> Path:
+        """Make the directory and its subfolders, where they are not there yet, and see that files can be written.
+
+        Raises:
+            StorageError: they cannot be made, or no file can be written in them.
+        """
+        with writing(self.path, ELSEWHERE):
+            for folder in (self.path, *(self.path / each for each in SUBFOLDERS)):
+                self._make(folder)
+                # A folder that is there may belong to someone else or lie on a read-only disk: only writing tells.
+                tempfile.TemporaryFile(dir=folder).close()
+        return self.path
+
+    def write_config(self, text: str) -> None:
+        """Write ``config.yaml``, whole or not at all: the last step of a start, when nothing can refuse it any more.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        publish.file(self.path / "config.yaml", text)
+        self._made.clear()  # the run has begun
+
+    def check(self) -> None:
+        """Make sure that this process may still write to it.
+
+        Raises:
+            RunInUse: it was silent for so long that another process took over.
+        """
+        if self._lock:
+            with writing(self.path, ELSEWHERE):
+                self._lock.check()
+
+    def release(self) -> None:
+        """Give the lock back; remove the directories that this run made and put nothing into."""
+        if self._lock:
+            self._unmake(below=self.path)
+            self._lock.release()
+            self._lock = None
+        self._unmake()
+
+    def __enter__(self) -> "RunDir":
+        return self.take()
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+    def _taken(self) -> bool:
+        """Whether the lock is taken; a numbered directory may turn out to be another run's instead."""
+        # The lock belongs to the place itself, by whatever link it is reached.
+        place = Path(os.path.realpath(self.path))
+        lock = Lock(place.with_name(f".{place.name}.lock"), self.path)
         try:
-            run_dir.mkdir()
-            return run_dir
-        except FileExistsError:
-            continue  # another process was faster; its directory counts in the next round
+            lock.take()
+        except RunInUse:
+            if self._label is None:
+                raise
+            return False
+        if self._label is not None and self.path.exists():  # made, and perhaps ended, since it was planned
+            lock.release()
+            return False
+        self._lock = lock
+        return True
+
+    def _make(self, folder: Path) -> None:
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        for each in reversed(missing):
+            with suppress(FileExistsError):  # another process was faster; if it is a file, writing in it fails
+                each.mkdir()
+                self._made.append(each)
+
+    def _unmake(self, below: Path | None = None) -> None:
+        """Remove the empty directories among those made, or only those at and below a path."""
+        for folder in self._made[::-1]:
+            if below is None or folder.is_relative_to(below):
+                with suppress(OSError):
+                    folder.rmdir()
+                self._made.remove(folder)
+
+
+def _next(root: Path, label: str, after: Path | None = None) -> Path:
+    """The first number that no run in ``root`` has, and none up to ``after``."""
+    try:
+        names = [*os.listdir(root), *([after.name] if after else [])]
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        with writing(root, ELSEWHERE):
+            raise error
+    numbers = [int(match[1]) for name in names if (match := re.match(r"(\d{5,})-", name))]
+    return root / f"{max(numbers, default=-1) + 1:05d}-{label}"

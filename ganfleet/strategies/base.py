@@ -1,23 +1,35 @@
 """What one GAN is: networks, losses, schedule. A Strategy knows nothing of ranks, collectives or checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from mindspore import nn as ms_nn
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
+from ganfleet.strategies.figure import Figure
+from ganfleet.strategies.options import Options as SampleOptions
+from ganfleet.strategies.translation import Translation
+
+Inputs = dict[str, np.ndarray]
 
 
 class StrategyOptions(BaseModel):
-    """Base of every strategy's own schema: what may stand under ``strategy:`` beside ``name``."""
+    """Base of every strategy's own schema: what may stand under ``strategy:`` beside ``name``.
+
+    ``optimizers`` replaces optimizers by player: ``{D: {name: adamw, lr: 1e-4, weight_decay: 0.01, clip_norm: 1.0}}``.
+    The name is one of ganfleet's, of an installed package, or ``module:Class``. ``lr`` is by default the strategy's; a
+    schedule of its learning rate is scaled accordingly. ``clip_norm`` clips gradients by their global norm.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     resolution: int = 32
+    optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Ema:
-    """Exponential moving average of a player's weights: a fixed ``decay`` per step, or a half-life in kimg."""
+    """Exponential moving average of a player's weights: a fixed ``decay`` per step, or a half-life in kimg.
+
+    It moves once per step, whatever the number of updates in it. ``Strategy.hyper`` may schedule either, as
+    ``ema_decay`` or ``ema_half_life_kimg``.
+    """
 
     decay: float | None = None
     half_life_kimg: float | None = None
@@ -49,38 +65,60 @@ class Ema:
         if (self.decay is None) == (self.half_life_kimg is None):
             raise ValueError("Ema takes exactly one of decay and half_life_kimg")
 
-    def beta(self, batch_size: int) -> float:
-        """The weight of the old average after one step of ``batch_size`` images."""
+    def beta(self, nimg: float, hyper: Mapping[str, float] | None = None) -> float:
+        """The weight of the old average after a step of ``nimg`` images."""
+        hyper = hyper or {}
         if self.decay is not None:
-            return self.decay
-        return 0.5 ** (batch_size / (self.half_life_kimg * 1000))
+            return hyper.get("ema_decay", self.decay)
+        half_life = 1000 * hyper.get("ema_half_life_kimg", self.half_life_kimg)
+        return 0.5 ** (nimg / half_life) if half_life > 0 else 0.0
 
 
 @dataclass
 class Player:
-    """The networks one optimizer trains.
+    """The networks that one optimizer trains.
 
     ``nets`` is one Cell, which takes the player's name, or a dict of Cells by name. ``after_update`` maps the flat
     weights, a float32 tensor (P,), to what they become after each update (WGAN's clipping); it runs in a graph.
+    ``lr_scale`` multiplies a scheduled learning rate; a config that chooses another ``lr`` for the player sets it.
     """
 
     nets: ms_nn.Cell | dict[str, ms_nn.Cell]
     optimizer: Any
     ema: Ema | None = None
     after_update: Callable | None = None
+    lr_scale: float = 1.0
+
+
+@dataclass
+class Frozen:
+    """A network that nobody trains: it is never drawn anew, never updated and never stored.
+
+    ``weights`` is a ``.safetensors`` or ``.npz`` file, a checkpoint or a run whose tensors have the network's names;
+    None where the network holds its weights already. A checkpoint keeps the SHA-256 of the weights, and a run goes on
+    only with the same. Of the file's tensors, those are taken whose names begin with ``prefix``, by the rest of their
+    names.
+    """
+
+    net: ms_nn.Cell
+    weights: str | Path | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One loss that updates one player, on the last of every ``every`` steps.
+    """One loss that updates one player, on the last of every ``every`` steps or whenever ``due(clock)`` says so.
 
     ``loss(nets, real, noise)`` runs inside ms.jit and returns a scalar and a dict of named stats; ``nets`` has every
     network by name as an attribute, ``real`` and ``noise`` are dicts of what the source and ``Strategy.draw`` give.
-    A third result, a dict of tensors, is kept on the lane for the step's later phases.
+    A third result, a dict of tensors, is kept on the lane for the step's later phases. The loss is logged as
+    ``Loss/NAME``, the phase's name; stats keep the names they are given.
 
     ``prepare(rng, kept, memory)`` runs on the host before the loss, lane by lane, and returns arrays that join
     ``noise``. ``kept`` has the arrays that the step's earlier phases kept on this lane; ``memory`` is the lane's own
     dict of arrays, which it may change and which is part of a checkpoint: CycleGAN's pool of earlier fakes.
+
+    ``due`` is called with the clock before the step is counted; it must depend on the clock alone.
     """
 
     player: str
@@ -88,19 +126,23 @@ class Phase:
     every: int = 1
     name: str = field(default="")
     prepare: Callable | None = None
+    due: Callable[[Clock], bool] | None = None
 
     def __post_init__(self):
         if not self.name:
             object.__setattr__(self, "name", self.player)
 
-    def due(self, step: int) -> bool:
-        return (step + 1) % self.every == 0
+    def is_due(self, clock: Clock) -> bool:
+        """Whether the step at ``clock`` has this phase."""
+        return bool(self.due(clock)) if self.due else (clock.step + 1) % self.every == 0
 
 
 class Strategy:
     """Base of every GAN. Subclasses give ``Options``, ``players``, ``phases`` and ``draw``; the rest has defaults."""
 
     Options: ClassVar[type[StrategyOptions]] = StrategyOptions
+    SampleOptions: ClassVar[type[SampleOptions]] = SampleOptions
+    """What may be asked of every image that is sampled, see ``with_options``; by default nothing."""
     reads: ClassVar[tuple[str, ...]] = ("image",)
     """What of a sample the losses cannot do without."""
     samples_data: ClassVar[bool] = False
@@ -111,42 +153,55 @@ class Strategy:
         self.image = image
         self.batch_size = batch_size
 
+    # ── What is trained
+
     def players(self, stage: Stage) -> dict[str, Player]:
         """The players of ``stage`` by name, in the order checkpoints and logs show them.
 
-        Called anew for each stage. A weight that the stage before had under the same name keeps its value and its
+        Called once when a stage begins. A weight that the stage before had under the same name keeps its value and its
         average; optimizers start afresh. Parameters that the stage does not train but should keep have
         ``requires_grad=False``: no gradient, collective or optimizer covers them.
         """
         raise NotImplementedError
 
-    def phases(self, clock: Clock) -> list[Phase]:
-        """The phases of one step, in order. May read the clock, nothing else."""
+    def frozen(self, stage: Stage) -> dict[str, Frozen]:
+        """Networks by name that losses use and nobody trains."""
+        return {}
+
+    def phases(self, stage: Stage) -> list[Phase]:
+        """The phases of one step, in order. Called once when a stage begins."""
         raise NotImplementedError
 
-    def draw(self, rng: np.random.Generator, n: int, clock: Clock) -> dict[str, np.ndarray]:
-        """What a phase needs beside real samples, for one lane of ``n`` samples: latents, labels, fade-in weight.
-
-        Called on the host, once per phase and lane, with a stream of its own. Python numbers freeze in a graph, so
-        what changes over time (a fade-in weight) comes from here too, as a numpy scalar.
-        """
-        raise NotImplementedError
-
-    def sample_inputs(self, rng: np.random.Generator, clock: Clock, label: int | None = None) -> dict[str, np.ndarray]:
-        """What one image is made of, by default what ``draw`` gives: the arrays of one sample, (1, …), and scalars.
-
-        ``label`` is the class that is asked for, None for any.
+    def carry_over(self, name: str, old: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """What the weight or buffer ``name`` becomes in a stage where it has another ``shape``: an array of that.
 
         Raises:
-            ConfigError: a class is asked for, and the strategy has none.
+            ConfigError: the strategy does not say, which is the default.
         """
-        if label is not None:
-            raise ConfigError("this strategy has no classes: leave --classes out")
-        return self.draw(rng, 1, clock)
+        raise ConfigError(
+            f"{name} has shape {old.shape} in one stage and {tuple(shape)} in the next: give it another name there, or "
+            f"write carry_over() in {type(self).__name__}"
+        )
 
-    def sample(self, nets, noise):
-        """Images (n, channels, height, width) in [-1, 1] for what ``sample_inputs`` gave; in ms.jit, nets in eval."""
-        return nets.G(noise["z"])
+    # ── What a step needs
+
+    def draw(self, rng: np.random.Generator, n: int, clock: Clock) -> Inputs:
+        """What a phase needs beside real samples, for one lane of ``n`` samples: latents, labels, fade-in weight.
+
+        Called on the host, once per phase and lane, with a stream of its own, and ahead of time in another thread: it
+        must depend on its arguments alone. Python numbers freeze in a graph, so what changes over time (a fade-in
+        weight) comes from here too, as a numpy scalar.
+        """
+        raise NotImplementedError
+
+    def hyper(self, player: str, clock: Clock) -> dict[str, float]:
+        """The hyper-parameters of ``player`` that follow a schedule, at ``clock``: ``lr``, ``beta2`` and whatever else
+        its optimizer reads, ``ema_decay`` or ``ema_half_life_kimg``. The names must be the same at every clock of a
+        stage. What is left out stays as the optimizer and the EMA have it.
+        """
+        return {}
+
+    # ── When
 
     def schedule(self) -> list[Stage]:
         """Every stage in order; the first starts at 0 images."""
@@ -168,16 +223,60 @@ class Strategy:
             ConfigError: naming the stage and what to change.
         """
 
-    def learning_rate(self, player: str, optimizer: Any, clock: Clock) -> float:
-        """The learning rate of ``player`` at ``clock``: its optimizer's own, unless a schedule says otherwise."""
-        return optimizer.lr
+    # ── What it can draw
 
-    def state(self) -> dict[str, np.ndarray]:
-        """What the strategy itself must remember across a resume; ``load_state`` takes it back."""
+    def sample_inputs(self, rng: np.random.Generator, clock: Clock, label: int | None = None) -> Inputs:
+        """What one image is made of, by default what ``draw`` gives: the arrays of one sample, (1, …), and scalars.
+
+        ``label`` is the class that is asked for, None for any.
+
+        Raises:
+            ConfigError: a class is asked for, and the strategy has none.
+        """
+        if label is not None:
+            raise ConfigError("this strategy has no classes: leave --classes out")
+        return self.draw(rng, 1, clock)
+
+    def sample(self, nets, inputs):
+        """Images (n, channels, height, width) in [-1, 1] for what ``sample_inputs`` gave; in ms.jit, nets in eval."""
+        return nets.G(inputs["z"])
+
+    def sampler(self, graph: Callable) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        """How images are drawn: ``draw(inputs)`` gives images (n, channels, height, width) in [-1, 1], on the host.
+
+        ``inputs`` are those of n images, joined. ``graph(function)`` compiles ``function(nets, inputs)``, which returns
+        a tensor or a dict of tensors; what it gives back takes a dict of arrays, and returns an array or a dict of
+        arrays. By default that is ``sample``. A loop around a graph calls one graph many times, with what changes in
+        its inputs. Random numbers that a loop needs come from ``ganfleet.rng`` and a seed per image among the inputs
+        (an int64 array, which ``sample_inputs`` draws): so an image depends neither on its neighbours nor on ranks.
+        """
+        return graph(self.sample)
+
+    def with_options(self, inputs: dict[str, np.ndarray], options: SampleOptions) -> dict[str, np.ndarray]:
+        """``inputs`` of one image changed as ``options``, an instance of ``SampleOptions``, ask.
+
+        Raises:
+            ConfigError: this model cannot do it.
+        """
+        return inputs
+
+    def from_images(
+        self, images: np.ndarray, rng: np.random.Generator, clock: Clock, label: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """What one image is made of where this model goes on from the image (1, channels, h, w) of another, in a chain.
+
+        Raises:
+            ConfigError: it cannot; that is the default.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot go on from another model's images: its class has no method from_images("
+            "images, rng, clock, label)"
+        )
+
+    def figures(self) -> dict[str, Figure]:
+        """The figures this strategy offers, by name."""
         return {}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        pass
-
-    def after_step(self, clock: Clock, stats: dict[str, np.ndarray]) -> None:
-        """Called after a step's phases with their reduced stats, equal on every rank."""
+    def translations(self) -> dict[str, Translation]:
+        """The directions in which this strategy translates images, by name."""
+        return {}

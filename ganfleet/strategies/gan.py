@@ -8,6 +8,7 @@ from mindspore import nn as ms_nn
 
 from ganfleet import nn
 from ganfleet.strategies.base import Ema, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.figure import Interpolate
 
 
 class GAN(Strategy):
@@ -38,12 +39,15 @@ class GAN(Strategy):
             "G": Player(g, nn.Adam(self.options.lr, self.options.betas), ema=ema),
         }
 
-    def phases(self, clock):
+    def phases(self, stage):
         g_loss = self.minimax_g_loss if self.options.loss == "minimax" else self.non_saturating_g_loss
         return [Phase("D", self.d_loss), Phase("G", g_loss)]
 
     def draw(self, rng, n, clock):
         return {"z": rng.standard_normal((n, self.options.latent), dtype=np.float32)}
+
+    def figures(self):
+        return {"interpolate": Interpolate()}
 
     def d_loss(self, nets, real, noise):
         real_logit, fake_logit = nets.D(real["image"]), nets.D(nets.G(noise["z"]))

@@ -14,6 +14,7 @@ from ganfleet import nn
 from ganfleet.strategies.architecture import ArchitectureOptions, generator
 from ganfleet.strategies.base import Phase, Player, Strategy
 from ganfleet.strategies.dcgan import CONV_INIT, layer_widths
+from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.gan import MLPDiscriminator
 
 WARMUP_ROUNDS, LONG_EVERY = 25, 500  # of WassersteinGAN/main.py
@@ -22,7 +23,7 @@ WARMUP_ROUNDS, LONG_EVERY = 25, 500  # of WassersteinGAN/main.py
 class Wasserstein(Strategy):
     """min over G, max over D of E D(x) − E D(G(z)) over critics D of bounded slope: no sigmoid, no log.
 
-    That difference, ``Loss/wasserstein`` in the log, estimates K·W(p_data, p_g), K being the bound of the slopes.
+    That difference, ``wasserstein`` in the log, estimates K·W(p_data, p_g), K being the bound of the slopes.
     The critic has no batch norm: the bound is one on a function of one image, and so must the critic be.
     """
 
@@ -41,11 +42,14 @@ class Wasserstein(Strategy):
     def generator(self) -> ms_nn.Cell:
         return generator(self.options, self.options.latent, self.image.channels)
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.d_loss), Phase("G", self.g_loss, every=self.options.critic_steps)]
 
     def draw(self, rng, n, clock):
         return {"z": rng.standard_normal((n, self.options.latent), dtype=np.float32)}
+
+    def figures(self):
+        return {"interpolate": Interpolate()}
 
     def d_loss(self, nets, real, noise):
         return critic_loss(nets.D(real["image"]), nets.D(nets.G(noise["z"])))
@@ -83,12 +87,11 @@ class WGAN(Wasserstein):
     def clipped(self, weights):
         return ops.clamp(weights, -self.options.clip, self.options.clip)
 
-    def phases(self, clock):
-        options = self.options
-        return [
-            Phase("D", self.d_loss),
-            PatientPhase("G", self.g_loss, every=options.critic_steps, long=options.long_critic_steps),
-        ]
+    def phases(self, stage):
+        return [Phase("D", self.d_loss), Phase("G", self.g_loss, due=self.generator_due)]
+
+    def generator_due(self, clock) -> bool:
+        return generator_due(clock.step, self.options.critic_steps, self.options.long_critic_steps)
 
 
 class WGANGP(Wasserstein):
@@ -112,16 +115,6 @@ class WGANGP(Wasserstein):
         penalty = nn.gradient_penalty(nets.D, real["image"], fake, noise["u"])
         stats["gradient_penalty"] = penalty
         return loss + self.options.penalty * penalty, stats
-
-
-@dataclass(frozen=True)
-class PatientPhase(Phase):
-    """A phase after ``every`` steps, and after ``long`` in the rounds in which WassersteinGAN's critic gets more."""
-
-    long: int = 100
-
-    def due(self, step):
-        return generator_due(step, self.every, self.long)
 
 
 def generator_due(step: int, critic_steps: int = 5, long_critic_steps: int = 100) -> bool:

@@ -4,9 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from click.testing import CliRunner
 
 from ganfleet.cli.ckpt import command
+from ganfleet.store import weights
 from ganfleet.store.checkpoint import Snapshot, digest, load, save
 
 
@@ -93,3 +95,51 @@ def test_a_path_without_checkpoints_is_a_usage_error(verb, tmp_path):
         result = ckpt(verb, path, *([path] if verb == "diff" else []))
         assert result.exception.exit_code == 2
         assert str(path) in str(result.exception)
+
+
+# Export
+
+
+@pytest.fixture
+def averaged(tmp_path):
+    """A run whose G has an EMA, and whose D has none."""
+    tensors = {
+        "G.weights": {"G.w": np.zeros(2, np.float32)},
+        "G.ema": {"G.w": np.ones(2, np.float32)},
+        "G.buffers": {"G.moments.value": np.full((2, 1), 3, np.float32)},
+        "D.weights": {"D.w": np.full(2, 2, np.float32)},
+    }
+    save(tmp_path / "averaged" / "checkpoints", Snapshot(tensors, {}, {}), 10, keep=1)
+    return tmp_path / "averaged"
+
+
+@pytest.mark.parametrize("options, w", [((), 1), (("--ema",), 1), (("--no-ema",), 0)])
+def test_export_writes_the_players_networks_for_any_safetensors_reader(averaged, tmp_path, options, w):
+    out = tmp_path / "G.safetensors"
+    result = ckpt("export", averaged, "--player", "G", "--out", out, *options)
+    assert result.exit_code == 0
+    tensors = safetensors.numpy.load_file(out)
+    assert {name: array.flat[0] for name, array in tensors.items()} == {"G.w": w, "G.moments.value": 3}
+    assert result.stdout == f"{out}: 2 tensors, sha256 {weights.sha256(tensors)}\n"
+
+
+def test_export_of_a_player_without_ema_takes_its_weights(averaged, tmp_path):
+    out = tmp_path / "D.safetensors"
+    assert ckpt("export", averaged, "--player", "D", "--out", out).exit_code == 0
+    assert safetensors.numpy.load_file(out)["D.w"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (("--player", "E", "--out", "a.safetensors"), "no player E: its players are D, G"),
+        (("--player", "D", "--ema", "--out", "a.safetensors"), "player D has no EMA"),
+        (("--player", "G", "--out", "a.ckpt"), "a .safetensors file"),
+    ],
+)
+def test_export_refuses_what_is_not_there_and_writes_nothing(averaged, tmp_path, monkeypatch, options, told):
+    monkeypatch.chdir(tmp_path)
+    result = ckpt("export", averaged, *options)
+    assert result.exception.exit_code == 2
+    assert told in str(result.exception)
+    assert [each.name for each in tmp_path.iterdir()] == ["averaged"]

@@ -76,8 +76,8 @@ def test_parameters_are_counted_by_network(planned):
 
 
 def test_each_phase_has_one_collective_of_its_players_gradients_and_statistics(planned):
-    d = {"player": "D", "gradient_bytes": 4 * (D_WEIGHTS + NORM_WEIGHTS), "statistics_bytes": 4 * SEEN}
-    g = {"player": "G", "gradient_bytes": 4 * G_WEIGHTS, "statistics_bytes": 0}
+    d = {"player": "D", "gradient_bytes": 4 * (D_WEIGHTS + NORM_WEIGHTS), "buffer_bytes": 4 * SEEN}
+    g = {"player": "G", "gradient_bytes": 4 * G_WEIGHTS, "buffer_bytes": 0}
     assert planned["stages"][0]["phases"] == [
         {"name": "D", "every": 1} | d,
         {"name": "G", "every": 1} | g,

@@ -8,6 +8,8 @@ from commands import ganfleet, one_error
 from fleets import digest
 from PIL import Image
 
+from ganfleet import load
+
 # Batch norm, so that sampling has running statistics to disturb; eight steps are too few for an EMA to catch up.
 DCGAN = """\
 strategy: {name: dcgan, resolution: 16, latent: 8, ngf: 8, ndf: 8, ema_kimg: 1}
@@ -66,6 +68,48 @@ def test_what_holds_no_checkpoint_is_refused():
     assert "runs is no checkpoint and holds none" in message
 
 
-def test_a_picture_that_cannot_be_written_ends_with_74():
-    message = one_error(ganfleet("sample", "--checkpoint", "runs/seldom", "--out", "no/dir.png", "--seeds", "0"), 74)
-    assert "cannot write no/dir.png" in message
+@pytest.mark.parametrize(
+    "out, told",
+    [
+        ("no/dir.png", "there is no folder no"),
+        (".", "a picture is a file that ends in one of .png, .jpg, .jpeg, .webp"),
+        ("folder.png", "is a folder: name a file in it"),
+        ("grid.gif", "a picture is a file that ends in one of"),
+        ("grid", "a picture is a file that ends in one of"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_it_is_drawn(out, told, monkeypatch):
+    Path("folder.png").mkdir(exist_ok=True)
+    monkeypatch.setattr("ganfleet.engine.sampler.Sampler.draw", None)
+    message = one_error(ganfleet("sample", "--checkpoint", "runs/seldom", "--out", out, "--seeds", "0"), 2)
+    assert f"--out {out}" in message and told in message
+
+
+@pytest.mark.parametrize(("name", "kind"), [("grid.jpg", "JPEG"), ("grid.WEBP", "WEBP"), ("grid.png", "PNG")])
+def test_the_suffix_decides_the_kind_of_picture(name, kind):
+    assert ganfleet("sample", "--checkpoint", "runs/seldom", "--out", name, "--seeds", "0-3").code == 0
+    with Image.open(name) as picture:
+        assert picture.format == kind
+
+
+def test_a_folder_gets_one_file_per_image_in_its_true_size():
+    ended = ganfleet("sample", "--checkpoint", "runs/seldom", "--out-dir", "images", "--seeds", "3,0-1")
+    assert ended.code == 0, ended.output
+    assert sorted(path.name for path in Path("images").iterdir()) == [f"seed-{i:06d}.png" for i in (0, 1, 3)]
+    with load("runs/seldom") as loaded:
+        images = loaded.sample([0, 1, 3])
+    for image, path in zip(images, sorted(Path("images").iterdir()), strict=True):
+        np.testing.assert_array_equal(pixels(path), np.rint((image[0] + 1) * 127.5))
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ([], "give one of --out FILE"),
+        (["--out", "a.png", "--out-dir", "b"], "give one of --out FILE"),
+        (["--out-dir", "dcgan.yaml"], "--out-dir dcgan.yaml is a file"),
+        (["--out-dir", "b", "--columns", "3"], "--columns does not go with --out-dir"),
+    ],
+)
+def test_targets_that_do_not_go_together_are_refused(options, told):
+    assert told in one_error(ganfleet("sample", "--checkpoint", "runs/seldom", *options), 2)

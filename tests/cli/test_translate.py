@@ -8,33 +8,21 @@ import numpy as np
 import pytest
 from commands import ganfleet, one_error
 from fleets import REPOSITORY, msrun, run
-from in_memory import ArraySource, trainer
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from stored import save_start_of
 
+from ganfleet import load
 from ganfleet.store import checkpoint
 
 YAML = "strategy: {name: cyclegan, resolution: 24, ngf: 2, ndf: 2, blocks: 1}\ntrain: {batch_size: 1, lanes: 1}\n"
 SIZES = {"odd.png": (13, 21), "whole.png": (16, 8), "tiny.png": (3, 5), "sub/photo.jpg": (20, 24)}  # width, height
 
 
-def save_start_of(yaml, run_dir):
-    """A checkpoint of a run that is about to begin, with generators of large weights."""
-    run_dir.mkdir(exist_ok=True)
-    source = ArraySource("image", np.zeros((1, 1)), channels=3)
-    source.names += ("image_a", "image_b")
-    made = trainer(yaml, source, run_dir)
-    made.loader.close()
-    snapshot = made.snapshot()
-    weights = snapshot.tensors["G.weights"]
-    snapshot.tensors["G.weights"] = {name: array * 20 for name, array in weights.items()}
-    checkpoint.save(run_dir / "checkpoints", snapshot, 0, keep=1)
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """Holds a checkpoint in ``run``, and images in ``photos``."""
     directory = tmp_path_factory.mktemp("translate")
-    save_start_of(YAML, directory / "run")
+    save_start_of(YAML, directory / "run", channels=3, scale=20)
     for seed, (name, size) in enumerate(SIZES.items()):
         path = directory / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,8 +157,51 @@ def test_a_checkpoint_that_does_not_translate_is_refused(tmp_path):
     save_start_of("strategy: {name: gan, resolution: 8, hidden: [4]}\ntrain: {batch_size: 1, lanes: 1}\n", tmp_path)
     arguments = ["--direction", "A2B", "--input", "photos", "--output", "no"]
     message = one_error(ganfleet("translate", "--checkpoint", str(tmp_path), *arguments), 2)
-    assert "a GAN does not translate images" in message
+    assert f"{tmp_path}, a gan, does not translate images A2B: it makes images from nothing else" in message
     assert not Path("no").exists()
+
+
+def test_an_unknown_direction_is_answered_with_those_there_are():
+    message = one_error(translate("--input", "photos", "--output", "no", direction="A2C"), 2)
+    assert "does not translate images A2C: its directions are A2B, B2A" in message
+
+
+def test_in_python_an_array_is_translated(translated):
+    image = pixels("photos/odd.png").transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+    with load("run") as loaded:
+        made = loaded.translate(image, "A2B")
+    assert made.shape == image.shape and made.dtype == np.float32
+    shown = np.rint((made.transpose(1, 2, 0) + 1) * 127.5)
+    assert np.abs(shown - expected("G_AB", pixels("photos/odd.png"))).max() <= 1
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/sub/out", "photos/../photos"])
+def test_an_output_among_the_inputs_is_refused(output):
+    message = one_error(translate("--input", "photos", "--output", output), 2)
+    assert f"--output {output} is in --input photos" in message
+    message = one_error(translate("--input", "photos/whole.png", "--output", "photos"), 2)
+    assert "photos/whole.png is the image itself" in message
+
+
+def test_two_directions_do_not_mix_in_one_folder(tmp_path):
+    out = tmp_path / "out"
+    assert translate("--input", "photos/whole.png", "--output", out).code == 0
+    before = (out / "whole.png").read_bytes()
+    message = one_error(translate("--input", "photos", "--output", out, direction="B2A"), 2)
+    assert f"{out}/whole.png was translated A2B, not B2A: choose another folder" in message
+    assert files(out) == {"whole.png"} and (out / "whole.png").read_bytes() == before
+
+
+def test_an_image_too_large_is_left_out_and_one_with_much_text_is_translated(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("1", (20000, 10000)).save(photos / "huge.png")
+    text = PngImagePlugin.PngInfo()
+    text.add_text("history", "edited " * 180_000, zip=True)
+    Image.effect_noise((16, 8), 50).save(photos / "text.png", pnginfo=text)
+    message = one_error(translate("--input", photos, "--output", tmp_path / "out"), 65)
+    assert f"1 of 2 images are left out, all others are there: {photos}/huge.png cannot be decoded" in message
+    assert files(tmp_path / "out") == {"text.png"}
 
 
 def test_a_fleet_of_two_writes_what_one_process_writes(translated, tmp_path):

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from ganfleet.data import cache, open_source
-from ganfleet.errors import DataError, StorageError
+from ganfleet.errors import ConfigError, DataError, StorageError
+from ganfleet.store import publish
 
 FULL, COUNT = 32, cache.CHUNK + 6  # images for two threads
 
@@ -32,7 +33,7 @@ def noise(tmp_path_factory):
 
 
 def opened(noise, kept, **options):
-    return open_source(**{"source": "folder", "path": noise, "resolution": FULL, "cached": str(kept), **options})
+    return open_source(**{"source": "folder", "path": noise, "resolution": FULL, "cache": str(kept), **options})
 
 
 def images(source):
@@ -62,7 +63,7 @@ def refuse_to_read(*_):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("resize", ["crop", "fit", "stretch"])
 def test_every_lower_resolution_has_the_bits_of_decoding_in_full(noise, tmp_path, resize, channels):
-    plain = open_source("folder", path=noise, resolution=FULL, resize=resize, channels=channels)
+    plain = open_source("folder", path=noise, resolution=FULL, resize=resize, channels=channels, cache="none")
     kept = opened(noise, tmp_path, resize=resize, channels=channels)
     for resolution in (4, 8, 16, 32):
         assert equal(images(kept.at(resolution)), images(plain.at(resolution)))
@@ -83,7 +84,7 @@ def test_full_resolution_needs_no_cache(noise, tmp_path):
 
 
 def test_a_bad_image_gives_the_same_error_as_without(noise, tmp_path):
-    kept, plain = opened(noise, tmp_path).at(8), open_source("folder", path=noise, resolution=FULL).at(8)
+    kept, plain = opened(noise, tmp_path).at(8), open_source("folder", path=noise, resolution=FULL, cache="none").at(8)
     with pytest.raises(DataError) as with_cache:
         kept[3]
     with pytest.raises(DataError) as without:
@@ -92,15 +93,15 @@ def test_a_bad_image_gives_the_same_error_as_without(noise, tmp_path):
 
 
 def test_labels_stay_with_their_images(photos, tmp_path):
-    source = open_source("folder", path=photos, resolution=8, classes="subfolder", cached=str(tmp_path / "kept")).at(4)
+    source = open_source("folder", path=photos, resolution=8, classes="subfolder", cache=str(tmp_path / "kept")).at(4)
     assert [(int(source[i]["image"][0, 0, 0]), int(source[i]["label"])) for i in (0, 5)] == [(10, 0), (0, 1)]
 
 
 def test_a_zip_is_cached_too(photos, tmp_path, monkeypatch):
     archive = shutil.make_archive(photos, "zip", photos)
-    open_source("zip", path=archive, resolution=8, cached=str(tmp_path / "kept")).at(4)
-    source = open_source("zip", path=archive, resolution=8, cached=str(tmp_path / "kept"))
-    monkeypatch.setattr("ganfleet.data.sources.decode", refuse_to_read)
+    open_source("zip", path=archive, resolution=8, cache=str(tmp_path / "kept")).at(4)
+    source = open_source("zip", path=archive, resolution=8, cache=str(tmp_path / "kept"))
+    monkeypatch.setattr("ganfleet.data.files.decode", refuse_to_read)
     with pytest.raises(DataError, match="an image file was read"):
         source[0]
     assert source.at(4)[0]["image"][:, 0, 0].tolist() == [10, 100, 200]
@@ -108,7 +109,7 @@ def test_a_zip_is_cached_too(photos, tmp_path, monkeypatch):
 
 def test_changed_files_or_options_make_another_cache(photos, tmp_path):
     def red(**options):
-        options = {"resolution": 8, "cached": str(tmp_path / "kept")} | options
+        options = {"resolution": 8, "cache": str(tmp_path / "kept")} | options
         return int(open_source("folder", path=photos, **options).at(4)[0]["image"][0, 0, 0])
 
     assert red() == 10
@@ -123,7 +124,7 @@ def test_changed_files_or_options_make_another_cache(photos, tmp_path):
 
 
 def test_a_flipped_bit_is_noticed_and_the_file_decoded(noise, tmp_path):
-    expected = images(open_source("folder", path=noise, resolution=FULL).at(8))
+    expected = images(open_source("folder", path=noise, resolution=FULL, cache="none").at(8))
     opened(noise, tmp_path).at(8)
     for name in ("8.u8", "checksums.npy"):
         file = folder_of(tmp_path) / name
@@ -155,17 +156,19 @@ def test_what_a_killed_process_left_is_not_used(noise, tmp_path):
     (folder / "8.u8").write_bytes(bytes((folder / "8.u8").stat().st_size))
     zero = zlib.crc32(bytes(3 * 8 * 8))
     np.save(folder / "checksums.npy", np.full((3, COUNT), zero))
-    folder.rename(folder.with_suffix(".unfinished"))
+    unfinished = publish.temporary(tmp_path / "kept").with_name(f".tmp-{publish._host()}-{2**22 + 1}-0")
+    folder.rename(unfinished)
+    publish._swept.clear()  # as in a new process
     assert images(opened(noise, tmp_path / "kept").at(8))[0].any()
-    assert not folder.with_suffix(".unfinished").exists()
+    assert not unfinished.exists()
 
 
 STARTED_TOGETHER = """
 import sys, time
-from ganfleet.data import open_source, sources
-decode, calls = sources.decode, []
-sources.decode = lambda *args: calls.append(1) or decode(*args)
-source = open_source("folder", path=sys.argv[1], resolution=32, cached=sys.argv[2])
+from ganfleet.data import files, open_source
+decode, calls = files.decode, []
+files.decode = lambda *args: calls.append(1) or decode(*args)
+source = open_source("folder", path=sys.argv[1], resolution=32, cache=sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 calls.clear()
@@ -187,7 +190,7 @@ def test_ranks_that_start_together_make_it_once(noise, tmp_path):
     ended = [rank.communicate(timeout=60) for rank in ranks]
     decoded, totals = zip(*(map(int, output.split()) for output, _ in ended), strict=True)
     assert sorted(decoded) == [0, 0, 0, COUNT]
-    plain = open_source("folder", path=noise, resolution=FULL).at(8)
+    plain = open_source("folder", path=noise, resolution=FULL, cache="none").at(8)
     assert set(totals) == {sum(int(image.sum(dtype=int)) for image in images(plain).values())}
     assert sum(f"decoding {COUNT} images once" in errors for _, errors in ended) == 1
 
@@ -235,3 +238,18 @@ def test_auto_is_the_users_cache_folder(monkeypatch):
     assert cache.place("auto") == Path("/home/someone/.cache/ganfleet")
     assert cache.place("none") is None
     assert cache.place("~/kept") == Path("/home/someone/kept")
+
+
+def test_a_user_without_a_home_is_asked_for_a_place_only_when_one_is_needed(noise, monkeypatch):
+    """As in a container that runs with a user id of its own, and no passwd entry."""
+
+    def no_entry(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    source = opened(noise, "auto")
+    assert len(images(source)) == COUNT - 1
+    with pytest.raises(ConfigError, match=r"data\.cache: .* this user has no home: set data\.cache to a folder"):
+        source.at(FULL // 2)

@@ -11,6 +11,7 @@ import pytest
 from ganfleet.data import Loader, open_source
 from ganfleet.data.order import index_at
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.fleet import cpu
 
 LANES, BATCH, SEED = 4, 8, 5
 
@@ -170,20 +171,17 @@ def test_a_process_that_never_closes_its_loader_still_ends():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+@pytest.mark.skipif(len(cpu.allowed()) < 2, reason="needs two cores")
 def test_threads_leave_the_core_that_the_main_thread_is_pinned_to():
     class Where(Numbers):
         def __getitem__(self, index):
             cores.add(frozenset(os.sched_getaffinity(0)))
             return super().__getitem__(index)
 
-    cores, every = set(), os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(every)})
-    try:
+    cores = set()
+    with cpu.pin(1):
         lanes_of(Where(), 1)
-    finally:
-        os.sched_setaffinity(0, every)
-    assert all(core_set >= every for core_set in cores)
+    assert cores == {frozenset(cpu.allowed())}
 
 
 def test_the_data_package_does_not_import_mindspore():

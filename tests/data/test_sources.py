@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganfleet.data import open_source
+from ganfleet.data import Source, SourceOptions, open_source
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.plugins import SOURCES
 
 
 def reds(source):
@@ -230,7 +231,6 @@ class TestEverySource:
     @pytest.mark.parametrize(
         "options, key",
         [
-            ({"source": "tape"}, "source"),
             ({"source": "folder"}, "path"),
             ({"path": "somewhere"}, "path"),
             ({"channels": 4}, "channels"),
@@ -240,5 +240,61 @@ class TestEverySource:
         ],
     )
     def test_refuses_options_that_do_not_go_together(self, options, key):
-        with pytest.raises(ConfigError, match=rf"data\.{key} "):
+        with pytest.raises(ConfigError, match=rf"data\.source \w+: data\.{key}: "):
             open_source(**options, resolution=8)
+
+    def test_refuses_a_name_that_there_is_not(self):
+        with pytest.raises(ConfigError, match="unknown source 'fodler', did you mean folder"):
+            open_source("fodler", resolution=8)
+
+    def test_takes_the_options_of_a_source_by_their_names(self):
+        for name in SOURCES.builtin:
+            assert issubclass(SOURCES.find(name), Source) and issubclass(SOURCES.find(name).Options, SourceOptions)
+
+
+class TestDigest:
+    """What ranks compare before they begin, to see that all have the same data."""
+
+    def test_is_of_the_names_and_not_of_the_place(self, photos, tmp_path):
+        moved = shutil.copytree(photos, tmp_path / "elsewhere")
+        digest = open_source("folder", path=photos, resolution=8).digest()
+        assert open_source("folder", path=moved, resolution=8).digest() == digest
+        assert open_source("folder", path=moved, resolution=8).at(4).digest() == digest
+        (moved / "cats" / "3.png").rename(moved / "cats" / "30.png")
+        assert open_source("folder", path=moved, resolution=8).digest() != digest
+
+    def test_is_another_where_one_file_is_missing_or_labels_or_channels_differ(self, photos):
+        digests = {
+            open_source("folder", path=photos, resolution=8, **options).digest()
+            for options in ({}, {"classes": "subfolder"}, {"channels": 1})
+        }
+        (photos / "cats" / "3.png").unlink()
+        digests.add(open_source("folder", path=photos, resolution=8).digest())
+        assert len(digests) == 4
+
+    def test_of_a_zip_is_that_of_its_folder(self, photos):
+        archive = shutil.make_archive(photos, "zip", photos)
+        assert (
+            open_source("zip", path=archive, resolution=8).digest()
+            == open_source("folder", path=photos, resolution=8).digest()
+        )
+
+    def test_covers_the_pixels_and_labels_of_arrays(self, tmp_path):
+        path, digests = tmp_path / "images", set()
+        for last in (0, 1):
+            path.write_bytes(TestIdx.HEADER + TestIdx.IMAGES.tobytes()[:-1] + bytes([last]))
+            digests.add(open_source("idx", path=path, resolution=4).digest())
+        for last in (1, 2):
+            (tmp_path / "labels").write_bytes(TestIdx.LABELS[:-1] + bytes([last]))
+            digests.add(open_source("idx", path=path, resolution=4).digest())
+        assert len(digests) == 4
+        assert open_source(resolution=32).digest() == open_source(resolution=32).digest()
+
+
+def test_preparing_does_the_decoding_that_a_lower_resolution_needs(photos, tmp_path, monkeypatch):
+    source = open_source("folder", path=photos, resolution=16, upscale=True, cache=str(tmp_path / "kept"))
+    source.prepare([16])
+    assert not (tmp_path / "kept").exists()
+    source.prepare([4, 8, 16])
+    monkeypatch.setattr("ganfleet.data.files.decode", lambda *_: pytest.fail("an image was decoded"))
+    assert reds(source.at(8)) == CATS_THEN_DOGS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganfleet.data import Loader, open_unpaired
+from ganfleet.data import Loader, open_source
 from ganfleet.data.order import index_at
 from ganfleet.errors import ConfigError
 
@@ -43,7 +43,7 @@ def read(source, steps, owned=range(LANES), position=0):
 
 
 def test_a_comes_in_order_and_b_by_chance_over_as_many_samples_as_the_larger_has(domains):
-    source = open_unpaired(domains, resolution=8)
+    source = open_source("unpaired", path=domains, resolution=8)
     assert len(source) == 11
     a, b, bad = read(source, 22)  # 16 epochs
     expected = [10 + index_at(position, 11, SEED) % 7 for position in range(22 * BATCH)]
@@ -57,7 +57,7 @@ def test_a_comes_in_order_and_b_by_chance_over_as_many_samples_as_the_larger_has
 
 def test_ranks_and_resumed_runs_read_what_one_rank_reads(ramps):
     a, b = ramps
-    source = open_unpaired(a, path_b=b, resolution=4, load_size=12, flip=True)
+    source = open_source("unpaired", path=a, path_b=b, resolution=4, load_size=12, flip=True)
     whole = read(source, 6)
     for owned in (range(2), range(2, 4)):
         for values, share in zip(whole[:2], read(source, 6, owned), strict=False):
@@ -68,7 +68,7 @@ def test_ranks_and_resumed_runs_read_what_one_rank_reads(ramps):
 
 def test_samples_are_cut_anywhere_and_mirrored_half_of_the_time(ramps):
     a, b = ramps
-    source = open_unpaired(a, path_b=b, resolution=4, load_size=12, flip=True)
+    source = open_source("unpaired", path=a, path_b=b, resolution=4, load_size=12, flip=True)
     square = 16 * np.arange(4)[:, None] + np.arange(4)
     corners = {"image_a": [], "image_b": []}
     mirrored = 0
@@ -89,7 +89,7 @@ def test_samples_are_cut_anywhere_and_mirrored_half_of_the_time(ramps):
 
 def test_without_flip_and_load_size_samples_are_the_images(ramps):
     a, b = ramps
-    source = open_unpaired(a, path_b=b, resolution=12)
+    source = open_source("unpaired", path=a, path_b=b, resolution=12)
     for seed in range(20):
         image = source.sample(0, np.random.default_rng(seed))["image_a"]
         np.testing.assert_array_equal(image[0], 16 * np.arange(12)[:, None] + np.arange(12))
@@ -97,9 +97,9 @@ def test_without_flip_and_load_size_samples_are_the_images(ramps):
 
 def test_figures_are_made_of_the_middle_of_both_in_order(ramps, domains):
     a, b = ramps
-    middle = open_unpaired(a, path_b=b, resolution=4, load_size=12, flip=True)[0]
+    middle = open_source("unpaired", path=a, path_b=b, resolution=4, load_size=12, flip=True)[0]
     assert middle["image_a"][0, 0, 0] == middle["image_b"][0, 0, 0] == 16 * 4 + 4
-    source = open_unpaired(domains, resolution=8)
+    source = open_source("unpaired", path=domains, resolution=8)
     assert [source[i]["image_a"][0, 0, 0] for i in (0, 6, 7)] == [10, 16, 10]
     assert [source[i]["image_b"][0, 0, 0] for i in (0, 10)] == [100, 110]
 
@@ -107,7 +107,7 @@ def test_figures_are_made_of_the_middle_of_both_in_order(ramps, domains):
 def test_a_bad_image_of_either_domain_is_named_once_and_replaced_alike(domains):
     (domains / "trainA" / "03.png").write_bytes(b"no image")
     (domains / "trainB" / "05.png").write_bytes(b"no image")
-    source = open_unpaired(domains, resolution=8)
+    source = open_source("unpaired", path=domains, resolution=8)
     a, b, bad = read(source, 30)
     assert 13 not in a and 105 not in b
     numbers = dict(bad)
@@ -120,7 +120,7 @@ def test_a_bad_image_of_either_domain_is_named_once_and_replaced_alike(domains):
 
 
 def test_the_held_out_split_is_another_pair_of_folders(domains):
-    source = open_unpaired(domains, split="test", resolution=8)
+    source = open_source("unpaired", path=domains, split="test", resolution=8)
     assert len(source) == 3
     assert (source[0]["image_a"][0, 0, 0], source[2]["image_b"][0, 0, 0]) == (60, 162)
 
@@ -145,6 +145,15 @@ def test_what_is_wrong_is_named(options, messages, domains, monkeypatch):
     for folder in ("half", "empty"):
         Image.new("RGB", (8, 8)).save(domains / folder / "trainA" / "0.png")
     with pytest.raises(ConfigError) as error:
-        open_unpaired(**options, resolution=8)
+        open_source("unpaired", **options, resolution=8)
     for message in messages:
         assert message in str(error.value)
+
+
+def test_one_other_file_in_either_domain_is_another_digest(domains):
+    digests = []
+    for other in (None, "trainA/00.png", "trainB/00.png"):
+        if other:
+            (domains / other).rename(domains / other.replace("00", "99"))
+        digests.append(open_source("unpaired", path=domains, resolution=8).digest())
+    assert len(set(digests)) == 3

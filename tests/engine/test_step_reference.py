@@ -7,7 +7,6 @@ from in_memory import ArraySource, trainer
 from nn.reference import assert_close, normal
 
 from ganfleet import rng
-from ganfleet.engine.trainer import HOST_VALUES
 
 STEPS, BATCH, LANES, SEED, LATENT = 2, 8, 2, 5, 12
 LR, BETA1, BETA2, EPS, MOMENTUM, EMA_KIMG = 0.01, 0.5, 0.99, 1e-8, 0.1, 0.02
@@ -27,7 +26,7 @@ class Reference:
 
     def __init__(self, tensors, has_ema):
         self.tensors = {name: array.astype(np.float64) for name, array in tensors.items()}
-        self.trained = [name for name in tensors if not name.endswith(".running")]
+        self.trained = [name for name in tensors if not name.endswith(".moments.value")]
         self.m = {name: np.zeros(tensors[name].shape) for name in self.trained}
         self.v = dict(self.m)
         self.updates = 0
@@ -51,7 +50,9 @@ class Reference:
 
     def components(self, player):
         slots = {f"m/{name}": m for name, m in self.m.items()} | {f"v/{name}": v for name, v in self.v.items()}
-        own = {"weights": self.tensors, "optimizer": {"updates": np.array([self.updates])} | slots}
+        own = {"weights": {name: self.tensors[name] for name in self.trained}}
+        own["buffers"] = {name: tensor for name, tensor in self.tensors.items() if name not in self.trained}
+        own["optimizer"] = {"updates": np.array([self.updates])} | slots
         if self.ema:
             own["ema"] = self.ema
         return {f"{player}.{component}": tensors for component, tensors in own.items()}
@@ -82,20 +83,23 @@ def mean(dicts):
 
 def test_two_steps_on_two_lanes_change_and_log_what_float64_does(tmp_path):
     train = trainer(CONFIG, ArraySource("image", np.tanh(normal(32, 3, 16, 16)), channels=3), tmp_path)
-    start = train.model.tensors()
-    players = {"D": Reference(start["D.weights"], has_ema=False), "G": Reference(start["G.weights"], has_ema=True)}
+    start = train.program.tensors()
+    players = {
+        "D": Reference(start["D.weights"] | start["D.buffers"], has_ema=False),
+        "G": Reference(start["G.weights"] | start["G.buffers"], has_ema=True),
+    }
 
     with train.loader:
         for step in range(STEPS):
             batch = train.loader.next()
-            stats, _ = train.step(batch, np.zeros(HOST_VALUES, np.float32))
+            stats = train.stepper.step(batch.lanes, train.clock, np.zeros(2, np.float32)).stats
             train.clock.tick(BATCH)
             expected = reference_step(step, [lane["image"] for lane in batch.lanes], players)
             assert stats.keys() == expected.keys()
             for name, value in expected.items():
                 assert_close(stats[name], value, 1e-5, name)
 
-    ended = train.model.tensors()
+    ended = train.program.tensors()
     expected = players["D"].components("D") | players["G"].components("G")
     assert ended.keys() == expected.keys()
     for component, tensors in expected.items():

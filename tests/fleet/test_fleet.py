@@ -1,22 +1,26 @@
 """Fleets without training: the tree, simulated ranks, what launchers say, and how a fleet's processes end."""
 
+import os
 import re
 import signal
-import time
+import subprocess
+import sys
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
 
+import mindspore
 import numpy as np
 import pytest
 from commands import tiny
-from fleets import Ended, mpiexec, run, start, survivors, workers
+from fleets import BIN, Ended, mpiexec, run, start, survivors, until, workers
 from mindspore import Tensor
 
 from ganfleet import fleet
 from ganfleet.config import FleetConfig
-from ganfleet.errors import ConfigError
-from ganfleet.fleet import Fleet, Launcher, SimulatedFleet, launcher
+from ganfleet.errors import ConfigError, DataError, PeerLost, Stopped
+from ganfleet.fleet import Fleet, Launcher, SimulatedFleet, launcher, support
 from ganfleet.fleet.tree import tree_sum
 
 # In float32, 2**24 swallows each 1 that is added to it alone, so that the order of summation shows.
@@ -73,30 +77,73 @@ def test_ranks_own_consecutive_lanes_and_together_all():
 # ── What the launcher says
 
 
+WORKER = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "16"}
+HYDRA = {"PMI_SIZE": "4", "PMI_RANK": "3"}
+OPENMPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}
+
+
 @pytest.mark.parametrize(
     "environ, expected",
     [
         ({}, Launcher()),
-        (
-            {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "8", "RANK_ID": "5", "DEVICE_ID": "1"},
-            Launcher("msrun", 8, 5, 1),
-        ),
-        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "16", "DEVICE_ID": "1"}, Launcher("msrun", 16, None, 1)),
-        ({"MS_ROLE": "MS_SCHED", "MS_WORKER_NUM": "2", "RANK_ID": "0"}, Launcher("msrun", 2, 0, 0, is_scheduler=True)),
-        ({"PMI_SIZE": "4", "PMI_RANK": "3", "MPI_LOCALRANKID": "1"}, Launcher("mpi", 4, 3, 1)),
-        (
-            {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0"},
-            Launcher("mpi", 2, 1, 0),
-        ),
+        ({"RANK_ID": "3"}, Launcher()),
+        (WORKER | {"MS_NODE_ID": "9", "RANK_ID": "9", "DEVICE_ID": "1"}, Launcher("msrun", 16, 9, 1)),
+        # Of several nodes without --node_rank: RANK_ID is what the first node's scheduler has left to its workers.
+        (WORKER | {"RANK_ID": "0", "DEVICE_ID": "1"}, Launcher("msrun", 16, None, 1)),
+        (WORKER, Launcher("msrun", 16, None, None)),
+        (WORKER | {"MS_ROLE": "MS_SCHED", "RANK_ID": "0"}, Launcher("msrun", 16, 0, 0, is_scheduler=True)),
+        (HYDRA | {"MPI_LOCALRANKID": "1"}, Launcher("mpi", 4, 3, 1)),
+        (HYDRA, Launcher("mpi", 4, 3, None)),
+        (OPENMPI | {"OMPI_COMM_WORLD_LOCAL_RANK": "0"}, Launcher("mpi", 2, 1, 0)),
     ],
 )
 def test_the_launcher_is_read_from_its_variables(environ, expected):
     assert launcher.detect(environ) == expected
 
 
-def test_of_all_processes_the_first_rank_speaks_and_never_the_scheduler():
+@pytest.mark.parametrize(
+    "environ, told",
+    [
+        ({"MS_ROLE": "MS_WORKER"}, "MS_ROLE says .* but MS_WORKER_NUM is not set: .* unset MS_ROLE"),
+        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "two"}, "MS_ROLE says .* but MS_WORKER_NUM is 'two'"),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "OMPI_COMM_WORLD_SIZE says .* but OMPI_COMM_WORLD_RANK is not set"),
+        ({"PMI_SIZE": "4", "PMI_RANK": ""}, "PMI_SIZE says .* but PMI_RANK is ''"),
+    ],
+)
+def test_variables_that_no_launcher_leaves_so_are_named(environ, told):
+    with pytest.raises(ConfigError, match=told):
+        launcher.detect(environ)
+
+
+def test_what_every_rank_meets_is_told_by_the_first_rank_and_never_the_scheduler():
     assert [Launcher("mpi", 2, rank).speaks for rank in (0, 1)] == [True, False]
+    assert [Launcher("msrun", 16, None, local).speaks for local in (0, 1)] == [True, False]
     assert not Launcher("msrun", 2, 0, is_scheduler=True).speaks
+
+
+RANKS = [Launcher("msrun", 4, rank, rank % 2) for rank in range(4)]  # two on each of two nodes
+
+
+@pytest.mark.parametrize(
+    "error, ranks, told",
+    [
+        # Nobody can know yet who else meets it.
+        (DataError, RANKS, ["what", None, "rank 2 on here: what", None]),
+        # One that did not come to agree on it has met it alone.
+        (
+            DataError,
+            [replace(rank, connected=True) for rank in RANKS],
+            ["what", "rank 1 on here: what", "rank 2 on here: what", "rank 3 on here: what"],
+        ),
+        (PeerLost, RANKS, ["what", "rank 1 on here: what", "rank 2 on here: what", "rank 3 on here: what"]),
+        (Stopped, RANKS, ["what", None, None, None]),
+        (DataError, [Launcher("msrun", 4, None, 0), Launcher("msrun", 4, 0, 0, is_scheduler=True)], ["me: what", None]),
+    ],
+)
+def test_whoever_may_be_alone_with_an_error_tells_it_with_rank_and_host(error, ranks, told, monkeypatch):
+    monkeypatch.setattr(launcher, "host", lambda: "here")
+    mine = f"process {os.getpid()} on here: "
+    assert [rank.telling(error("what")) for rank in ranks] == [told and told.replace("me: ", mine) for told in told]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +164,14 @@ def test_auto_chooses_what_was_started(settings, started, chosen):
     "settings, started, message",
     [
         ({"backend": "mpi"}, Launcher(), "this process was started by hand: start it as mpiexec -n N"),
-        ({"backend": "mccl"}, Launcher("mpi", 2), "this process was started by mpi: start it as msrun"),
-        ({"backend": "alone"}, Launcher("msrun", 2), "this process was started by msrun: start it as python"),
+        ({"backend": "mccl"}, Launcher("mpi", 2), r"started by mpi \(PMI_SIZE is set\): start it as msrun"),
+        ({"backend": "alone"}, Launcher("msrun", 2), r"started by msrun \(MS_ROLE is set\): start it as python"),
         ({"backend": "simulated", "world_size": 2}, Launcher("msrun", 2), "this process was started by msrun"),
         ({"world_size": 4}, Launcher("mpi", 2), "fleet.world_size is 4, but 2 processes were started"),
     ],
 )
-def test_a_fleet_that_was_not_started_is_refused(settings, started, message):
+def test_a_fleet_that_was_not_started_is_refused(settings, started, message, monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
     with pytest.raises(ConfigError, match=message):
         fleet.choose(FleetConfig(**settings), started)
 
@@ -135,6 +183,66 @@ def test_lanes_that_do_not_divide_are_refused_with_the_numbers_that_do():
         fleet.check_lanes(12, 3, "exact")
 
 
+def test_mpiexec_on_cards_is_refused_with_the_launcher_to_use(monkeypatch):
+    for name, value in (HYDRA | {"MPI_LOCALRANKID": "3"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(mindspore, "get_context", {"device_target": "Ascend"}.get)
+    for connect in (lambda: fleet.connect(FleetConfig(), 4), fleet.connect_for_sampling):
+        with pytest.raises(ConfigError, match=r"would take card 0\. Start the cards with msrun --worker_num"):
+            connect()
+
+
+def test_a_process_that_mpiexec_has_not_started_finds_its_fleet_too_small(monkeypatch):
+    for name, value in (HYDRA | {"MPI_LOCALRANKID": "3"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(fleet, "_open", lambda *_: Fleet(4))
+    with pytest.raises(ConfigError, match=r"PMI_SIZE says that this is one of 4 processes, but 1 have connected"):
+        fleet.connect(FleetConfig(), 4)
+
+
+def test_the_settings_of_a_card_are_made_once_and_a_second_connection_may_follow():
+    """MindSpore refuses to be told twice, on a CPU too."""
+    twice = "from ganfleet.fleet import ascend; ascend.make_deterministic(); ascend.make_deterministic()"
+    subprocess.run([sys.executable, "-c", twice], check=True)
+
+
+def test_a_card_that_was_set_otherwise_is_refused():
+    otherwise = """
+import mindspore
+from ganfleet.errors import ConfigError
+from ganfleet.fleet import ascend
+mindspore.set_deterministic(False)
+try:
+    ascend.make_deterministic()
+except ConfigError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", otherwise], check=True, capture_output=True, text=True)
+    assert "leave mindspore.set_deterministic and conv_allow_hf32 to ganfleet" in done.stdout
+
+
+@pytest.mark.parametrize("version", ["2.7.2", "2.7.0rc1", "1.10.1"])
+def test_a_mindspore_that_is_too_old_is_refused_with_the_reason(version):
+    with pytest.raises(ConfigError, match=rf"this is {version}, which has no mint\.split on CPUs"):
+        support.check_version(version)
+    for newer in ("2.8.0", "2.10.0", "3.0.0"):
+        support.check_version(newer)
+
+
+def test_where_there_is_no_temporary_folder_that_is_what_is_told():
+    """It is the first thing that fails in a container whose disk is read-only."""
+    nowhere = """
+import tempfile
+tempfile._get_default_tempdir = lambda: (_ for _ in ()).throw(FileNotFoundError(2, "No usable temporary directory"))
+import sys
+from ganfleet.cli import main
+sys.exit(main(["train", "--config", "any.yaml"]))
+"""
+    done = subprocess.run([sys.executable, "-c", nowhere], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("error:")) == (74, 1), done.stderr
+    assert "No usable temporary directory" in done.stderr and "set TMPDIR" in done.stderr
+
+
 # ── How processes end. These ranks do not train, so that a fleet starts in seconds.
 
 RANK = """\
@@ -144,7 +252,7 @@ from ganfleet.cli import run
 
 @click.command()
 def command():
-    rank = os.environ["RANK_ID"]
+    rank = os.environ["MS_NODE_ID"]
     print("rank", rank, "works", flush=True)
     if rank == "1":
         time.sleep(1)
@@ -158,11 +266,11 @@ import sys
 from pathlib import Path
 import click
 from ganfleet.cli import run
-from ganfleet.fleet import msrun
+from ganfleet.fleet import processes
 
 @click.command()
 def command():
-    return msrun.launch(2, "rank.py", [], Path("."))
+    return processes.launch({workers}, [sys.executable, "rank.py"], {log_dir})
 
 run(command)
 """
@@ -171,15 +279,15 @@ run(command)
 @pytest.fixture
 def faulty(tmp_path, monkeypatch):
     """Gives the arguments of a tiny run with a fault on rank 1."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
     return lambda fault: [tiny(tmp_path), "strategy.name=faulty_gan:FaultyGAN", f"strategy.fault={fault}"]
 
 
-def launch(directory, fault="pass", seconds=300) -> list[str]:
+def launch(directory, fault="pass", seconds=300, rank=RANK, workers=2, log_dir='Path(".")') -> list[str]:
     """The command that starts two ranks of which rank 1 has ``fault`` while rank 0 goes on for ``seconds``."""
-    (directory / "rank.py").write_text(RANK.format(fault=fault, seconds=seconds))
-    (directory / "launch.py").write_text(LAUNCH)
-    return [workers(2)[0].replace("ganfleet", "python"), "launch.py"]
+    (directory / "rank.py").write_text(rank.format(fault=fault, seconds=seconds))
+    (directory / "launch.py").write_text(LAUNCH.format(workers=workers, log_dir=log_dir))
+    return [sys.executable, "launch.py"]
 
 
 def test_a_killed_rank_ends_the_fleet_with_69(tmp_path):
@@ -209,11 +317,79 @@ def test_what_a_rank_starts_is_not_taken_for_the_rank(tmp_path):
     assert run(launch(tmp_path, children, seconds=0), tmp_path, timeout=60).code == 0
 
 
-@pytest.mark.parametrize("sign", ["msrun.log", "worker_1.log"])
+@pytest.mark.parametrize("log_dir", ["None", 'Path("logs")'])
+def test_a_fleet_that_ends_well_leaves_only_the_logs_that_were_asked_for(log_dir, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    assert run(launch(tmp_path, seconds=0, log_dir=log_dir), tmp_path, timeout=60).code == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert (tmp_path / "logs" / "worker_1.log").exists() == (log_dir != "None")
+
+
+def test_the_log_that_a_message_names_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    ended = run(launch(tmp_path, "raise RuntimeError('this rank alone')", log_dir="None"), tmp_path, timeout=60)
+    named = re.search(r"all it printed is in (\S+)", ended.output)[1]
+    assert "RuntimeError: this rank alone" in Path(named).read_text()
+
+
+def test_a_place_for_logs_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    ended = run(launch(tmp_path, log_dir='Path("file/logs")'), tmp_path, timeout=60)
+    assert ended.code == 74 and "cannot write file/logs" in ended.output and "--log-dir" in ended.output
+
+
+def test_no_process_outlives_a_launcher_that_was_killed(tmp_path):
+    process = start(launch(tmp_path, "__import__('subprocess').run(['sleep', '2'])"), tmp_path)
+    while process.stdout.readline() != "rank 0 works\n":
+        pass
+    process.kill()
+    process.communicate()
+    assert survivors(tmp_path, seconds=5) == []
+
+
+def test_what_a_rank_starts_may_use_ganfleet_and_is_no_rank(tmp_path):
+    """It does not report an exit code for the rank, nor end because its parent is not the launcher."""
+    nested = "__import__('subprocess').run([sys.executable, '-m', 'ganfleet', '-V'], check=True)"
+    ended = run(launch(tmp_path, nested, seconds=0), tmp_path, timeout=60)
+    assert ended.code == 0
+    assert "ganfleet, version" in (tmp_path / "worker_1.log").read_text()
+
+
+HANGUP = """\
+import signal, time
+import click
+from ganfleet.cli import run
+from ganfleet.errors import Stopped
+
+def stop(number, _):
+    raise Stopped(f"got {{signal.Signals(number).name}}")
+
+@click.command()
+def command():
+    signal.signal(signal.SIGTERM, stop)
+    print("ready", flush=True)
+    time.sleep({seconds})
+
+run(command)
+"""
+
+
+def test_a_closed_terminal_stops_the_ranks_as_sigterm_does(tmp_path):
+    process = start(launch(tmp_path, rank=HANGUP), tmp_path)
+    for number in range(2):
+        log = tmp_path / f"worker_{number}.log"
+        until(lambda log=log: log.exists() and "ready" in log.read_text())
+    process.send_signal(signal.SIGHUP)
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, survivors(tmp_path)) == (75, []), output
+    assert output == "ready\nganfleet: error: got SIGTERM\n"
+
+
+@pytest.mark.parametrize("sign", ["scheduler.log", "worker_1.log"])
 def test_a_signal_before_ranks_can_take_it_ends_the_fleet_with_75(sign, tmp_path):
     process = start(launch(tmp_path), tmp_path)
-    while not (tmp_path / sign).exists():
-        time.sleep(0.05)
+    until((tmp_path / sign).exists)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, survivors(tmp_path)) == (75, []), output
@@ -225,7 +401,71 @@ def test_a_rank_of_mpiexec_that_fails_alone_ends_them_all(tmp_path, faulty):
     ended = run(mpiexec(2, "--config", *faulty("raise")), tmp_path)
     assert ended.code == 70
     assert ended.output.count("RuntimeError: this rank alone") == 1
-    assert "ganfleet: rank 1: internal error" in ended.output
+    assert f"ganfleet: internal error: rank 1 on {launcher.host()}: RuntimeError" in ended.output
+
+
+# ── Real collectives, without training
+
+TOGETHER = """\
+import sys
+import click
+from ganfleet import fleet
+from ganfleet.cli import run
+from ganfleet.config import FleetConfig
+from ganfleet.errors import DataError
+
+@click.command()
+def command():
+    with fleet.connect_for_sampling(cpu_threads=64) as first:
+        print("sampling", first.gather(first.rank), flush=True)
+    with fleet.connect(FleetConfig(), 6) as second:
+        print("training", second.gather([*second.lanes]), flush=True)
+        second.same({{"images": 40}})
+        with second.agreeing():
+            if second.rank == 2:
+                raise DataError("no images in d")
+
+run(command)
+"""
+
+
+def test_three_ranks_sample_then_connect_again_and_end_alike_when_one_meets_an_error(tmp_path):
+    """Of one process on its own: a checkpoint of an exact run is sampled on three ranks."""
+    ended = run(launch(tmp_path, rank=TOGETHER, workers=3), tmp_path, timeout=120)
+    error = f"ganfleet: error: rank 2 on {launcher.host()}: no images in d\n"
+    assert ended == Ended(65, f"sampling [0, 1, 2]\ntraining [[0, 1], [2, 3], [4, 5]]\n{error}")
+    assert error in (tmp_path / "worker_2.log").read_text()
+    assert error not in (tmp_path / "worker_1.log").read_text()
+
+
+REDUCE = """\
+import numpy as np
+from mindspore import Tensor
+from ganfleet import fleet
+from ganfleet.config import FleetConfig
+from ganfleet.fleet import Fleet
+
+values = (np.random.default_rng(5).standard_normal((8, 1000)) * 10.0 ** np.arange(8)[:, None]).astype(np.float32)
+expected = Fleet(8, "exact").reduce(lambda lane: Tensor(values[lane])).asnumpy()
+for reduction in ("exact", "fast"):
+    with fleet.connect(FleetConfig(reduction=reduction), 8) as connected:
+        own = [Tensor(values[lane]) for lane in connected.lanes]
+        first = connected.lanes.start
+        totals = [connected.reduce(lambda lane: own[lane - first]).asnumpy() for _ in range(2)]
+        assert all(own[lane - first].asnumpy().tobytes() == values[lane].tobytes() for lane in connected.lanes)
+    if reduction == "exact":
+        assert all(total.tobytes() == expected.tobytes() for total in totals)
+    else:
+        np.testing.assert_allclose(totals[0], expected, rtol=1e-5, atol=1e-6 * np.abs(values).max())
+"""
+
+
+@pytest.mark.parametrize("ranks", [4, 8])
+def test_the_ranks_of_mpiexec_sum_to_the_bits_of_one_process_and_change_no_lane(ranks, tmp_path):
+    (tmp_path / "reduce.py").write_text(REDUCE)
+    command = [str(BIN / "mpiexec"), "-n", str(ranks), sys.executable, "-m", "mpi4py", "reduce.py"]
+    ended = run(command, tmp_path, timeout=120)
+    assert ended.code == 0, ended.output
 
 
 # ── And in training, with collectives

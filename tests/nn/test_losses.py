@@ -18,14 +18,20 @@ def discriminator_on_halves(x):
     return nn.discriminator_loss(x[:4], x[4:])
 
 
+def hinge_on_halves(x):
+    return nn.hinge_discriminator_loss(x[:4], x[4:])
+
+
 @pytest.mark.parametrize(
     "loss, reference",
     [
         (discriminator_on_halves, lambda x: -jnp.log(D(x[:4])).mean() - jnp.log(1 - D(x[4:])).mean()),
         (nn.minimax_generator_loss, lambda x: jnp.log(1 - D(x)).mean()),
         (nn.nonsaturating_generator_loss, lambda x: -jnp.log(D(x)).mean()),
+        (hinge_on_halves, lambda x: -jnp.minimum(0, x[:4] - 1).mean() - jnp.minimum(0, -x[4:] - 1).mean()),
+        (nn.hinge_generator_loss, lambda x: -x.mean()),
     ],
-    ids=["discriminator", "minimax generator", "non-saturating generator"],
+    ids=["discriminator", "minimax generator", "non-saturating generator", "hinge discriminator", "hinge generator"],
 )
 def test_losses_are_their_definitions_to_second_order(loss, reference):
     assert_exact_to_second_order(Function(loss), lambda params, x: reference(x), 3 * normal(8, 1))

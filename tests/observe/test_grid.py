@@ -93,10 +93,10 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(tmp_path, mon
     save_png(tmp_path / "a.png", flat([0]))
     before = (tmp_path / "a.png").read_bytes()
 
-    def full(self, target):
+    def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", full)
+    monkeypatch.setattr("os.rename", full)
     with pytest.raises(StorageError, match=r"a\.png: No space left on device"):
         save_png(tmp_path / "a.png", flat([1]))
     assert (tmp_path / "a.png").read_bytes() == before

@@ -18,7 +18,7 @@ STAGE = SimpleNamespace(resolution=32, batch_size=32)
 
 @pytest.fixture
 def run_dir(tmp_path):
-    return rundir.create(tmp_path, None, "gan")
+    return rundir.plan(tmp_path, None, "gan").take().create()
 
 
 def observe(run_dir, clock, every_steps=2, stream=None):
@@ -91,7 +91,7 @@ def test_killed_and_resumed_at_an_interval_the_record_is_that_of_one_run(run_dir
     def curve(folder):
         return [point for point in shown(folder) if point[0] in ("Loss/D", "Progress/kimg")]
 
-    whole, clock = rundir.create(tmp_path, "whole", "gan"), Clock(total_nimg=320)
+    whole, clock = rundir.plan(tmp_path, "whole", "gan").take().create(), Clock(total_nimg=320)
     train(observe(whole, clock), clock, stats, steps=10)
     clock = Clock(total_nimg=320)
     train(observe(run_dir, clock), clock, stats, steps=7)  # killed: never closed

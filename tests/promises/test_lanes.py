@@ -32,7 +32,7 @@ class Replay(Strategy):
             "D": Player(ms_nn.SequentialCell(nn.Dense(3, 1)), nn.SGD(0.1)),
         }
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.one_step_late)]
 
     def draw(self, rng, n, clock):
@@ -63,7 +63,7 @@ def make(tmp_path):
 
 def step(trained, times):
     for _ in range(times):
-        trained.step(trained.loader.next(), np.zeros(2, np.float32))
+        trained.stepper.step(trained.loader.next().lanes, trained.clock, np.zeros(2, np.float32))
         trained.clock.tick(8)
 
 
@@ -84,7 +84,7 @@ def test_memory_of_every_lane_is_in_the_checkpoint_and_comes_back_on_another_fle
     step(first, 3)
     snapshot = first.snapshot()
     assert set(snapshot.tensors["lanes"]) == {f"{lane}/fake" for lane in range(4)}
-    second.fleet = SimulatedFleet(4, "exact", 2)
+    second.stepper.fleet = second.fleet = SimulatedFleet(4, "exact", 2)
     second.restore(snapshot)
     step(second, 3)
     assert checkpoint.digest(second.snapshot()) == checkpoint.digest(straight.snapshot())

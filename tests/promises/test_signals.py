@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C end a run after its step, with a checkpoint from which it goes on as if nothing had been."""
 
+import os
 import signal
 import subprocess
 import time
@@ -9,6 +10,8 @@ import pytest
 from commands import ganfleet, tiny
 from fleets import BIN, digest, start, survivors, workers
 
+from ganfleet.engine.guard import ECHO_SECONDS
+
 GANFLEET = str(BIN / "ganfleet")
 FAULTY = "strategy.name=faulty_gan:FaultyGAN"
 
@@ -16,7 +19,7 @@ FAULTY = "strategy.name=faulty_gan:FaultyGAN"
 @pytest.fixture(autouse=True)
 def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
     return tmp_path
 
 
@@ -26,9 +29,10 @@ def interrupted(command, cwd, sign, *signals):
     output = ""
     while sign not in output and (line := process.stdout.readline()):
         output += line
-    for number in signals:
+    for i, number in enumerate(signals):
+        if i:
+            time.sleep(2 * ECHO_SECONDS)  # a signal that follows at once is taken for the same one
         process.send_signal(number)
-        time.sleep(1)
     try:
         output += process.communicate(timeout=60)[0]
     except subprocess.TimeoutExpired:

@@ -6,15 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import ganfleet, one_error
+from in_memory import one_lane
 from nn.reference import assert_close, normal
 from PIL import Image
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
-from ganfleet.engine.program import PhaseProgram
+from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler
-from ganfleet.engine.tensors import tensors
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.strategies.base import ImageSpec
@@ -77,24 +76,23 @@ def on_fake(w, noise, architecture):
 @pytest.mark.parametrize("architecture", ["conv", "mlp"])
 def test_losses_and_gradients_equal_float64_for_every_weight(architecture):
     strategy = cgan(architecture=architecture)
-    model = Model(strategy, 3, strategy.schedule()[0])
+    model = Program(strategy, strategy.schedule()[0], 3)
     start = model.tensors()
     w = {n: jnp.asarray(a, jnp.float64) for c in ("D.weights", "G.weights") for n, a in start[c].items()}
     real = {"image": np.tanh(normal(8, 1, SIZE, SIZE, seed=1)), "label": np.int32([0, 1, 2, 0, 1, 2, 2, 2])}
     noise = strategy.draw(np.random.default_rng(2), 8, CLOCK)
 
-    for phase, loss in zip(strategy.phases(CLOCK), (d_loss, g_loss), strict=True):
-        program = PhaseProgram(phase, model, host_size=0)
-        flat = program.run(tensors(real), tensors(noise), np.zeros(0, np.float32))[0]
-        stats = program.summarize(flat, 1)[2]
+    for compiled, loss in zip(model.phases, (d_loss, g_loss), strict=True):
+        phase = compiled.phase
+        flat, stats = one_lane(compiled, real, noise)
         expected = jax.jit(jax.value_and_grad(loss), static_argnums=3)
         value, gradients = expected(w, double(real), double(noise), architecture)
 
         assert_close(stats[f"Loss/{phase.name}"], value, 1e-5)
         weights = model.players[phase.player].weights
-        trained = {n for n in w if n.startswith(phase.player) and not n.endswith(".running")}
+        trained = {n for n in w if n.startswith(phase.player) and not n.endswith(".value")}
         assert {p.name for p in weights} == trained
-        parts = np.split(flat.asnumpy(), np.cumsum([p.size for p in weights]))
+        parts = np.split(flat, np.cumsum([p.size for p in weights]))
         for p, part in zip(weights, parts, strict=False):  # behind the gradients there are statistics
             assert_close(part.reshape(p.shape), gradients[p.name], 1e-4, p.name)
 
@@ -122,9 +120,9 @@ def test_a_seed_has_the_same_latents_whichever_class_is_asked_for():
 
 def test_a_sample_is_what_g_makes_of_the_class_that_is_asked_for():
     strategy = cgan(architecture="mlp")
-    model = Model(strategy, 3, strategy.schedule()[0])
+    model = Program(strategy, strategy.schedule()[0], 3)
     inputs = [strategy.sample_inputs(rng.stream(7, "sample"), CLOCK, label) for label in (2, 0)]
-    images = Sampler(strategy, model).images(inputs, CLOCK, Fleet(1))
+    images = Sampler(model).images(inputs, CLOCK, Fleet(1))
     w = {n: jnp.asarray(a, jnp.float64) for n, a in model.tensors()["G.weights"].items()}
     z = np.concatenate([each["z"] for each in inputs])
     assert_close(images, generator(w, z, np.array([2, 0]), "mlp"), 1e-5)

@@ -50,11 +50,12 @@ def trained(tmp_path_factory):
 
 def go_on(trained, snapshot, world_size, steps):
     """The snapshot after ``steps`` more on a fleet of ``world_size``."""
-    trained.fleet = SimulatedFleet(4, "exact", world_size)
-    trained.memory = {lane: {} for lane in range(4)}
+    trained.stepper.fleet = trained.fleet = SimulatedFleet(4, "exact", world_size)
+    for memory in trained.memory.values():
+        memory.clear()
     trained.restore(snapshot)
     for _ in range(steps):
-        trained.step(trained.loader.next(), np.zeros(2, np.float32))
+        trained.stepper.step(trained.loader.next().lanes, trained.clock, np.zeros(2, np.float32))
         trained.clock.tick(4)
     return trained.snapshot()
 
@@ -108,9 +109,9 @@ def test_two_pools_of_one_lane_do_not_mix():
 def test_the_learning_rate_is_constant_and_then_falls_linearly_to_zero(kimg, share):
     options = CycleGAN.Options(lr=1e-3, lr_constant_kimg=100, lr_decay_kimg=100)
     strategy = CycleGAN(options, ImageSpec(channels=3), batch_size=1)
-    for name, player in strategy.players(strategy.schedule()[0]).items():
+    for name in ("G", "D"):
         clock = Clock(total_nimg=10**6, nimg=kimg * 1000)
-        assert strategy.learning_rate(name, player.optimizer, clock) == pytest.approx(1e-3 * share)
+        assert strategy.hyper(name, clock) == {"lr": pytest.approx(1e-3 * share)}
 
 
 @pytest.mark.parametrize("resolution", [20, 30])
@@ -125,7 +126,9 @@ def test_a_resolution_that_the_networks_cannot_have_is_refused(resolution, tmp_p
 def test_a_source_with_other_images_than_the_strategy_reads_is_refused(strategy, names, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(f"strategy: {{name: {strategy}, resolution: 32}}\ntrain: {{batch_size: 1, lanes: 1}}\n")
-    with pytest.raises(ConfigError, match=f"this source's have {' and '.join(names)}: choose another data.source"):
+    with pytest.raises(
+        ConfigError, match=f"this source's have {' and '.join(names)}: choose a data.source that has these"
+    ):
         run.strategy_of(configs.load(path), FakeImages(names=names))
 
 

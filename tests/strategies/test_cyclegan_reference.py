@@ -11,9 +11,7 @@ import pytest
 from mindspore import nn as ms_nn
 from nn.reference import assert_close, normal
 
-from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
-from ganfleet.engine.program import PhaseProgram
+from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.cyclegan import CycleGAN
@@ -23,13 +21,13 @@ A, B, FAKE_A, FAKE_B = (np.tanh(normal(2, 3, 24, 28, seed=seed)) for seed in ran
 
 def model_of(**options):
     strategy = CycleGAN(CycleGAN.Options(**options), ImageSpec(channels=3), batch_size=2)
-    return strategy, Model(strategy, 3, strategy.schedule()[0])
+    return strategy, Program(strategy, strategy.schedule()[0], 3)
 
 
 @pytest.fixture(scope="module")
 def small():
     """A CycleGAN of few channels with weights so large that every layer matters; its phases' programs by name."""
-    strategy, model = model_of(resolution=24, ngf=4, ndf=4, blocks=1)
+    _, model = model_of(resolution=24, ngf=4, ndf=4, blocks=1)
     components = model.tensors()
     for component in ("G.weights", "D.weights"):
         for seed, (name, array) in enumerate(components[component].items()):
@@ -38,7 +36,7 @@ def small():
             )
     model.load(components)
     w = components["G.weights"] | components["D.weights"]
-    programs = {phase.name: PhaseProgram(phase, model, host_size=0) for phase in strategy.phases(Clock(total_nimg=1))}
+    programs = {compiled.name: compiled for compiled in model.phases}
     return SimpleNamespace(
         model=model, programs=programs, w={name: jnp.asarray(array, jnp.float64) for name, array in w.items()}
     )

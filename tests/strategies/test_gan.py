@@ -1,11 +1,8 @@
 """The two losses of the original GAN's generator, as the engine differentiates them."""
 
 import numpy as np
-from in_memory import ArraySource, trainer
+from in_memory import ArraySource, one_lane, trainer
 from nn.reference import assert_close, normal
-
-from ganfleet.engine.program import PhaseProgram
-from ganfleet.engine.tensors import tensors
 
 CONFIG = """
 strategy: {{name: gan, loss: {loss}, resolution: 4, latent: 6, hidden: [8]}}
@@ -18,14 +15,13 @@ def g_gradient(loss, directory):
     source = ArraySource("image", normal(4, 1, 4, 4))
     train = trainer(CONFIG.format(loss=loss), source, directory)
     train.loader.close()
-    components = train.model.tensors()
+    components = train.program.tensors()
     components["D.weights"]["D.last.bias"] = np.float32([-4])
-    train.model.load(components)
-    phase = next(phase for phase in train.strategy.phases(train.clock) if phase.player == "G")
-    program = PhaseProgram(phase, train.model, host_size=0)
-    real, noise = tensors({"image": source.samples[:1]}), tensors({"z": normal(1, 6, seed=1)})
-    flat = program.run(real, noise, np.zeros(0, np.float32))[0].asnumpy().astype(np.float64)
-    return flat[program.player.size], flat[: program.player.size]
+    train.program.load(components)
+    compiled = next(compiled for compiled in train.program.phases if compiled.name == "G")
+    flat, _ = one_lane(compiled, {"image": source.samples[:1]}, {"z": normal(1, 6, seed=1)})
+    flat = flat.astype(np.float64)
+    return flat[compiled.player.size], flat[: compiled.player.size]
 
 
 def test_the_non_saturating_loss_has_the_minimax_gradient_times_what_d_lacks_over_d(tmp_path):

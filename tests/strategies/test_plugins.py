@@ -2,19 +2,17 @@
 
 import re
 import runpy
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from commands import ganfleet, one_error
 from fleets import REPOSITORY
+from installed import PLUGINS, install
 
 from ganfleet import strategies, testing
 from ganfleet.errors import ConfigError
 
-PLUGIN = Path(__file__).parents[1] / "plugins" / "lsgan"
+PLUGIN = PLUGINS / "lsgan"
 PAGE = (REPOSITORY / "docs" / "new-strategy.md").read_text()
 SLOW = ("test_any_fleet_trains_it_to_the_same_bits", "test_it_goes_on_where_it_was_stopped")
 BROKEN = {
@@ -28,11 +26,7 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Where pip has installed the package of docs/new-strategy.md."""
-    source = shutil.copytree(PLUGIN, tmp_path_factory.mktemp("source") / "lsgan")
-    target = tmp_path_factory.mktemp("site")
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([sys.executable, "-m", "pip", "install", *offline, "--target", target, source], check=True)
-    return target
+    return install("lsgan", tmp_path_factory.mktemp("lsgan"))
 
 
 @pytest.fixture
@@ -62,10 +56,6 @@ def broken(tmp_path, monkeypatch):
 def test_the_page_shows_the_files_as_they_are(name):
     [shown] = re.findall(rf"`{name}`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)
     assert shown == (PLUGIN / name).read_text()
-
-
-def test_the_gan_has_forty_lines_or_fewer():
-    assert len((PLUGIN / "lsgan.py").read_text().splitlines()) <= 40
 
 
 def test_an_installed_strategy_is_listed_and_planned_by_its_name(installed, tmp_path):
@@ -125,7 +115,7 @@ def net():
 class Wrong(Strategy):
     def players(self, stage):
         return {"D": Player(net(), nn.SGD(0.1))}
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.loss)]
     def draw(self, rng, n, clock):
         return {"z": rng.standard_normal((n, 1))}
@@ -151,19 +141,19 @@ WRONG = {
         "network 'D' of player 'D' must be a Cell, not a function",
     ),
     "an unknown player": (
-        "    def phases(self, clock):\n        return [Phase('D', self.loss), Phase('C', self.loss, every=9)]\n",
+        "    def phases(self, stage):\n        return [Phase('D', self.loss), Phase('C', self.loss, every=9)]\n",
         "phase 'C' updates player 'C', which players() does not have: it has D",
     ),
     "a phase that is never due": (
-        "    def phases(self, clock):\n        return [Phase('D', self.loss, every=0)]\n",
+        "    def phases(self, stage):\n        return [Phase('D', self.loss, every=0)]\n",
         "phase 'D' is never due: its every is 0, and must be 1 or more",
     ),
     "two phases with one name": (
-        "    def phases(self, clock):\n        return [Phase('D', self.loss), Phase('D', self.loss, every=2)]\n",
+        "    def phases(self, stage):\n        return [Phase('D', self.loss), Phase('D', self.loss, every=2)]\n",
         "two phases are named 'D': give one of them another name=",
     ),
     "no phases": (
-        "    def phases(self, clock):\n        pass\n",
+        "    def phases(self, stage):\n        pass\n",
         "the strategy's phases() must return a list of Phase, not None",
     ),
     "a draw of another length": (

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from in_memory import one_lane
 
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
-from ganfleet.engine.program import PhaseProgram
-from ganfleet.engine.tensors import tensors
+from ganfleet.engine.program import Program
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.stylegan.strategy import StyleGAN
 
@@ -23,12 +22,11 @@ def test_one_step_in_mid_fade_reaches_every_weight_in_use(resolution):
     assert (stage.resolution, stage.fades) == (resolution, True)
     clock = Clock(10**9, nimg=stage.starts_at + 300_000)
     assert strategy.fade_in(clock) == pytest.approx(0.5, abs=1e-5)
-    model, rng = Model(strategy, 0, stage), np.random.Generator(np.random.Philox(0))
+    model, rng = Program(strategy, stage, 0), np.random.Generator(np.random.Philox(0))
     real = {"image": rng.standard_normal((4, 1, resolution, resolution), dtype=np.float32)}
-    for phase in strategy.phases(clock):
-        program = PhaseProgram(phase, model, 0)
-        flat, _ = program.run(tensors(real), tensors(strategy.draw(rng, 4, clock)), np.zeros(0, np.float32))
-        gradients = np.split(flat.asnumpy(), np.cumsum([p.size for p in program.player.weights]))
-        for weight, gradient in zip(program.player.weights, gradients, strict=False):
+    for compiled in model.phases:
+        flat, _ = one_lane(compiled, real, strategy.draw(rng, 4, clock))
+        gradients = np.split(flat, np.cumsum([p.size for p in compiled.player.weights]))
+        for weight, gradient in zip(compiled.player.weights, gradients, strict=False):
             assert np.isfinite(gradient).all(), weight.name
             assert np.abs(gradient).max() > 0, weight.name

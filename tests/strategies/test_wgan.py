@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from in_memory import ArraySource, trainer
+from in_memory import ArraySource, one_lane, trainer
 from nn.reference import assert_close, conv, normal
 from pydantic import ValidationError
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine.model import Model
-from ganfleet.engine.program import PhaseProgram
-from ganfleet.engine.tensors import tensors
-from ganfleet.engine.trainer import HOST_VALUES, Watch
+from ganfleet.engine.callbacks import Callback
+from ganfleet.engine.program import Program
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.wgan import WGAN, WGANGP, generator_due
 
@@ -48,7 +46,8 @@ def test_g_is_due_where_the_original_loop_updates_it(steps):
 def test_the_default_schedule_is_the_originals_and_needs_the_clocks_step_alone():
     strategy = WGAN(WGAN.Options(), ImageSpec(1), 64)
     expected = original_loop(40, 5, 100)
-    due = [[p.name for p in strategy.phases(Clock(1, step=s)) if p.due(s)] for s in range(len(expected))]
+    phases = strategy.phases(strategy.schedule()[0])
+    due = [[p.name for p in phases if p.is_due(Clock(1, step=s))] for s in range(len(expected))]
     assert due == [["D", "G"] if g else ["D"] for g in expected]
 
 
@@ -86,7 +85,7 @@ class Algorithm1:
     def step(self, step, real, g_follows):
         """The estimate and, where G had its turn, G's loss."""
         logged = {}
-        logged["Loss/wasserstein"], gradients = CRITIC(self.w, real, latents("D", step))
+        logged["wasserstein"], gradients = CRITIC(self.w, real, latents("D", step))
         self._descend("D", {name: -gradient for name, gradient in gradients.items()})
         self.w |= {n: np.clip(a, -BOUND, BOUND) for n, a in self.w.items() if n.startswith("D")}
         if g_follows:
@@ -117,23 +116,23 @@ train: {{steps: %d, batch_size: {BATCH}, lanes: %d, seed: {SEED}}}
 @pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
 def test_wgan_is_algorithm_1_in_float64(optimizer, tmp_path):
     train = trainer(WGAN_CONFIG % (optimizer, 4, 1), ArraySource("image", np.tanh(normal(32, 1, 4, 4))), tmp_path)
-    reference = Algorithm1(train.model.tensors(), optimizer)
+    reference = Algorithm1(train.program.tensors(), optimizer)
     with train.loader:
         for step in range(4):
             batch = train.loader.next()
-            stats, _ = train.step(batch, np.zeros(HOST_VALUES, np.float32))
+            stats = train.stepper.step(batch.lanes, train.clock, np.zeros(2, np.float32)).stats
             train.clock.tick(BATCH)
             expected = reference.step(step, batch.lanes[0]["image"], g_follows=step % 2)
             assert ("Loss/G" in stats) == ("Loss/G" in expected)
             for name, value in expected.items():
                 assert_close(stats[name], value, 1e-4, f"{name} of step {step}")
-    ended = train.model.tensors()
+    ended = train.program.tensors()
     for name, value in reference.w.items():
         assert_close(ended[f"{name[0]}.weights"][name], value, 1e-4, name)
     assert max(np.abs(a).max() for a in ended["D.weights"].values()) == np.float32(BOUND), "clipping had work to do"
 
 
-class Weights(Watch):
+class Weights(Callback):
     """Every player's weights, flat, at the start and after each step."""
 
     def __init__(self, trainer):
@@ -143,15 +142,16 @@ class Weights(Watch):
         self.seen.append(self._flat(trainer))
 
     def _flat(self, trainer):
-        components = trainer.model.tensors()
+        components = trainer.program.tensors()
         return {p: np.concatenate([a.ravel() for a in components[f"{p}.weights"].values()]) for p in "DG"}
 
 
 def test_critic_weights_never_leave_the_bound_and_g_moves_only_when_due(tmp_path):
     train = trainer(WGAN_CONFIG % ("rmsprop", 60, 2), ArraySource("image", np.tanh(normal(32, 1, 4, 4))), tmp_path)
-    train.watch = Weights(train)
+    weights = Weights(train)
+    train.callbacks = (weights,)
     train.run()
-    seen = train.watch.seen
+    seen = weights.seen
     for weights in seen:
         assert np.abs(weights["D"]).max() <= np.float32(BOUND)
     assert np.mean(np.abs(seen[-1]["D"]) == np.float32(BOUND)) > 0.1, "clipping had work to do"
@@ -162,13 +162,13 @@ def test_critic_weights_never_leave_the_bound_and_g_moves_only_when_due(tmp_path
 
 def test_the_conv_critic_starts_within_the_bound_too():
     strategy = WGAN(WGAN.Options(resolution=8, ngf=4, ndf=4), ImageSpec(3), 8)
-    start = Model(strategy, 0, strategy.schedule()[0]).tensors()["D.weights"]
+    start = Program(strategy, strategy.schedule()[0], 0).tensors()["D.weights"]
     assert max(np.abs(a).max() for a in start.values()) == np.float32(0.01)
 
 
 def test_critic_and_generator_may_be_of_different_kinds():
     strategy = WGAN(WGAN.Options(resolution=8, ngf=4, hidden=(5, 7), critic="mlp"), ImageSpec(3), 8)
-    players = Model(strategy, 0, strategy.schedule()[0]).tensors()
+    players = Program(strategy, strategy.schedule()[0], 0).tensors()
     shapes = [array.shape for array in players["D.weights"].values() if array.ndim > 1]
     assert shapes == [(7, 192), (5, 7), (1, 5)]
     assert any(array.ndim == 4 for array in players["G.weights"].values())
@@ -196,7 +196,7 @@ def gp_d_loss(w, real, z, u):
     slopes = jax.vmap(jax.grad(lambda x: critic(w, x[None])[0]))(u * fake + (1 - u) * real)
     penalty = ((jnp.sqrt((slopes**2).sum((1, 2, 3))) - 1) ** 2).mean()
     estimate = critic(w, real).mean() - critic(w, fake).mean()
-    return 10 * penalty - estimate, {"Loss/wasserstein": estimate, "Loss/gradient_penalty": penalty}
+    return 10 * penalty - estimate, {"wasserstein": estimate, "gradient_penalty": penalty}
 
 
 def gp_g_loss(w, real, z, u):
@@ -206,8 +206,8 @@ def gp_g_loss(w, real, z, u):
 @pytest.mark.parametrize("player, loss", [("D", gp_d_loss), ("G", gp_g_loss)])
 def test_gradients_of_wgan_gp_equal_float64_for_every_weight(player, loss):
     strategy = WGANGP(WGANGP.Options(resolution=16, latent=20, ngf=8, ndf=8), ImageSpec(3), 8)
-    model = Model(strategy, 3, strategy.schedule()[0])
-    phase = next(p for p in strategy.phases(Clock(1)) if p.player == player)
+    model = Program(strategy, strategy.schedule()[0], 3)
+    compiled = next(compiled for compiled in model.phases if compiled.name == player)
     start = {n: 3 * a for c in ("D.weights", "G.weights") for n, a in model.tensors()[c].items()}
     components = model.tensors()
     for component in ("D.weights", "G.weights"):
@@ -216,17 +216,15 @@ def test_gradients_of_wgan_gp_equal_float64_for_every_weight(player, loss):
     real, noise = np.tanh(normal(8, 3, 16, 16, seed=1)), strategy.draw(np.random.default_rng(2), 8, Clock(1))
     assert noise["u"].shape == (8, 1, 1, 1) and len(np.unique(noise["u"])) == 8
 
-    program = PhaseProgram(phase, model, host_size=0)
-    flat, _ = program.run(tensors({"image": real}), tensors(noise), np.zeros(0, np.float32))
+    flat, stats = one_lane(compiled, {"image": real}, noise)
     w = {n: jnp.asarray(a, jnp.float64) for n, a in start.items()}
     inputs = (jnp.asarray(a, jnp.float64) for a in (real, noise["z"], noise["u"]))
     gradients, expected = jax.jit(jax.grad(loss, has_aux=True))(w, *inputs)
 
-    _, _, stats = program.summarize(flat, 1)
     for name, value in expected.items():
         assert_close(stats[name], value, 1e-5, name)
     weights = model.players[player].weights
-    assert {p.name for p in weights} == {n for n in w if n.startswith(player) and not n.endswith(".running")}
-    parts = np.split(flat.asnumpy(), np.cumsum([p.size for p in weights]))
+    assert {p.name for p in weights} == {n for n in w if n.startswith(player) and not n.endswith(".value")}
+    parts = np.split(flat, np.cumsum([p.size for p in weights]))
     for p, part in zip(weights, parts, strict=False):  # behind the gradients there are statistics
         assert_close(part.reshape(p.shape), gradients[p.name], 1e-4, p.name)

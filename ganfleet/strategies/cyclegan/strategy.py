@@ -10,6 +10,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, PatchDiscriminator, ResNetGenerator
 from ganfleet.strategies.cyclegan.pool import exchange
+from ganfleet.strategies.translation import Translation
 
 
 class CycleGAN(Strategy):
@@ -47,9 +48,6 @@ class CycleGAN(Strategy):
 
     reads: ClassVar[tuple[str, ...]] = ("image_a", "image_b")
     samples_data: ClassVar[bool] = True
-    directions: ClassVar[tuple[str, ...]] = ("A2B", "B2A")
-    size_multiple: ClassVar[int] = DOWNSCALE
-    smallest_size: ClassVar[int] = SMALLEST
 
     def players(self, stage):
         options, channels = self.options, self.image.channels
@@ -61,16 +59,16 @@ class CycleGAN(Strategy):
             "D": Player(discriminators, nn.Adam(options.lr, options.betas)),
         }
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_pools)]
 
     def draw(self, rng, n, clock):
         return {}
 
-    def learning_rate(self, player, optimizer, clock):
+    def hyper(self, player, clock):
         options = self.options
         progress = (clock.kimg - options.lr_constant_kimg) / options.lr_decay_kimg
-        return optimizer.lr * min(1.0, max(0.0, 1.0 - progress))
+        return {"lr": options.lr * min(1.0, max(0.0, 1.0 - progress))}
 
     def g_loss(self, nets, real, noise):
         options, a, b = self.options, real["image_a"], real["image_b"]
@@ -114,16 +112,20 @@ class CycleGAN(Strategy):
     def sample(self, nets, noise):
         """Strips A | B(A) | A(B(A)) | B | A(B) | B(A(B)), (n, channels, h, 6w), of ``image_a`` and ``image_b``."""
         a, b = noise["image_a"], noise["image_b"]
-        return ops.concat((a, *self.translate(nets, a, "A2B"), b, *self.translate(nets, b, "B2A")), 3)
+        fake_b, fake_a = nets.G_AB(a), nets.G_BA(b)
+        return ops.concat((a, fake_b, nets.G_BA(fake_b), b, fake_a, nets.G_AB(fake_a)), 3)
 
-    def translate(self, nets, image, direction: str):
-        """``image`` (n, channels, h, w) in the other domain, and that back in its own; in ms.jit.
+    def translations(self):
+        return {
+            "A2B": Translation(self.a_to_b, DOWNSCALE, SMALLEST, reads="image_a", back="B2A"),
+            "B2A": Translation(self.b_to_a, DOWNSCALE, SMALLEST, reads="image_b", back="A2B"),
+        }
 
-        h and w are multiples of ``size_multiple`` and no less than ``smallest_size``.
-        """
-        there, back = (nets.G_AB, nets.G_BA) if direction == "A2B" else (nets.G_BA, nets.G_AB)
-        translated = there(image)
-        return translated, back(translated)
+    def a_to_b(self, nets, inputs):
+        return nets.G_AB(inputs["image_a"])
+
+    def b_to_a(self, nets, inputs):
+        return nets.G_BA(inputs["image_b"])
 
 
 def domain_loss(discriminator, real, fake):

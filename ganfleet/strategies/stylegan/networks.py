@@ -24,7 +24,10 @@ def feature_maps(resolution, base=8192, maximum=512):
 
 
 class Generator(ms_nn.Cell):
-    """StyleGAN's: ``mapping`` from latents to w, and ``synthesis`` from a w for each of ``layers`` layers to images."""
+    """StyleGAN's: ``mapping`` from latents to w, and ``synthesis`` from a w for each of ``layers`` layers to images.
+
+    ``w_avg`` (latent,) is the mean w, the centre of truncation; the weight of its old value is ``w_avg_beta``.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,25 @@ class Generator(ms_nn.Cell):
         latent=512,
         mapping_layers=8,
         mapping_lr=0.01,
+        w_avg_beta=0.995,
         classes=0,
     ):
         super().__init__()
         self.mapping = Mapping(latent, mapping_layers, mapping_lr, classes)
         self.synthesis = Synthesis(resolution, channels, fade, base, maximum, latent)
         self.layers = len(self.synthesis.layers)
+        self.w_avg = nn.Buffer((latent,), move=TowardsOld(w_avg_beta))
+
+
+class TowardsOld(ms_nn.Cell):
+    """The mean of now, moved towards the old value by ``beta`` of the way, as the original computes it."""
+
+    def __init__(self, beta):
+        super().__init__()
+        self.beta = beta
+
+    def construct(self, old, mean):
+        return mean + (old - mean) * self.beta
 
 
 class Mapping(ms_nn.Cell):

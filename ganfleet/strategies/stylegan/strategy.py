@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Ema, Phase, Player, Stage, Strategy, StrategyOptions
+from ganfleet.strategies.figure import Interpolate
+from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
 
 BETAS = (0.0, 0.99)
@@ -29,6 +31,8 @@ class StyleGAN(Strategy):
     for ``stable_kimg``. Batch size and learning rate change where a fade begins; optimizers start afresh where it
     begins and where it ends.
     """
+
+    SampleOptions = StyleOptions
 
     class Options(StrategyOptions):
         variant: Literal["stylegan", "progan"] = "stylegan"
@@ -90,7 +94,6 @@ class StyleGAN(Strategy):
                 "strategy.conditional is true, but the data have no classes: set data.classes or data.labels"
             )
         self.classes = image.classes if options.conditional else 0
-        self.w_avg = np.zeros(options.latent, np.float32)
 
     # ── Growth
 
@@ -118,9 +121,9 @@ class StyleGAN(Strategy):
         stage = self.stage(clock)
         return (clock.nimg - (stage.starts_at - 1)) / (self.options.fade_kimg * 1000) if stage.fades else 1.0
 
-    def learning_rate(self, player, optimizer, clock):
+    def hyper(self, player, clock):
         lr = self.options.lrs.get(self.stage(clock).resolution, self.options.lr)
-        return lr * optimizer.lr  # relative to the stage's, see `_adam`
+        return {"lr": lr * lazy_share(self.lazy if player == "D" else 1)}
 
     def check(self, stage, lane_size):
         group = self.options.mbstd_group
@@ -139,12 +142,18 @@ class StyleGAN(Strategy):
         styled = options.variant == "stylegan"
         if styled:
             mapping = {"mapping_layers": options.mapping_layers, "mapping_lr": options.mapping_lr}
+            mapping["w_avg_beta"] = options.w_avg_beta
             g = Generator(*common, latent=options.latent, classes=self.classes, **mapping, **maps)
         else:
             g = ProGenerator(*common, latent=options.latent, classes=self.classes, **maps)
         d = Discriminator(*common, group=options.mbstd_group, classes=self.classes, blur=styled, **maps)
         ema = Ema(decay=options.ema_decay, half_life_kimg=options.ema_kimg)
-        return {"G": Player(g, _adam(), ema=ema), "D": Player(d, _adam(self.lazy))}
+        return {"G": Player(g, self._adam(), ema=ema), "D": Player(d, self._adam(self.lazy))}
+
+    def _adam(self, lazy: int = 1) -> nn.Adam:
+        """The papers' Adam, corrected for a player that has another phase on every ``lazy``-th step."""
+        share = lazy_share(lazy)
+        return nn.Adam(lr=self.options.lr * share, betas=tuple(beta**share if beta else beta for beta in BETAS))
 
     @property
     def lazy(self) -> int:
@@ -153,7 +162,7 @@ class StyleGAN(Strategy):
 
     # ── Phases and losses
 
-    def phases(self, clock):
+    def phases(self, stage):
         d_loss, g_loss = {
             "logistic": (self.logistic_d_loss, self.logistic_g_loss),
             "wgan_gp": (self.wgan_gp_d_loss, self.wgan_g_loss),
@@ -193,20 +202,20 @@ class StyleGAN(Strategy):
     def _judged(self, nets, real, noise):
         """The images D's losses are about, real and generated, and what else D takes."""
         label = self._label(real)
-        fake = ops.stop_gradient(self._generate(nets, noise, label)[0])
+        fake = ops.stop_gradient(self._generate(nets, noise, label))
         return self._shown(real, noise), fake, (noise["alpha"], label)
 
     def logistic_g_loss(self, nets, real, noise):
         """E softplus(−D(fake))."""
         label = self._label(real)
-        fake, stats = self._generate(nets, noise, label)
-        return nn.nonsaturating_generator_loss(nets.D(fake, noise["alpha"], label)), stats
+        fake = self._generate(nets, noise, label, record=True)
+        return nn.nonsaturating_generator_loss(nets.D(fake, noise["alpha"], label)), {}
 
     def wgan_g_loss(self, nets, real, noise):
         """−E D(fake)."""
         label = self._label(real)
-        fake, stats = self._generate(nets, noise, label)
-        return -nets.D(fake, noise["alpha"], label).mean(), stats
+        fake = self._generate(nets, noise, label, record=True)
+        return -nets.D(fake, noise["alpha"], label).mean(), {}
 
     def _label(self, real):
         return real["label"] if self.classes else None
@@ -219,16 +228,18 @@ class StyleGAN(Strategy):
         coarse = nn.upsample(nn.downsample(image))
         return coarse + (image - coarse) * noise["alpha"]
 
-    def _generate(self, nets, noise, label):
-        """Fakes, and the mean w as a stat, which becomes the centre of truncation."""
+    def _generate(self, nets, noise, label, record=False):
+        """Fakes; G's phase also records their mean w, which moves the centre of truncation."""
         if self.options.variant == "progan":
-            return nets.G(noise["z"], noise["alpha"], label), {}
+            return nets.G(noise["z"], noise["alpha"], label)
         w = nets.G.mapping(noise["z"], label)
+        if record:
+            nets.G.w_avg.record(w.mean(0))
         styles = repeated(w, nets.G.layers)
         if self.options.style_mixing:
             other = repeated(nets.G.mapping(noise["z_mixed"], label), nets.G.layers)
             styles = ops.where(ops.arange(nets.G.layers).reshape(1, -1, 1) < noise["cutoff"], styles, other)
-        return nets.G.synthesis(styles, noise, noise["alpha"]), {"w": w.mean(0)}
+        return nets.G.synthesis(styles, noise, noise["alpha"])
 
     def draw(self, rng, n, clock):
         options, stage = self.options, self.stage(clock)
@@ -255,19 +266,6 @@ class StyleGAN(Strategy):
             for i, side in enumerate(sides)
         }
 
-    # ── The centre of truncation
-
-    def after_step(self, clock, stats):
-        mean = stats.get("Loss/w")
-        if mean is not None and np.isfinite(mean).all():
-            self.w_avg = mean + (self.w_avg - mean) * np.float32(self.options.w_avg_beta)
-
-    def state(self):
-        return {"w_avg": self.w_avg}
-
-    def load_state(self, state):
-        self.w_avg = state["w_avg"]
-
     # ── Sampling
 
     def sample_inputs(self, rng, clock, label=None):
@@ -276,7 +274,7 @@ class StyleGAN(Strategy):
         inputs = {"z": latents(rng, 1, options.latent), "alpha": np.float32(self.fade_in(clock))}
         if options.variant == "stylegan":
             layers = layers_at(self.stage(clock).resolution)
-            inputs |= {"z_mixed": inputs["z"], "w_avg": self.w_avg[None]} | self._noise(rng, 1, layers)
+            inputs |= {"z_mixed": inputs["z"]} | self._noise(rng, 1, layers)
             inputs |= {"mixed": np.zeros((1, layers), np.float32), "psi": np.ones((1, layers), np.float32)}
         if self.classes:
             label = rng.integers(self.classes) if label is None else label
@@ -293,16 +291,22 @@ class StyleGAN(Strategy):
             return nets.G(noise["z"], noise["alpha"], label)
         own, other = nets.G.mapping(noise["z"], label), nets.G.mapping(noise["z_mixed"], label)
         styles = blended(repeated(own, nets.G.layers), repeated(other, nets.G.layers), noise["mixed"])
-        styles = blended(repeated(noise["w_avg"], nets.G.layers), styles, noise["psi"])
+        centre = ops.broadcast_to(nets.G.w_avg.value.reshape(1, 1, -1), styles.shape)
+        styles = blended(centre, styles, noise["psi"])
         return nets.G.synthesis(styles, noise, noise["alpha"])
 
+    def with_options(self, inputs, options):
+        return options.applied(inputs)
 
-def _adam(lazy: int = 1) -> nn.Adam:
-    """The papers' Adam, its learning rate relative to the stage's; for a player with a phase on every ``lazy``-th step
-    as well, corrected as in arXiv:1912.04958, B.
-    """
-    share = lazy / (lazy + 1) if lazy > 1 else 1.0
-    return nn.Adam(lr=share, betas=tuple(beta**share if beta else beta for beta in BETAS))
+    def figures(self):
+        if self.options.variant == "progan":
+            return {"interpolate": Interpolate()}
+        return {"mix": Mix(), "noise": Noise(), "interpolate": Interpolate(("z", "z_mixed"))}
+
+
+def lazy_share(lazy: int) -> float:
+    """By how much a player learns slower that has another phase on every ``lazy``-th step (arXiv:1912.04958, B)."""
+    return lazy / (lazy + 1) if lazy > 1 else 1.0
 
 
 def layers_at(resolution: int) -> int:

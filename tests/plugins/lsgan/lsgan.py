@@ -26,7 +26,7 @@ class LSGAN(Strategy):
         nets = {"G": ms_nn.SequentialCell(g), "D": ms_nn.SequentialCell(d)}
         return {name: Player(net, nn.Adam(self.options.lr, (0.5, 0.999))) for name, net in nets.items()}
 
-    def phases(self, clock):
+    def phases(self, stage):
         return [Phase("D", self.d_loss), Phase("G", self.g_loss)]
 
     def draw(self, rng, n, clock):

@@ -1,0 +1,79 @@
+"""Sources that are held in memory: the embedded set, and files in the MNIST family's idx format."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ganfleet.data import embedded
+from ganfleet.data.idx import labels_beside, read_idx
+from ganfleet.data.images import BLACK, Resize
+from ganfleet.data.sources import ImageOptions, Source, fingerprint
+from ganfleet.errors import ConfigError, DataError
+
+
+class ArraySource(Source):
+    """Grey images, resized once; bright on black, so borders are black."""
+
+    Options = ImageOptions
+
+    def __init__(
+        self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int
+    ):
+        """``images`` uint8 (n, height, width), ``labels`` int32 (n,)."""
+        super().__init__(resolution, options.channels or 1, labels)
+        resize = Resize(resolution, options.resize, options.upscale, BLACK)
+        self._name = name
+        self._images = np.stack([resize(Image.fromarray(image), f"Each image of {name}") for image in images])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def describe(self, index: int) -> str:
+        return f"image {index} of {self._name}"
+
+    def _pixels(self, index: int) -> np.ndarray:
+        image = self._images[index]
+        return image if self.channels == 1 else image.repeat(self.channels, axis=0)
+
+    def _identity(self):
+        return fingerprint({"image": self._images})
+
+
+class Embedded(ArraySource):
+    """2,000 images of Fashion-MNIST in ten classes, with a border: 32x32, which can be halved down to 4x4."""
+
+    @classmethod
+    def open(cls, options, resolution):
+        images, labels = embedded.load()
+        return cls("the embedded set", np.pad(images, [(0, 0), (2, 2), (2, 2)]), labels, options, resolution)
+
+
+class Idx(ArraySource):
+    """An idx file of grey images, gzipped or not, and the one of their labels, if there is one."""
+
+    class Options(ImageOptions):
+        """``labels``: None for the file beside ``path`` by the usual name, if there is one."""
+
+        path: Path
+        labels: Path | None = None
+
+    free_on_resume = ("path",)
+
+    @classmethod
+    def open(cls, options, resolution):
+        path = options.path.expanduser()
+        if not path.exists():
+            raise ConfigError(f"data.path: there is nothing at {path}.")
+        if path.is_dir():
+            raise ConfigError(f"data.path: {path} is a folder; name the idx file of images in it.")
+        labels_path = options.labels.expanduser() if options.labels else labels_beside(path)
+        if options.labels and not labels_path.exists():
+            raise ConfigError(f"data.labels: there is nothing at {labels_path}.")
+        images = read_idx(path, ndim=3)
+        labels = read_idx(labels_path, ndim=1).astype(np.int32) if labels_path else None
+        if not len(images):
+            raise ConfigError(f"data.path: {path} holds no images.")
+        if labels is not None and len(labels) != len(images):
+            raise DataError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {path}.")
+        return cls(str(path), images, labels, options, resolution)

@@ -1,0 +1,71 @@
+"""Open the data that a config names, or take what the caller has in memory for a source."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from ganfleet.data.given import Given, Rows, kind_of
+from ganfleet.data.sources import Source
+from ganfleet.errors import ConfigError
+from ganfleet.plugins import SOURCES
+
+
+def open_source(source: str = "embedded", *, resolution: int, **options: Any) -> Source:
+    """Open the data that ``source`` names at ``resolution``, the largest that training will reach.
+
+    Args:
+        source: ``embedded``, ``folder``, ``zip``, ``idx``, ``unpaired``, one of an installed package, or
+            ``package.module:Class``.
+        options: the source's own, as in a config under ``data:``, such as ``path="photos"``.
+
+    Raises:
+        ConfigError: no such source or option; otherwise as :meth:`Source.open`.
+        DataError: the data are damaged.
+    """
+    found = SOURCES.find(source)
+    try:
+        checked = found.Options(**options)
+    except ValidationError as error:
+        problems = [f"data.{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False)]
+        raise ConfigError(f"data.source {source}: {'; '.join(problems)}") from error
+    return as_source(found.open(checked, resolution), resolution)
+
+
+def open_section(data: BaseModel, resolution: int) -> Source:
+    """Open the data that ``data``, a checked config's section of that name, describes; raises as ``open_source``."""
+    return as_source(SOURCES.find(data.source).open(data, resolution), resolution)
+
+
+def as_source(given: Any, resolution: int) -> Source:
+    """``given`` as a source of samples at ``resolution``.
+
+    Args:
+        given: one of
+
+            - a Source;
+            - an array of images, (n, channels, height, width);
+            - a dict of arrays that have a row for each sample, the class of each as ``label``;
+            - an object with ``len(given)``, whose ``given[i]`` is an image or a dict of arrays. It may have what a
+              Source has: ``classes`` (otherwise all labels are read once), ``at``, ``prepare``, ``digest``,
+              ``describe``.
+
+            Images are uint8 (channels, resolution, resolution), or floats in [-1, 1].
+
+    Raises:
+        ConfigError: it is none of these, or empty; its images have another resolution.
+        DataError: the first sample cannot be had, or has values that no image has.
+    """
+    if isinstance(given, Source):
+        return given if given.resolution == resolution else given.at(resolution)
+    if isinstance(given, np.ndarray):
+        given = {"image": given}
+    if isinstance(given, Mapping):
+        given = Rows(given)
+    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
+        raise ConfigError(
+            f"the source given is {kind_of(given)}: give a Source, numpy arrays, or an object with __len__ and "
+            "__getitem__"
+        )
+    return Given(given.at(resolution) if hasattr(given, "at") else given, resolution)

@@ -1,0 +1,134 @@
+"""One rank's part of a step: its lanes through every due phase, one collective and one update per phase, the averages.
+
+Knows no data, no run and no end; the trainer has these.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from mindspore import Tensor
+
+from ganfleet import rng
+from ganfleet.clock import Clock
+from ganfleet.engine import contract
+from ganfleet.engine.draws import Draws
+from ganfleet.engine.phase import CompiledPhase
+from ganfleet.engine.program import Program
+from ganfleet.engine.tensors import tensors
+from ganfleet.fleet import Fleet
+from ganfleet.nn.precision import LossScale
+from ganfleet.strategies.base import Inputs
+
+Memory = dict[int, Inputs]  # what each lane remembers, by lane
+
+
+@dataclass
+class Lane:
+    """One lane during one step: its real samples, and what phases keep for later ones."""
+
+    real: dict[str, Tensor]
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What came of a step, equal on every rank.
+
+    Attributes:
+        stats: losses and stats by name, means over all lanes.
+        host: the fleet's sum of the host values.
+        skipped: the phases whose update was left out because it was not finite, and which the run should count.
+    """
+
+    stats: dict[str, np.ndarray]
+    host: np.ndarray
+    skipped: list[str]
+
+
+class Stepper:
+    """Steps of one stage on this rank's lanes.
+
+    ``memory`` is what lanes remember and ``scales`` are the loss scales by phase, where float16 needs them; both
+    outlive the stage, and are changed here.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        fleet: Fleet,
+        seed: int,
+        memory: Memory,
+        scales: dict[str, LossScale],
+        ahead: bool = True,
+    ):
+        """``ahead``: whether a step's draws are made while the step before runs."""
+        self.program, self.fleet = program, fleet
+        self._seed, self._memory, self._scales = seed, memory, scales
+        phases = [compiled.phase for compiled in program.phases]
+        stage, lanes = program.stage, fleet.lanes
+        self._draws = Draws(program.strategy, phases, stage, seed, lanes, fleet.total_lanes, ahead)
+
+    def step(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
+        """Run every due phase on one global batch.
+
+        Args:
+            samples: for each of this rank's lanes in order, the real samples.
+            host: values (H,) of this rank that are summed over the fleet; they travel with the step's first phase.
+        """
+        lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, samples, strict=True)}
+        drawn = self._draws.at(clock)
+        summaries = []
+        for compiled in self.program.phases:
+            if compiled.phase.is_due(clock):
+                noise = {lane: drawn[compiled.name, lane] for lane in self.fleet.lanes}
+                summaries.append((compiled, self._run(compiled, lanes, noise, clock, host)))
+                host = np.zeros_like(host)
+        self._average(clock)
+        # Read only now: until here nothing waited for the device.
+        outcome = Outcome({}, np.zeros_like(host), [])
+        for compiled, summary in summaries:
+            finite, arrived, stats = compiled.summarize(summary.asnumpy(), self.fleet.total_lanes, len(host))
+            outcome.stats |= stats
+            outcome.host = outcome.host + arrived
+            if self._counts_as_skipped(compiled.name, finite):
+                outcome.skipped.append(compiled.name)
+        return outcome
+
+    def close(self) -> None:
+        self._draws.close()
+
+    def _run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Memory, clock: Clock, host) -> Tensor:
+        """One phase: this rank's lanes, one collective, one update; its summary."""
+        scale = self._scales[compiled.name].scale if compiled.name in self._scales else 1.0
+
+        def lane_flat(number):
+            lane, inputs = lanes[number], noise[number]
+            if compiled.phase.prepare is not None:
+                stream = rng.stream(self._seed, f"prepare/{compiled.name}", clock.step, number)
+                kept = {name: tensor.asnumpy().copy() for name, tensor in lane.kept.items()}
+                inputs = inputs | compiled.phase.prepare(stream, kept, self._memory[number])
+            values = host if number == self.fleet.lanes.start else np.zeros_like(host)
+            flat, kept = compiled.run(lane.real, tensors(inputs), values, scale)
+            lane.kept |= kept
+            return flat
+
+        total = self.fleet.reduce(lane_flat)
+        hyper = contract.hyper(self.program.strategy, compiled.player.name, clock)
+        return compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper)
+
+    def _average(self, clock: Clock) -> None:
+        """Move every average once, whatever the number of updates in the step."""
+        for name, player in self.program.players.items():
+            if player.ema is not None:
+                hyper = contract.hyper(self.program.strategy, name, clock)
+                player.average(player.ema.beta(self.program.stage.batch_size, hyper))
+
+    def _counts_as_skipped(self, phase: str, finite: bool) -> bool:
+        """Whether an update that was left out is a fault; an overflow of float16 is none until its scale is lowest."""
+        scale = self._scales.get(phase)
+        if finite:
+            if scale is not None:
+                scale.good()
+            return False
+        return scale is None or scale.overflow()

@@ -1,0 +1,231 @@
+"""Start a fleet's processes on this machine, pass signals on, and end with the exit code of the rank that failed.
+
+The processes are started as msrun starts them, with the same variables; but msrun itself ends with 1 whatever a rank's
+code was, waits up to a minute for its scheduler after a failure, takes a rank that leaves early for one that is done,
+and leaves its processes behind when it is terminated.
+"""
+
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from ganfleet.errors import PeerLost, Stopped, StorageError
+from ganfleet.fleet.launcher import LAUNCHER_PID, REPORT_FD
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 5  # for the others to fail alike, once a rank has failed
+CONNECT_SECONDS = 1800  # how long MindSpore lets a rank be late to connect; a rank that dies is noticed by other means
+TAIL_LINES = 60
+PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM}
+
+
+def launch(workers: int, command: list[str], log_dir: Path | None = None) -> int:
+    """Run ``command`` on ``workers`` ranks of this machine, showing rank 0's output; the fleet's exit code.
+
+    Each rank's whole output goes to ``log_dir/worker_N.log``; where a rank fails alone, the end of it is shown. Without
+    a ``log_dir`` it is in a temporary folder, which is kept only if a message names it. SIGTERM, SIGINT and SIGHUP go
+    on to the ranks, which stop after their step. No process is left when this returns, or is killed.
+
+    Raises:
+        PeerLost: a rank ended without an exit code of its own, killed for instance.
+        Stopped: a signal came before the ranks could take it.
+        StorageError: there is no place for the output.
+    """
+    folder = _folder(log_dir)
+    try:
+        with _Family(workers, folder) as family:
+            family.start(command)
+            lost = _watch(family)
+        return _outcome(family, lost)
+    finally:
+        if log_dir is None and not family.named:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(log_dir: Path | None) -> Path:
+    try:
+        if log_dir is None:
+            return Path(tempfile.mkdtemp(prefix="ganfleet-"))
+        log_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=log_dir).close()
+    except OSError as error:
+        place = log_dir or "the workers' output"
+        raise StorageError(f"cannot write {place}: {error.strerror or error}. Choose another --log-dir") from error
+    return log_dir
+
+
+def _outcome(family: "_Family", lost: set[int]) -> int:
+    """The fleet's exit code, after what there is to say about it."""
+    codes, workers = family.codes, family.workers
+    failed = [rank for rank, code in codes.items() if code]
+    if failed:
+        if not codes.get(0):
+            _show_end(family.named_log(failed[0]), f"rank {failed[0]} ended with {codes[failed[0]]}")
+        return codes[failed[0]]
+    lost = sorted(lost or set(range(workers)) - codes.keys())
+    if lost and family.received:
+        raise Stopped("stopped by a signal; start again")
+    if lost:
+        if lost[0]:
+            _show_end(family.named_log(lost[0]), f"rank {lost[0]} was lost")
+        raise PeerLost(
+            f"rank {', '.join(map(str, lost))} ended without an exit code, see {family.named_log(lost[0])}; "
+            "start the run again to go on from its last checkpoint"
+        )
+    return 0
+
+
+def _watch(family: "_Family") -> set[int]:
+    """Show rank 0's output until every rank has ended, or one has failed and the others had their time.
+
+    Returns the ranks that were the first to end, if they reported no exit code.
+    """
+    with open(family.log(0), "rb") as output:
+        deadline = math.inf
+        while True:
+            family.deliver()
+            _show(output)
+            ended = family.ended()  # before the codes are read: a rank reports its code, then ends
+            family.read_reports()
+            lost = ended - family.codes.keys()
+            if lost or len(ended) == len(family.ranks) or time.monotonic() > deadline:
+                _show(output)
+                return lost
+            if any(family.codes.values()):
+                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+            time.sleep(POLL_SECONDS)
+
+
+def _show(output: BinaryIO) -> None:
+    """Pass on what rank 0 has printed since the last time, without what MindSpore's libraries say as they unload."""
+    sys.stdout.buffer.writelines(line for line in output.readlines() if not line.startswith(b"[INFO] DISTRIBUTED("))
+    sys.stdout.flush()
+
+
+def _show_end(log: Path, ending: str) -> None:
+    """What a rank other than 0 had to say at its end."""
+    lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    print(*lines, f"ganfleet: {ending}; all it printed is in {log}", sep="\n", file=sys.stderr)
+
+
+@dataclass
+class _Family:
+    """The ranks and MindSpore's scheduler, none of which outlives a ``with`` block.
+
+    ``codes`` are the exit codes that ranks have reported, in the order in which they came. Signals that reach this
+    process are in ``received`` as the ranks shall get them, and go on to every rank, and to nothing else.
+    """
+
+    workers: int
+    log_dir: Path
+    ranks: dict[int, psutil.Popen] = field(default_factory=dict)
+    codes: dict[int, int] = field(default_factory=dict)
+    received: list[int] = field(default_factory=list)
+    named: bool = False  # whether a message has named a log
+    _delivered: Counter[int] = field(default_factory=Counter)  # signals, by rank
+
+    def __enter__(self):
+        self._stack = ExitStack()
+        self._reports, self._reporting = os.pipe()
+        os.set_blocking(self._reports, False)
+        self._stack.callback(os.close, self._reports)
+        self._stack.callback(os.close, self._reporting)
+        for number in PASSED_ON:
+            before = signal.getsignal(number)
+            if number != signal.SIGHUP or before != signal.SIG_IGN:  # as nohup asks for
+                signal.signal(number, self._receive)
+                self._stack.callback(signal.signal, number, before)
+        return self
+
+    def _receive(self, number, _frame):
+        self.received.append(PASSED_ON[number])
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def log(self, rank: int) -> Path:
+        return self.log_dir / f"worker_{rank}.log"
+
+    def named_log(self, rank: int) -> Path:
+        """That rank's log, for a message."""
+        self.named = True
+        return self.log(rank)
+
+    def start(self, command: list[str]) -> None:
+        """Start the scheduler and the ranks."""
+        for earlier in self.log_dir.glob("worker_*.log"):  # of a larger fleet: not to be taken for this one's
+            earlier.unlink()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {
+            "MS_WORKER_NUM": self.workers,
+            "RANK_SIZE": self.workers,
+            "MS_SCHED_HOST": "127.0.0.1",
+            "MS_SCHED_PORT": port,
+            "MS_TOPO_TIMEOUT": CONNECT_SECONDS,
+            LAUNCHER_PID: os.getpid(),
+            REPORT_FD: self._reporting,
+        }
+        self._start(command, self.log_dir / "scheduler.log", {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
+        for rank in range(self.workers):
+            own = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank, "RANK_ID": rank, "DEVICE_ID": rank}
+            self.ranks[rank] = self._start(command, self.log(rank), {**common, **own})
+
+    def _start(self, command: list[str], log: Path, variables: dict[str, object]) -> psutil.Popen:
+        """Start a process in a session of its own: a terminal's Ctrl-C must reach it only through here."""
+        inherited = {name: value for name, value in os.environ.items() if name != "MS_NODE_ID"}
+        with open(log, "wb") as output:
+            process = psutil.Popen(
+                command,
+                env=inherited | {name: str(value) for name, value in variables.items()},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[self._reporting],
+                start_new_session=True,
+            )
+        self._stack.callback(_kill, process)
+        return process
+
+    def deliver(self) -> None:
+        """Give the ranks the signals they have not had yet."""
+        for rank, process in self.ranks.items():
+            for number in self.received[self._delivered[rank] :]:
+                self._delivered[rank] += 1
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+
+    def ended(self) -> set[int]:
+        """The ranks whose processes have ended."""
+        return {rank for rank, process in self.ranks.items() if process.poll() is not None}
+
+    def read_reports(self) -> None:
+        """Look for exit codes that have come since the last time."""
+        with suppress(BlockingIOError):
+            for line in os.read(self._reports, 1 << 16).splitlines():
+                rank, code = map(int, line.split())
+                self.codes[rank] = code
+
+
+def _kill(process: psutil.Popen) -> None:
+    """End ``process`` and what it has started."""
+    with suppress(psutil.NoSuchProcess):
+        process.suspend()  # so that it starts nothing more
+        for each in [*process.children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+    process.wait(timeout=10)

@@ -1,0 +1,121 @@
+"""Buffers move by what all lanes saw, once per phase of their player, and never by what nobody recorded."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn as ms_nn
+from mindspore import ops
+
+from ganfleet import nn, testing
+from ganfleet.errors import NonFinite
+from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
+
+
+class TwoNetworks(Strategy):
+    """One player with two networks that have batch norm; its phase uses the first of them only."""
+
+    class Options(StrategyOptions):
+        resolution: int = 4
+
+    def players(self, stage):
+        def net():
+            return ms_nn.SequentialCell(nn.Dense(16, 4), nn.BatchNorm(4), nn.Dense(4, 1))
+
+        return {"D": Player({"used": net(), "unused": net()}, nn.SGD(0.01))}
+
+    def phases(self, stage):
+        return [Phase("D", self.loss)]
+
+    def draw(self, rng, n, clock):
+        return {}
+
+    def loss(self, nets, real, noise):
+        image = real["image"]
+        scores = nets.used(image.reshape(image.shape[0], -1))
+        return (scores * scores).mean(), {}
+
+
+def test_a_batch_norm_that_no_loss_calls_keeps_its_moments():
+    run = testing.simulate(TwoNetworks, steps=3)
+    moments = run.snapshot.tensors["D.buffers"]
+    np.testing.assert_array_equal(moments["unused.1.moments.value"], [[0] * 4, [1] * 4])
+    used = moments["used.1.moments.value"]
+    assert np.isfinite(used).all() and not np.array_equal(used, [[0] * 4, [1] * 4])
+
+
+class Counts(ms_nn.Cell):
+    """Has a buffer of a number and one that moves in a way of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.parameter("weight", (1,), nn.Constant(1.0))
+        self.mean = nn.Buffer((), 0.0, momentum=0.5)
+        self.total = nn.Buffer((2,), (1.0, 10.0), move=added)
+
+    def construct(self, x):
+        return x * self.weight
+
+
+def added(value, mean):
+    return value + mean
+
+
+class Records(Strategy):
+    """D's phase records what it draws; G's records into D's buffers, too, which must not count."""
+
+    def players(self, stage):
+        return {"D": Player(Counts(), nn.SGD(0.0)), "G": Player(Counts(), nn.SGD(0.0))}
+
+    def phases(self, stage):
+        return [Phase("D", self.d_loss), Phase("G", self.g_loss)]
+
+    def draw(self, rng, n, clock):
+        return {"x": rng.standard_normal((n, 1), dtype=np.float32)}
+
+    def d_loss(self, nets, real, noise):
+        x = nets.D(noise["x"])
+        nets.D.mean.record(noise["x"].mean())
+        nets.D.total.record(ops.concat((noise["x"].mean().reshape(1), ops.ones((1,), ms.float32))))
+        return x.mean(), {"x": noise["x"].mean()}
+
+    def g_loss(self, nets, real, noise):
+        nets.D.mean.record(100 * noise["x"].mean())
+        return nets.G(noise["x"]).mean(), {}
+
+
+def test_a_buffer_moves_by_the_mean_over_all_lanes_of_its_own_players_phase():
+    run = testing.simulate(Records, world_size=2, steps=3)
+    mean, total = 0.0, np.array([1.0, 10.0])
+    for stats in run.stats:
+        mean += 0.5 * (float(stats["x"]) - mean)
+        total += [float(stats["x"]), 1]
+    buffers = run.snapshot.tensors["D.buffers"]
+    np.testing.assert_allclose(buffers["D.mean.value"], mean, rtol=1e-6)
+    np.testing.assert_allclose(buffers["D.total.value"], total, rtol=1e-6)
+    np.testing.assert_array_equal(run.snapshot.tensors["G.buffers"]["G.mean.value"], 0.0)
+
+
+def test_buffers_are_equal_on_every_fleet_and_after_a_resume():
+    testing.assert_fleet_invisible(Records, steps=2)
+    testing.assert_resumes(Records, steps=2)
+
+
+class Spoilt(Records):
+    """What is recorded is not finite from the second step on."""
+
+    def draw(self, rng, n, clock):
+        return {"x": np.full((n, 1), np.nan if clock.step else 1.0, np.float32)}
+
+
+def test_an_update_that_is_not_finite_leaves_buffers_as_they_were():
+    run = testing.simulate(Spoilt, steps=3, nonfinite_budget=4)
+    buffers = run.snapshot.tensors["D.buffers"]
+    np.testing.assert_allclose(buffers["D.mean.value"], 0.5)
+    np.testing.assert_allclose(buffers["D.total.value"], [2, 11])
+    assert run.snapshot.facts["guard"] == {"nonfinite": 4}
+    assert run.snapshot.tensors["D.optimizer"]["updates"] == 1
+
+
+def test_more_updates_that_are_not_finite_than_allowed_end_the_run():
+    with pytest.raises(NonFinite, match=r"more than train\.nonfinite_budget 3"):
+        testing.simulate(Spoilt, steps=3, nonfinite_budget=3)

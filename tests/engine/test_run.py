@@ -1,0 +1,225 @@
+"""How a run begins and goes on: a refused start leaves no trace, a resume may change what is accepted."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ganfleet, one_error, tiny
+from fleets import REPOSITORY, workers
+from fleets import run as start_and_wait
+
+import ganfleet as library
+from ganfleet.engine import run
+from ganfleet.store import checkpoint
+
+STEPS = ("train.steps=4", "checkpoint.every_kimg=0.032", "log.every_steps=1")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below ``folder`` with a hash of its content, and every folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a run ``first`` of four steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    ended = ganfleet("train", "--config", tiny(folder), f"run.dir={folder}/runs", "run.name=first", *STEPS)
+    assert ended.code == 0, ended.output
+    return folder
+
+
+def again(folder, *overrides):
+    return ganfleet("train", "--config", str(folder / "tiny.yaml"), f"run.dir={folder}/runs", *STEPS, *overrides)
+
+
+def newest(folder, name):
+    return checkpoint.load(checkpoint.newest_valid(folder / "runs" / name / "checkpoints")[0])
+
+
+def test_a_refused_resume_leaves_the_run_byte_for_byte_as_it_was(trained):
+    before = tree(trained)
+    error = one_error(again(trained, "run.name=first", "strategy.lr=1e-5", "train.steps=6"), 85)
+    assert "strategy.lr was 0.0002, is 1e-05" in error and "checkpoint.accept='[strategy.lr]'" in error
+    assert tree(trained) == before
+
+
+def test_a_refused_start_leaves_no_numbered_directory(trained):
+    before = tree(trained)
+    assert "nowhere is no checkpoint" in one_error(again(trained, "train.init_from=nowhere"), 2)
+    assert tree(trained) == before
+
+
+def test_a_run_that_has_reached_its_end_says_so_and_changes_nothing(trained):
+    before = tree(trained)
+    ended = again(trained, "run.name=first")
+    assert ended.code == 0 and "has reached its end: raise train.kimg or train.steps" in ended.output
+    assert tree(trained) == before
+
+
+def test_an_accepted_change_goes_on_and_is_recorded(trained, tmp_path):
+    import shutil
+
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    change = ("run.name=first", "strategy.lr=1e-5", "checkpoint.accept=[strategy.lr]", "train.steps=6")
+    ended = again(tmp_path, *change)
+    assert ended.code == 0, ended.output
+    assert "accepted: strategy.lr was 0.0002, is 1e-05 from step 4 on" in ended.output
+    snapshot = newest(tmp_path, "first")
+    assert snapshot.facts["accepted"] == [{"step": 4, "key": "strategy.lr", "was": 0.0002, "is": 1e-5}]
+    assert snapshot.facts["clock"]["step"] == 6
+
+
+def test_a_run_may_begin_with_the_weights_of_another(trained):
+    """Weights and averages by name; optimizers and clock afresh. At a learning rate of 0 they are still there."""
+    ended = again(trained, "run.name=tuned", "train.init_from=" + str(trained / "runs/first"), "strategy.lr=0")
+    assert ended.code == 0, ended.output
+    before, after = newest(trained, "first"), newest(trained, "tuned")
+    for component in ("G.weights", "D.weights", "G.buffers", "D.buffers"):
+        for name, array in before.tensors[component].items():
+            np.testing.assert_array_equal(after.tensors[component][name], array)
+    assert after.tensors["G.optimizer"]["updates"] == 4 and after.facts["clock"]["step"] == 4
+    beta = 0.5 ** (16 / 100)  # the average goes on from the other's average towards its weights
+    name = "G.last.weight"
+    average, weight = before.tensors["G.ema"][name].astype(np.float64), before.tensors["G.weights"][name]
+    np.testing.assert_allclose(
+        after.tensors["G.ema"][name], weight + (average - weight) * beta**4, rtol=1e-4, atol=1e-7
+    )
+
+
+def test_weights_that_do_not_match_are_refused_and_listed_or_left_out(trained):
+    wider = ("strategy.hidden=[24]", "train.init_from=" + str(trained / "runs/first"))
+    error = one_error(again(trained, "run.name=wider", *wider), 85)
+    assert "D.last.weight is (1, 16) there and (1, 24) here" in error and "train.init_strict" in error
+    assert not (trained / "runs/wider").exists()
+    ended = again(trained, "run.name=wider", *wider, "train.init_strict=false")
+    assert ended.code == 0 and "not matched: D.last.weight is (1, 16) there" in ended.output
+
+
+def test_a_checkpoint_with_values_that_are_not_finite_is_not_written(trained):
+    ended = again(trained, "run.name=spoilt", "strategy.name=faulty_gan:NotFinite")
+    error = one_error(ended, 80)
+    assert "G.weights/G.last.bias are not finite, so no checkpoint is written" in error
+    assert not list((trained / "runs/spoilt/checkpoints").iterdir())
+
+
+# ── From Python
+
+
+class Watching(library.Callback):
+    """Notes what it is told, in order."""
+
+    def __init__(self):
+        self.told = []
+
+    def begin(self, run):
+        self.told.append("begin")
+
+    def after_step(self, run, stats):
+        self.told.append(f"step {run.clock.step} {sorted(stats)[:2]}")
+
+    def on_samples(self, run, images):
+        self.told.append(f"samples {images.shape}")
+
+    def on_checkpoint(self, run, path):
+        self.told.append(f"checkpoint {Path(path).name}")
+
+    def at_end(self, run):
+        self.told.append("end")
+
+    def on_error(self, run, error):
+        self.told.append(type(error).__name__)
+
+
+def test_train_takes_arrays_and_callbacks_and_gives_the_directory(tmp_path):
+    """The config is a dict, the source an array of images of one brightness, with classes."""
+    images = np.full((32, 1, 8, 8), 200, np.uint8)
+    watching = Watching()
+    path = library.train(
+        {
+            "strategy": {"name": "gan", "resolution": 8, "latent": 4, "hidden": [8]},
+            "train": {"steps": 2, "batch_size": 8, "lanes": 2},
+            "log": {"samples": 4},
+        },
+        f"run.dir={tmp_path}",
+        "run.name=mine",
+        source={"image": images, "label": np.arange(32) % 4},
+        callbacks=[watching],
+    )
+    assert path == tmp_path / "mine"
+    loss = "['Loss/D', 'Loss/G']"
+    assert watching.told == [
+        "begin",
+        "samples (4, 1, 8, 8)",
+        f"step 1 {loss}",
+        f"step 2 {loss}",
+        "samples (4, 1, 8, 8)",
+        "checkpoint step-00000002",
+        "end",
+    ]
+    facts = checkpoint.load(path / "checkpoints/step-00000002").facts
+    assert facts["source"]["images"] == 32 and facts["source"]["classes"] == 4
+    lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 2 and "Loss/D" in lines[-1]
+
+
+def test_a_callback_hears_of_the_error_that_ends_a_run(tmp_path):
+    class Fails(Watching):
+        def after_step(self, run, stats):
+            raise RuntimeError("of the callback's own")
+
+    failing, watching = Fails(), Watching()
+    config = {"strategy": {"name": "gan", "resolution": 8, "latent": 4, "hidden": [8]}, "log": {"samples": 4}}
+    with pytest.raises(RuntimeError, match="of the callback's own"):
+        library.train(config, "train.steps=2", f"run.dir={tmp_path}", "run.name=r", callbacks=[failing, watching])
+    assert watching.told[-1] == "RuntimeError"
+
+
+# ── On a fleet
+
+
+def test_reduced_images_are_made_before_the_fleet_connects(monkeypatch, tmp_path):
+    """A rank that made them later would let the others wait in a collective."""
+    order = []
+
+    class Slow:
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, index):
+            return np.zeros((1, 8, 8), np.uint8)
+
+        def prepare(self, resolutions):
+            order.append(f"prepare {resolutions}")
+
+    def connect(*_):
+        order.append("connect")
+        raise ConnectionError
+
+    monkeypatch.setattr(run.fleet, "connect", connect)
+    config = {"strategy": {"name": "gan", "resolution": 8}, "train": {"batch_size": 8}}
+    with pytest.raises(ConnectionError):
+        library.train(config, f"run.dir={tmp_path}", source=Slow())
+    assert order == ["prepare [8]", "connect"]
+
+
+@pytest.mark.parametrize(
+    "missing, told",
+    [
+        ("false", "the number of images is 32 on rank 0"),
+        ("true", "data.path: /mnt/images is not mounted"),
+    ],
+)
+def test_ranks_that_do_not_see_the_same_data_end_before_they_train(missing, told, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY / 'tests'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    words = ["run.name=odd", "data.source=odd_source:Odd", f"data.missing={missing}"]
+    ended = start_and_wait(workers(2, "--config", tiny(tmp_path), *words), tmp_path)
+    assert ended.code == 65, ended.output
+    assert told in ended.output and "rank 1" in ended.output and "Traceback" not in ended.output
+    assert not (tmp_path / "runs").exists()
