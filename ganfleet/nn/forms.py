@@ -7,24 +7,24 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-ON_CPU = ms.get_context("device_target") == "CPU"
-if ON_CPU:
-    from ganfleet.nn import cpu
+if ms.get_context("device_target") == "CPU":
+    from ganfleet.nn.cpu import operators as cpu
 else:
     cpu = None
 
+STOCK = "stock"
 BINOMIAL = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
 
 
 def form() -> str:
     """The name of the form in force, "stock" for MindSpore's own. The same form gives the same bits."""
-    return cpu.form() if ON_CPU and ms.get_context("device_target") == "CPU" else "stock"
+    return cpu.FORM if cpu is not None and ms.get_context("device_target") == "CPU" else STOCK
 
 
 @ops.constexpr
 def _own(dtype, stride=1, padding=0):
-    """Whether the CPU's kernels can do it."""
-    return dtype == ms.float32 and stride <= 2 and padding <= 3 and form() != "stock"
+    """Whether the CPU's own form can do it."""
+    return dtype == ms.float32 and stride <= 2 and padding <= 3 and form() != STOCK
 
 
 def conv2d(x, weight, stride=1, padding=0):

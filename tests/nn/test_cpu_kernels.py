@@ -321,16 +321,22 @@ def test_an_error_is_told_and_leaves_the_threads_of_other_operators_alone(capfd)
 
 @pytest.fixture
 def anew(tmp_path, monkeypatch):
-    """``library.kernels()`` starts from nothing, with an empty cache in ``tmp_path``."""
+    """The next ``choose()`` starts from nothing, with an empty cache, which this is."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library.kernels.cache_clear()
     yield tmp_path / "ganfleet"
+    monkeypatch.undo()
+    choose()
+
+
+def choose():
+    """What a new process would choose."""
     library.kernels.cache_clear()
+    return cpu.use()
 
 
 def assert_stock(capfd, *reasons):
     """The form is stock, and one line says why."""
-    assert cpu.form() == cpu.form() == "stock"
+    assert choose() == cpu.use() == cpu.form() == "stock"
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("ganfleet: ")
     for reason in reasons:
@@ -371,22 +377,21 @@ def test_a_cache_that_cannot_be_written_is_told(anew, capfd):
 @needs_kernels
 @pytest.mark.parametrize("spoil", [lambda content: b"", lambda content: content[:5000], lambda content: b"x" + content])
 def test_a_broken_file_in_the_cache_is_compiled_again(anew, capfd, spoil):
+    form = choose()
     path = Path(library.kernels().path)
     whole = path.read_bytes()
     path.unlink()  # not overwritten: this process has it loaded
     path.write_bytes(spoil(whole))
-    library.kernels.cache_clear()
-    assert cpu.form().startswith("onednn-any/")
+    assert choose() == form != "stock"
     assert library.sound(path)
     assert capfd.readouterr().err == ""
 
 
 @needs_kernels
 def test_a_sound_file_in_the_cache_is_used_without_a_compiler(anew, monkeypatch):
-    form = cpu.form()
-    library.kernels.cache_clear()
+    form = choose()
     monkeypatch.setenv("PATH", str(anew))
-    assert cpu.form() == form != "stock"
+    assert choose() == form != "stock"
 
 
 @needs_kernels
@@ -401,8 +406,7 @@ def test_kernels_that_compute_something_else_are_not_used(anew, capfd, monkeypat
     ]:
         assert old in right
         source.write_text(right.replace(old, new))
-        library.kernels.cache_clear()
-        assert cpu.form() == "stock"
+        assert choose() == "stock"
         (line,) = (line for line in capfd.readouterr().err.splitlines() if "half the speed" in line)
         assert name in line and str(anew) in line
 
@@ -422,7 +426,6 @@ def test_another_library_than_onednn_3_is_refused(anew, capfd, monkeypatch, tmp_
         source.write_text(code)
         other.unlink(missing_ok=True)
         subprocess.run(["c++", "-shared", "-fPIC", "-o", other, source], check=True)
-        library.kernels.cache_clear()
         assert_stock(capfd, str(other), reason)
 
 
@@ -430,11 +433,10 @@ def test_another_library_than_onednn_3_is_refused(anew, capfd, monkeypatch, tmp_
 def test_other_processors_and_instruction_sets_run_stock_without_a_word(anew, capfd, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(library.platform, "machine", lambda: "aarch64")
-        assert cpu.form() == "stock"
-    library.kernels.cache_clear()
+        assert choose() == "stock"
     known = library.load_onednn(library.onednn_path())
     monkeypatch.setattr(library, "load_onednn", lambda path: replace(known, instructions=0x27))
-    assert cpu.form() == "stock"
+    assert choose() == "stock"
     assert capfd.readouterr().err == ""
 
 
@@ -448,17 +450,15 @@ def test_four_processes_that_compile_at_once_all_get_the_kernels(tmp_path):
     assert library.sound(compiled)
 
 
-def test_a_form_can_be_asked_for(monkeypatch):
+def test_a_form_can_be_asked_for():
     best = cpu.form()
     try:
-        cpu.use("stock")
-        assert cpu.form() == "stock"
+        assert cpu.use("stock") == cpu.form() == "stock"
         with pytest.raises(ConfigError, match=r"'onednn-any/2.0/sse'.*stock"):
             cpu.use("onednn-any/2.0/sse")
-        cpu.use(best)
-        assert cpu.form() == best
+        assert cpu.use(best) == cpu.form() == best
     finally:
-        cpu.use(None)
+        cpu.use()
 
 
 def test_on_ascend_nothing_of_it_is_imported():

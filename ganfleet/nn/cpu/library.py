@@ -111,6 +111,8 @@ def compiled(onednn: OneDNN) -> Path:
     facts = (SOURCE.read_text(), FLAGS, mindspore.__version__, onednn)
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     path = cache() / f"kernels-{name}.so"
+    if ":" in str(path):
+        raise Unavailable(f"MindSpore cannot load {path}, for the colon in it: set XDG_CACHE_HOME")
     if not sound(path):
         compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))), None)
         if compiler is None:
