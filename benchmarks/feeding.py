@@ -4,43 +4,38 @@ python benchmarks/feeding.py [--config F] [--steps 40] [key=value ...]
 """
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 
-from ganfleet import config as configs
-from ganfleet import fleet
+import ganfleet
 from ganfleet.data import Loader
-from ganfleet.engine.run import data_of, strategy_of
-from ganfleet.engine.trainer import Trainer, Watch
+from ganfleet.engine.callbacks import Callback
 
 CONFIG = Path(__file__).parent.parent / "configs" / "dcgan_fashion_small.yaml"
 WARM_UP = 5  # steps that compile, not counted
 
 
-class Stopwatch(Watch):
-    """When the counted steps began."""
+class Stopwatch(Callback):
+    """Images per second of training, from the first counted step to the last, and the source that it read."""
 
-    def after_step(self, trainer, stats):
-        if trainer.clock.step == WARM_UP:
+    def after_step(self, run, stats):
+        if run.clock.step == WARM_UP:
             self.started = time.perf_counter()
+        if run.clock.done:
+            images = (run.clock.step - WARM_UP) * run.stage.batch_size
+            self.rate = images / (time.perf_counter() - self.started)
+            self.config, self.source = run.config, run.source
 
 
-def consumed(config, source, connected) -> float:
-    """Images per second of training."""
-    watch = Stopwatch()
-    trainer = Trainer(config, strategy_of(config, source), source, connected, watch)
-    trainer.run()
-    return (config.train.steps - WARM_UP) * config.train.batch_size / (time.perf_counter() - watch.started)
-
-
-def delivered(config, source, lanes) -> float:
+def delivered(config, source) -> float:
     """Images per second of the loader alone."""
     train, data = config.train, config.data
     with Loader(
         source,
         batch_size=train.batch_size,
         lanes=train.lanes,
-        owned=lanes,
+        owned=range(train.lanes),
         seed=train.seed,
         workers=data.workers,
         prefetch=data.prefetch,
@@ -58,11 +53,11 @@ def main():
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
-    steps = [f"train.steps={arguments.steps + WARM_UP}", "train.audit_every=0"]
-    config = configs.load(arguments.config, [*arguments.overrides, *steps])
-    source = data_of(config)
-    connected = fleet.connect(config.fleet, config.train.lanes)
-    gives, takes = delivered(config, source, connected.lanes), consumed(config, source, connected)
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as runs:
+        steps = ["train.kimg=1e6", f"train.steps={arguments.steps + WARM_UP}", "train.audit_every=0"]
+        ganfleet.train(arguments.config, *arguments.overrides, *steps, f"run.dir={runs}", callbacks=[watch])
+    gives, takes = delivered(watch.config, watch.source), watch.rate
     print(f"loader   {gives:8.0f} images/s\ntraining {takes:8.0f} images/s\nratio    {gives / takes:8.1f}")
 
 

@@ -2,9 +2,12 @@
 
     python benchmarks/overhead.py [--config F] [--blocks 8] [--steps 5] [key=value ...]
 
+The hand-written loop has one graph per player, with the gradients, MindSpore's fused Adam and the buffers in it, and
+one for G's average where the config wants one. It draws its own noise and never asks whether a gradient is finite.
+
 Both loops live in one process on one core, as a rank does, and take turns in blocks of steps: the hand-written loop
-runs inside the trainer's own ``run``, between two of its steps. Every ratio is of neighbouring blocks. The wall clock
-sees whatever else the machine does; the CPU seconds of the process hardly do, but count the loader's threads too.
+runs as a callback, between two of the run's steps. Every ratio is of neighbouring blocks. The wall clock sees whatever
+else the machine does; the CPU seconds of the process hardly do, but count the threads that load and draw too.
 """
 
 import argparse
@@ -16,12 +19,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ganfleet import config as configs
-from ganfleet import fleet
-from ganfleet.engine.run import RunWatch, data_of, strategy_of
-from ganfleet.engine.trainer import Trainer, Watch
-from ganfleet.nn import RunningStats, discriminator_loss, initialize, nonsaturating_generator_loss
-from ganfleet.store import rundir
+import ganfleet
+from ganfleet.engine.callbacks import Callback
+from ganfleet.nn import buffers_of, discriminator_loss, initialize, nonsaturating_generator_loss, reproducible
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -45,33 +45,31 @@ class GLoss(Loss):
 
 
 class HandStep(nn.Cell):
-    """One player's update over a whole batch, as one graph: gradients, MindSpore's fused Adam, running statistics."""
+    """One player's update over a whole batch, as one graph: gradients, MindSpore's fused Adam, buffers."""
 
     def __init__(self, loss, net, lr, betas):
         super().__init__(auto_prefix=False)
         self.loss = loss
         self.weights = ParameterTuple(net.trainable_params())
         self.optimizer = nn.Adam(self.weights, lr, *betas)
-        layers = [cell for _, cell in net.cells_and_names() if isinstance(cell, RunningStats)]
-        self.running = ParameterTuple([layer.running for layer in layers])
-        self.seen = ParameterTuple([layer.seen for layer in layers])
+        self.buffers = tuple(buffers_of(net))
 
     @ms.jit
     def construct(self, real, z):
         self.forget()
         loss, gradients = ms.value_and_grad(self.loss, None, self.weights)(real, z)
         loss = ops.depend(loss, self.optimizer(gradients))
-        self.update_running()
+        self.move_buffers()
         return loss
 
     def forget(self):
-        for seen in self.seen:
-            ops.assign(seen, ops.zeros_like(seen))
+        for buffer in self.buffers:
+            ops.assign(buffer.seen, ops.zeros_like(buffer.seen))
 
-    def update_running(self):
-        for i in range(len(self.seen)):
-            running, seen = self.running[i], self.seen[i]
-            ops.assign(running, 0.9 * running + 0.1 * (seen[:-1] / seen[-1]).reshape(running.shape))
+    def move_buffers(self):
+        for buffer in self.buffers:
+            mean = (buffer.seen[:-1] / buffer.seen[-1]).reshape(buffer.shape)
+            ops.assign(buffer.value, buffer.move(buffer.value, mean))
 
 
 class Accumulate(HandStep):
@@ -104,7 +102,7 @@ class ApplySums(nn.Cell):
         for total in self.accumulate.sums:
             gradients += (total / self.micro_batches,)
         done = self.accumulate.optimizer(gradients)
-        self.accumulate.update_running()
+        self.accumulate.move_buffers()
         for total in self.accumulate.sums:
             ops.assign(total, ops.zeros_like(total))
         self.accumulate.forget()
@@ -124,12 +122,31 @@ class AccumulatingHandStep:
         return losses[-1]
 
 
+class Average(nn.Cell):
+    """An exponential moving average of a network's weights, as one graph."""
+
+    def __init__(self, net, beta):
+        super().__init__(auto_prefix=False)
+        self.weights, self.beta = ParameterTuple(net.trainable_params()), beta
+        self.averages = ParameterTuple(
+            [Parameter(p.asnumpy(), name=f"average.{p.name}", requires_grad=False) for p in self.weights]
+        )
+
+    @ms.jit
+    def construct(self):
+        for i in range(len(self.weights)):
+            weight, average = self.weights[i], self.averages[i]
+            ops.assign(average, weight + (average - weight) * self.beta)
+        return self.beta
+
+
 class HandLoop:
     """What one would write without a framework: arrays in memory, a shuffle per epoch, D then G, losses as tensors."""
 
     def __init__(self, config, strategy, source):
         options = config.strategy
-        self.g, self.d = strategy.networks()
+        with reproducible(config.train.seed):
+            self.g, self.d = strategy.networks()
         for name, net in (("hand.G", self.g), ("hand.D", self.d)):
             net.update_parameters_name(f"{name}.")
             net.set_train(True)
@@ -140,6 +157,9 @@ class HandLoop:
         step = HandStep if self.lanes == 1 else AccumulatingHandStep
         self.d_step = step(DLoss(self.g, self.d), self.d, *arguments)
         self.g_step = step(GLoss(self.g, self.d), self.g, *arguments)
+        self.average = None
+        if options.ema_kimg:
+            self.average = Average(self.g, 0.5 ** (config.train.batch_size / (1000 * options.ema_kimg)))
         self.images = np.stack([source[i]["image"] for i in range(len(source))])
         self.rng = np.random.default_rng(0)
         self.order = np.empty(0, int)
@@ -148,6 +168,8 @@ class HandLoop:
         for _ in range(steps):
             real = self.real()
             losses = self.d_step(real, self.noise()), self.g_step(real, self.noise())
+            if self.average:
+                self.average()
         return [float(loss.asnumpy()) for loss in losses]
 
     def real(self):
@@ -163,23 +185,25 @@ class HandLoop:
         return Tensor(array) if self.lanes == 1 else [Tensor(part) for part in np.split(array, self.lanes)]
 
 
-class TakingTurns(Watch):
-    """After every block of the trainer's steps, a block of the hand-written loop's; ``blocks`` (n, 2, 2) are
+class TakingTurns(Callback):
+    """After every block of the run's steps, a block of the hand-written loop's; ``blocks`` (n, 2, 2) are
     [ganfleet, by hand] by [wall, CPU] seconds per step, the first block with its compilation left out.
     """
 
-    def __init__(self, inner, hand, steps):
-        self.inner, self.hand, self.steps = inner, hand, steps
+    def __init__(self, steps):
+        self.steps = steps
         self.blocks = []
 
-    def after_step(self, trainer, stats):
-        self.inner.after_step(trainer, stats)
-        if trainer.clock.step % self.steps:
+    def begin(self, run):
+        self.hand = HandLoop(run.config, run.strategy, run.source)
+
+    def after_step(self, run, stats):
+        if run.clock.step % self.steps:
             return
         turn = now()
         self.hand.run(self.steps)
         end = now()
-        if trainer.clock.step > self.steps:
+        if run.clock.step > self.steps:
             self.blocks.append(((turn - self.start) / self.steps, (end - turn) / self.steps))
         self.start = now()
 
@@ -188,20 +212,14 @@ def now():
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def measure(config, steps, blocks):
-    connected = fleet.connect(config.fleet, config.train.lanes)  # pins the process, before its first kernel
-    source = data_of(config)
-    strategy = strategy_of(config, source)
-    trainer = Trainer(config, strategy, source, connected)
-    trainer.clock.total_steps = (blocks + 1) * steps + 1  # the last step, with its checkpoint, is in no block
-    hand = HandLoop(config, strategy, source)
-    with (
-        tempfile.TemporaryDirectory() as runs,
-        RunWatch(trainer, rundir.plan(runs, None, "run").take().create()) as watch,
-    ):
-        trainer.watch = TakingTurns(watch, hand, steps)
-        trainer.run()
-    return np.array(trainer.watch.blocks)
+def measure(config, overrides, steps, blocks):
+    """``TakingTurns.blocks`` of a run with no samples, checkpoints or audits between its first step and its last."""
+    turns = TakingTurns(steps)
+    with tempfile.TemporaryDirectory() as runs:
+        never = ["checkpoint.every_kimg=1e6", "log.samples_every_kimg=1e6", "train.audit_every=0", f"run.dir={runs}"]
+        end = ["train.kimg=1e6", f"train.steps={(blocks + 1) * steps}"]
+        ganfleet.train(config, *never, *end, *overrides, callbacks=[turns])
+    return np.array(turns.blocks)
 
 
 def main():
@@ -211,9 +229,7 @@ def main():
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    quiet = ["train.kimg=1e6", "checkpoint.every_kimg=1e6", "log.samples_every_kimg=1e6", "train.audit_every=1000000"]
-    config = configs.load(options.config, [*quiet, *options.overrides])
-    blocks = measure(config, options.steps, options.blocks)
+    blocks = measure(options.config, options.overrides, options.steps, options.blocks)
     ratios = blocks[:, 0] / blocks[:, 1]
     print(f"{options.config.name} {' '.join(options.overrides)}: {len(blocks)} blocks of {options.steps} steps")
     print(f"{'':12}{'ganfleet':>12}{'by hand':>12}{'ratio':>8}   quartiles of the blocks' ratios")

@@ -27,16 +27,19 @@ def main(resolutions: list[int]) -> None:
     for resolution in resolutions:
         strategy = StyleGAN(StyleGAN.Options(resolution=resolution, **NARROW), ImageSpec(channels=1), BATCH)
         stage = strategy.schedule()[-1]
-        clock, model = Clock(10**9, nimg=stage.starts_at), Program(strategy, stage, 0)
+        clock, program = Clock(10**9, nimg=stage.starts_at), Program(strategy, stage, 0)
         rng = np.random.default_rng(0)
         real = {"image": rng.standard_normal((BATCH, 1, resolution, resolution), dtype=np.float32)}
-        for phase in strategy.phases(clock):
-            program, seconds = PhaseProgram(phase, model, 0), []
+        for phase in program.phases:
+            player, seconds = phase.player, []
             for _ in range(2):
                 start = time.process_time()
-                flat, _ = program.run(tensors(real), tensors(strategy.draw(rng, BATCH, clock)), np.zeros(0, np.float32))
-                program.player.apply(flat, 1, 1e-3, 0.9)
-                program.player.tensors()  # waits for the update
+                noise = strategy.draw(rng, BATCH, clock)
+                flat, _ = phase.run(tensors(real), tensors(noise), np.zeros(0, np.float32))
+                player.update(flat, 1.0, strategy.hyper(player.name, clock))
+                if player.ema is not None:
+                    player.average(0.9)
+                player.tensors()  # waits for the update
                 seconds.append(time.process_time() - start)
             print(f"{resolution:4}² {phase.name}: {seconds[0]:6.1f} s, then {seconds[1]:6.2f} s", flush=True)
 

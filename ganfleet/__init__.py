@@ -22,7 +22,7 @@ os.environ.setdefault("HCCL_CONNECT_TIMEOUT", "1800")
 # protobuf refuses MindSpore 2.8's and 2.9's own messages.
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 # What the package offers, by the module it is imported from when it is used: MindSpore takes seconds to import.

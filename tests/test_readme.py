@@ -8,6 +8,8 @@ import pytest
 from commands import ganfleet
 from fleets import REPOSITORY
 
+from ganfleet.plugins import STRATEGIES
+
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 CHINESE = (REPOSITORY / "README.zh-CN.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -44,6 +46,11 @@ def test_every_config_the_readme_names_exists():
     names = re.findall(r"configs/\w+\.yaml", README)
     assert len(names) > 4
     assert [name for name in names if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_readme_names_every_strategy():
+    named = re.findall(r"`(\w+)`", " ".join(row for row in rows(README) if row.startswith("`")))
+    assert sorted(named) == sorted(STRATEGIES.builtin)
 
 
 # ── The Chinese README

@@ -26,9 +26,8 @@ LIBRARIES = {"mindspore", "numpy", "builtins", "pydantic", "pydantic_core", "ann
 # What a function may read while a graph is compiled is frozen in it. So none may use these, by which it could read
 # what no walk can see: files, the environment, the time.
 HARMLESS = {
-    *("abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "itertools", "json", "math"),
-    *("numbers",),
-    *("operator", "re", "string", "types", "typing"),
+    *("abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "hashlib", "itertools", "json"),
+    *("math", "numbers", "operator", "re", "string", "types", "typing"),
 }
 READING = {"open", "input", "exec", "eval", "compile", "__import__", "globals", "locals", "id", "hash"}
 READING_OF_NUMPY = {"random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap"}
@@ -38,7 +37,8 @@ NOTES = {
     *("_exist_names", "_lazy_construct_sig", "_compiled", "_parameter_layout_dict", "_parallel_parameter_name_list"),
     *("_parallel_parameter_merge_net_dict", "_has_mutable_args_list", "_is_check_and_refresh", "_init_flag"),
     *("_lazy_user_parameters", "_cell_init_args", "sequence_modified", "current_phase", "__parse_method__"),
-    *("_mutable_flags", "exist_objs", "exist_names", "instance_name", "is_top_cell", "compiled_for"),
+    *("__compile_cell_hook__", "_mutable_flags", "exist_objs", "exist_names", "instance_name", "is_top_cell"),
+    "compiled_for",
 }
 NOTES_OF_PYTHON = {
     *("__dict__", "__weakref__", "__doc__", "__annotations__", "__abstractmethods__", "_abc_impl"),
@@ -126,9 +126,7 @@ class _Walk:
                 return kind.__name__, [self.add(part) for part in parts]
             case functools.partial():
                 return "partial", self.add(value.func), self.add(value.args), self.add(value.keywords)
-            case operator.itemgetter() | operator.attrgetter():
-                return kind.__name__, repr(value)
-            case np.dtype() | PurePath() | enum.Enum():
+            case np.dtype() | PurePath() | enum.Enum() | operator.itemgetter() | operator.attrgetter():
                 return kind.__qualname__, str(value)
             case _ if kind.__module__.startswith("mindspore._c_expression.typing"):
                 return "dtype", repr(value)
@@ -217,8 +215,9 @@ def _library(module: str) -> bool:
 
 
 def _unused(name: str, value: object) -> bool:
-    """Whether this is one of a Cell's hooks, and none: None at first, an empty mapping once MindSpore has looked."""
-    return name.startswith("_lazy") and not value
+    """Whether these are a Cell's hooks or flags, and none: not there at first, or None, and empty once MindSpore has
+    looked."""
+    return not value and (name.startswith("_lazy") or name == "_func_graph_flags")
 
 
 def _slot(value: object) -> bool:

@@ -74,11 +74,11 @@ class FlatPlayer:
             yield
             return
         values = [_copy(buffer.value) for buffer in self.buffers]
-        self._write(self._state.average)
+        self._write(Tensor(_copy(self._state.average)))
         try:
             yield
         finally:
-            self._write(self._state.flat)
+            self._write(Tensor(_copy(self._state.flat)))
             for buffer, own in zip(self.buffers, values, strict=True):
                 ops.assign(buffer.value, Tensor(own))
 
@@ -145,7 +145,7 @@ class FlatPlayer:
         """
         state = self._state
         ops.assign(state.flat, Tensor(self._join(weights)))
-        self._write(state.flat)
+        self._write(Tensor(_copy(state.flat)))
         for parameter in self.idle:
             ops.assign(parameter, Tensor(_shaped(weights, parameter)))
         for buffer in self.buffers:

@@ -68,6 +68,7 @@ class Launcher:
     def report_exit(self, code: int) -> None:
         """Tell ``ganfleet train --workers`` this rank's exit code, if that is what started it."""
         if _report_fd is not None and not self.is_scheduler:
+            sys.stdout.flush()  # a rank that does not end by itself is ended
             os.write(_report_fd, f"{self.rank} {code}\n".encode())
 
 

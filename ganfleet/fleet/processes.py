@@ -26,7 +26,7 @@ from ganfleet.errors import PeerLost, Stopped, StorageError
 from ganfleet.fleet.launcher import LAUNCHER_PID, REPORT_FD
 
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 5  # for the others to fail alike, once a rank has failed
+GRACE_SECONDS = 5  # for the others to fail alike once a rank has failed, and for ranks to end that have reported
 CONNECT_SECONDS = 1800  # how long MindSpore lets a rank be late to connect; a rank that dies is noticed by other means
 TAIL_LINES = 60
 PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM}
@@ -89,7 +89,7 @@ def _outcome(family: "_Family", lost: set[int]) -> int:
 
 
 def _watch(family: "_Family") -> set[int]:
-    """Show rank 0's output until every rank has ended, or one has failed and the others had their time.
+    """Show rank 0's output until every rank has ended, or those that have not had their time.
 
     Returns the ranks that were the first to end, if they reported no exit code.
     """
@@ -104,7 +104,7 @@ def _watch(family: "_Family") -> set[int]:
             if lost or len(ended) == len(family.ranks) or time.monotonic() > deadline:
                 _show(output)
                 return lost
-            if any(family.codes.values()):
+            if any(family.codes.values()) or len(family.codes) == family.workers:
                 deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
             time.sleep(POLL_SECONDS)
 
@@ -135,6 +135,7 @@ class _Family:
     codes: dict[int, int] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)
     named: bool = False  # whether a message has named a log
+    _processes: list[psutil.Popen] = field(default_factory=list)
     _delivered: Counter[int] = field(default_factory=Counter)  # signals, by rank
 
     def __enter__(self):
@@ -154,6 +155,7 @@ class _Family:
         self.received.append(PASSED_ON[number])
 
     def __exit__(self, *_):
+        _end(self._processes)
         self._stack.close()
 
     def log(self, rank: int) -> Path:
@@ -198,7 +200,7 @@ class _Family:
                 pass_fds=[self._reporting],
                 start_new_session=True,
             )
-        self._stack.callback(_kill, process)
+        self._processes.append(process)
         return process
 
     def deliver(self) -> None:
@@ -221,11 +223,14 @@ class _Family:
                 self.codes[rank] = code
 
 
-def _kill(process: psutil.Popen) -> None:
-    """End ``process`` and what it has started."""
-    with suppress(psutil.NoSuchProcess):
-        process.suspend()  # so that it starts nothing more
-        for each in [*process.children(recursive=True), process]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-    process.wait(timeout=10)
+def _end(processes: list[psutil.Popen]) -> None:
+    """Kill ``processes`` and what they have started."""
+    family = [*processes]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()  # so that it starts nothing more
+            family += process.children(recursive=True)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)  # one that the kernel holds for longer ends later

@@ -262,11 +262,14 @@ def command():
 run(command)
 """
 LAUNCH = """\
+import signal
 import sys
 from pathlib import Path
 import click
 from ganfleet.cli import run
 from ganfleet.fleet import processes
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
 
 @click.command()
 def command():
@@ -290,6 +293,14 @@ def launch(directory, fault="pass", seconds=300, rank=RANK, workers=2, log_dir='
     return [sys.executable, "launch.py"]
 
 
+def printed(process: subprocess.Popen) -> str:
+    """What a launcher prints until it ends, which it must."""
+    try:
+        return process.communicate(timeout=60)[0]
+    finally:
+        process.kill()  # and its ranks end with it
+
+
 def test_a_killed_rank_ends_the_fleet_with_69(tmp_path):
     ended = run(launch(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)"), tmp_path, timeout=60)
     assert ended.code == 69
@@ -309,6 +320,11 @@ def test_a_rank_that_fails_alone_is_named_and_quoted(fault, told, tmp_path):
 
 def test_ranks_that_end_well_end_the_fleet_with_0(tmp_path):
     assert run(launch(tmp_path, seconds=0), tmp_path, timeout=60) == Ended(0, "rank 0 works\n")
+
+
+def test_a_rank_that_has_reported_its_end_is_not_waited_for_without_end(tmp_path):
+    hangs = "__import__('atexit').register(time.sleep, 300)"
+    assert run(launch(tmp_path, hangs, seconds=0), tmp_path, timeout=60) == Ended(0, "rank 0 works\n")
 
 
 def test_what_a_rank_starts_is_not_taken_for_the_rank(tmp_path):
@@ -381,7 +397,7 @@ def test_a_closed_terminal_stops_the_ranks_as_sigterm_does(tmp_path):
         log = tmp_path / f"worker_{number}.log"
         until(lambda log=log: log.exists() and "ready" in log.read_text())
     process.send_signal(signal.SIGHUP)
-    output, _ = process.communicate(timeout=30)
+    output = printed(process)
     assert (process.returncode, survivors(tmp_path)) == (75, []), output
     assert output == "ready\nganfleet: error: got SIGTERM\n"
 
@@ -391,7 +407,7 @@ def test_a_signal_before_ranks_can_take_it_ends_the_fleet_with_75(sign, tmp_path
     process = start(launch(tmp_path), tmp_path)
     until((tmp_path / sign).exists)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output = printed(process)
     assert (process.returncode, survivors(tmp_path)) == (75, []), output
     assert output.count("stopped by a signal; start again") == 1
     assert "Traceback" not in output

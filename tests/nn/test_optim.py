@@ -1,5 +1,7 @@
 """Twenty updates of each optimizer against optax or the published formula, in float64."""
 
+import re
+
 import jax.numpy as jnp
 import mindspore as ms
 import numpy as np
@@ -122,7 +124,7 @@ def weights_only(name, shape):
             clipped(optax.adamw(1e-2, eps=1.0, weight_decay=0.5, mask=MATRICES)),
         ),
     ],
-    ids=lambda value: str(value) if hasattr(value, "slots") else "",
+    ids=lambda value: re.sub(r" at 0x\w+", "", str(value)) if hasattr(value, "slots") else "",
 )
 def test_twenty_updates_equal_the_reference(optimizer, reference):
     assert_twenty_updates_equal(reference, optimizer)
