@@ -3,11 +3,17 @@
 Ascend always runs MindSpore's. The choice is made when a graph is compiled, from the device, the type and the geometry.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import mindspore as ms
 import numpy as np
 from mindspore import ops
 
+from ganfleet.errors import ConfigError
+
 if ms.get_context("device_target") == "CPU":
+    from ganfleet.nn import cpu as kernels
     from ganfleet.nn.cpu import operators as cpu
 else:
     cpu = None
@@ -19,6 +25,30 @@ BINOMIAL = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
 def form() -> str:
     """The name of the form in force, "stock" for MindSpore's own. The same form gives the same bits."""
     return cpu.FORM if cpu is not None and ms.get_context("device_target") == "CPU" else STOCK
+
+
+def use(name: str | None = None) -> str:
+    """Have graphs compiled from now on use the form ``name``, by default the best there is here; returns its name.
+
+    Raises:
+        ConfigError: this machine cannot run it.
+    """
+    if cpu is not None and ms.get_context("device_target") == "CPU":
+        return kernels.use(name)
+    if name not in (None, STOCK):
+        raise ConfigError(f"{name!r} is a form of CPUs, and this is {ms.get_context('device_target')}")
+    return STOCK
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """While it lasts, graphs are compiled in the form ``name``."""
+    before = form()
+    use(name)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 @ops.constexpr

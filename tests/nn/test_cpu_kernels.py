@@ -413,8 +413,7 @@ def test_kernels_that_compute_something_else_are_not_used(anew, capfd, monkeypat
 
 @needs_kernels
 def test_another_library_than_onednn_3_is_refused(anew, capfd, monkeypatch, tmp_path):
-    source, other = tmp_path / "other.cc", tmp_path / "libdnnl.so.3"
-    monkeypatch.setattr(library, "onednn_path", lambda: other)
+    source = tmp_path / "other.cc"
     for code, reason in [
         ("int x;", "no oneDNN"),
         (
@@ -424,7 +423,9 @@ def test_another_library_than_onednn_3_is_refused(anew, capfd, monkeypatch, tmp_
         ),
     ]:
         source.write_text(code)
-        other.unlink(missing_ok=True)
+        other = tmp_path / reason / "libdnnl.so.3"
+        other.parent.mkdir()
+        monkeypatch.setattr(library, "onednn_path", lambda other=other: other)
         subprocess.run(["c++", "-shared", "-fPIC", "-o", other, source], check=True)
         assert_stock(capfd, str(other), reason)
 
