@@ -61,6 +61,13 @@ CONVOLUTIONS = {
 }
 
 
+def quick_first(cases, quick):
+    """``cases`` as parameters, of which those not named in ``quick`` are among the slow tests."""
+    return [
+        pytest.param(*case, id=name, marks=() if name in quick else pytest.mark.slow) for name, case in cases.items()
+    ]
+
+
 class Thrice(ms_nn.Cell):
     """[f(a, b), and the gradients by a and b of s = Σ probe·f², Σ |∂s/∂a|² and Σ |∂ of that/∂a|²], flat.
 
@@ -125,7 +132,7 @@ def assert_exact_to_third_order(function, reference, a, b):
 
 
 @needs_kernels
-@pytest.mark.parametrize("x, out, kernel, stride, padding", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("x, out, kernel, stride, padding", quick_first(CONVOLUTIONS, ("3x3", "4x4/2 from grey")))
 def test_convolution_is_exact_to_third_order(x, out, kernel, stride, padding):
     def function(x, weight):
         return forms.conv2d(x, weight, stride, padding)
@@ -147,7 +154,7 @@ TRANSPOSED = {
 
 
 @needs_kernels
-@pytest.mark.parametrize("y, channels, kernel, stride, padding, extra", TRANSPOSED.values(), ids=TRANSPOSED)
+@pytest.mark.parametrize("y, channels, kernel, stride, padding, extra", quick_first(TRANSPOSED, ("4x4/2",)))
 def test_transposed_convolution_is_exact_to_third_order(y, channels, kernel, stride, padding, extra):
     size = (y[0], channels, *((side - 1) * stride - 2 * padding + kernel + extra for side in y[2:]))
 
