@@ -90,7 +90,10 @@ def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> Non
     seeds, labels = of_classes(seeds, classes)
     layout = {"columns": columns}
     if classes:
-        layout = {"columns": len(seeds) // len(classes), "row_labels": [f"class {label}" for label in classes]}
+        layout = {
+            "columns": len(seeds) // len(classes),
+            "row_labels": [class_label(drawing, label) for label in classes],
+        }
     images = drawing.sample(seeds, labels, **options)
     drawing.fleet.first(lambda: save_picture(out, grid(images, **layout)))
 
@@ -135,6 +138,12 @@ def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
     loaded.fleet.first(save)
 
 
+def class_label(drawing, number: int) -> str:
+    """What a row of images of class ``number`` is called."""
+    named = number < len(drawing.class_names)
+    return f"class {number} {drawing.class_names[number]}" if named else f"class {number}"
+
+
 def of_classes(seeds: Sequence[int] | None, classes: list[int] | None) -> tuple[list[int], list[int] | None]:
     """A seed and a class for each image; class by class."""
     if not classes:
@@ -144,10 +153,12 @@ def of_classes(seeds: Sequence[int] | None, classes: list[int] | None) -> tuple[
 
 
 def offered(loaded) -> str:
-    """What ``--figure`` and OPTION=VALUE can be for this checkpoint."""
+    """What ``--classes``, ``--figure`` and OPTION=VALUE can be for this checkpoint."""
+    from ganfleet.data.labels import described as described_classes
+
     blocks = [(f"--figure {name}: {figure.help}", figure.Options) for name, figure in loaded.strategy.figures().items()]
     blocks.append(("options of every image", loaded.strategy.SampleOptions))
-    lines = []
+    lines = [f"--classes: {described_classes(loaded.class_names)}"] if loaded.class_names else []
     for heading, schema in blocks:
         options = described(schema)
         lines.append(heading if options or schema is not blocks[-1][1] else f"{heading}: none")

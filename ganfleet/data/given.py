@@ -68,8 +68,10 @@ class Given(Source):
         if len(set(channels.values())) > 1:
             raise ConfigError(f"the images of the source given have different numbers of channels: {channels}")
         for name, count in channels.items():
-            if count not in (1, 3):
-                raise ConfigError(f"{name!r} of the source given has {count} channels: give 1 (grey) or 3 (RGB)")
+            if count not in (1, 3, 4):
+                raise ConfigError(
+                    f"{name!r} of the source given has {count} channels: give 1 (grey), 3 (RGB) or 4 (RGBA)"
+                )
         super().__init__(resolution, next(iter(channels.values()), 1))
         self._check(first, 0)
         if LABEL in first:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ganfleet.data.files import files_below, images_among
 from ganfleet.data.images import FORMATS, SUFFIXES, decode
 from ganfleet.data.loader import to_network
+from ganfleet.data.places import files_below, images_among
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
 from ganfleet.observe.grid import grid
