@@ -54,6 +54,7 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
         check_targets(out, out_dir, figure)
         check_choices(figure, seeds, classes, columns, following, out_dir)
 
+    from ganfleet.data.labels import described as described_classes
     from ganfleet.engine.loaded import load
 
     paths = [path, *following]
@@ -61,6 +62,9 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
         raise ConfigError(f"--strategy is given {len(codes)} times for {len(paths)} checkpoints: once for each, or not")
     with ExitStack() as opened:
         loaded = [opened.enter_context(load(*each, ema)) for each in zip_longest(paths, codes)]
+        if loaded[0].class_names:
+            names = described_classes(loaded[0].class_names)
+            loaded[0].fleet.first(lambda: click.echo(f"classes: {names}"))
         if listing:
             loaded[0].fleet.first(lambda: click.echo(offered(loaded[0])))
         elif figure:
@@ -100,7 +104,7 @@ def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> Non
 
 def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
     """One file per image, which the rank writes that drew it."""
-    from ganfleet.observe.grid import grid, save_picture
+    from ganfleet.observe.grid import picture_of, save_picture
     from ganfleet.store.publish import writing
 
     with drawing.fleet.agreeing():
@@ -111,7 +115,7 @@ def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
             out_dir.mkdir(parents=True, exist_ok=True)
         for i, image in drawing.each(seeds, labels, **options):
             of_class = f"class-{labels[i]:03d}-" if labels else ""
-            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", grid(image[None], scale=1))
+            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", picture_of(image))
 
 
 def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
@@ -153,12 +157,10 @@ def of_classes(seeds: Sequence[int] | None, classes: list[int] | None) -> tuple[
 
 
 def offered(loaded) -> str:
-    """What ``--classes``, ``--figure`` and OPTION=VALUE can be for this checkpoint."""
-    from ganfleet.data.labels import described as described_classes
-
+    """What ``--figure`` and OPTION=VALUE can be for this checkpoint."""
     blocks = [(f"--figure {name}: {figure.help}", figure.Options) for name, figure in loaded.strategy.figures().items()]
     blocks.append(("options of every image", loaded.strategy.SampleOptions))
-    lines = [f"--classes: {described_classes(loaded.class_names)}"] if loaded.class_names else []
+    lines = []
     for heading, schema in blocks:
         options = described(schema)
         lines.append(heading if options or schema is not blocks[-1][1] else f"{heading}: none")

@@ -76,6 +76,8 @@ class Given(Source):
         self._check(first, 0)
         if LABEL in first:
             self.classes = classes or _classes_told(given) or self._count_classes()
+            told = getattr(given, "classes", None)
+            self.class_names = tuple(map(str, told)) if isinstance(told, list | tuple) else ()
 
     def __len__(self):
         return len(self._given)

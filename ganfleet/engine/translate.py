@@ -14,7 +14,7 @@ from ganfleet.data.loader import to_network
 from ganfleet.data.places import files_below, images_among
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
-from ganfleet.observe.grid import grid
+from ganfleet.observe.grid import grid, picture_of
 from ganfleet.store import publish
 from ganfleet.store.publish import writing
 from ganfleet.strategies.translation import Translation
@@ -227,7 +227,8 @@ def save(path: Path, images: list[np.ndarray], direction: str) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text(DIRECTION, direction)
     content = io.BytesIO()
-    picture = Image.fromarray(grid(np.stack(images), columns=len(images), scale=1))
+    pixels = picture_of(images[0]) if len(images) == 1 else grid(np.stack(images), columns=len(images), scale=1)
+    picture = Image.fromarray(pixels)
     picture.save(content, format="PNG", compress_level=1, pnginfo=text)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
