@@ -126,9 +126,7 @@ def lines(report) -> list[str]:
     for heading in ("formats", "modes", "sizes"):
         told.append(f"{heading}: {listed(facts[heading])}")
     if facts["classes"]:
-        counts = {
-            f"in {each['number']}" + f" {each['name'] or ''}".rstrip(): each["images"] for each in facts["classes"]
-        }
+        counts = {f"in {each['number']} {each['name'] or ''}".rstrip(): each["images"] for each in facts["classes"]}
         told.append(f"classes from {facts['classes_from']}: {len(counts)}; {listed(counts)}")
     if facts["several_frames"]:
         told.append(f"several frames, of which the first is used: {facts['several_frames']:,}")
@@ -137,10 +135,8 @@ def lines(report) -> list[str]:
     doubled = sum(map(len, facts["duplicates"])) - len(facts["duplicates"])
     told += section(f"files with the content of another: {doubled:,}", [" = ".join(g) for g in facts["duplicates"]])
     for each in facts["resolutions"]:
-        side = each["resolution"]
-        told.append(
-            f"at {side}x{side}: {each['too_small']:,} too small; the cache takes {each['cache_bytes'] / 1e6:,.1f} MB in RGB"
-        )
+        side, cache = each["resolution"], f"{each['cache_bytes'] / 1e6:,.1f} MB"
+        told.append(f"at {side}x{side}: {each['too_small']:,} too small; the cache takes {cache} in RGB")
     return told + report.notes()
 
 

@@ -5,6 +5,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,10 +167,8 @@ def check(path: Path, resolution: int | None, track: Callable[[Iterable, int], I
         problem = str(error)
     images = list(track(read_all(files), len(files.names)))
     largest = max((min(image.size) for image in images), default=0)
-    offered = tuple(size for size in SIZES if size <= largest)
-    return Report(
-        path, files, images, labels, problem, (resolution,) if resolution else offered, resolution is not None
-    )
+    resolutions = (resolution,) if resolution else tuple(size for size in SIZES if size <= largest)
+    return Report(path, files, images, labels, problem, resolutions, resolution is not None)
 
 
 def by_subfolders(files: Files) -> Labels | None:
@@ -196,14 +195,17 @@ def look(files: Files, name: str) -> Image:
     try:
         data = files.read(name)
         with open_image(data) as image:
-            # Pillow calls a JPEG with a preview MPO. What decoding changes is asked before it.
-            format, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode
-            frames = bool(getattr(image, "is_animated", False))
+            format, mode = str(image.format), image.mode
             turned = upright(image)
             convert(turned, RGB)
             size = turned.size
     except Exception as error:  # Pillow, zipfile and zlib raise a dozen kinds on damaged bytes
         return Image(name, printable(str(error) or type(error).__name__))
+    if format == "MPO":  # a JPEG with a preview
+        return Image(name, None, hashlib.sha256(data).hexdigest(), "JPEG", mode, size)
+    frames = False
+    with suppress(Exception), open_image(data) as image:  # a damaged second frame is nobody's fault
+        frames = bool(getattr(image, "is_animated", False))
     return Image(name, None, hashlib.sha256(data).hexdigest(), format, mode, size, frames)
 
 

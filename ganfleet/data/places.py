@@ -138,7 +138,8 @@ class Walk:
         files: set[str] = set()
         for name, real in sorted(self._links_to_files):
             folder, base = os.path.split(real)
-            if real in files or (folder in self._folders and not hidden(base)):
+            found = folder in self._folders and not hidden(base) and os.path.exists(real)
+            if found or real in files:
                 self.left_out[LINKS] += 1
             else:
                 files.add(real)

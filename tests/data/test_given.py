@@ -150,7 +150,10 @@ def test_an_object_with_a_resolution_of_its_own_is_asked_for_it():
             {"image_a": PIXELS, "image_b": PIXELS[:, :1]},
             r"different numbers of channels: \{'image_a': 3, 'image_b': 1\}",
         ),
-        (np.zeros((4, 2, 8, 8), np.uint8), r"'image' of the source given has 2 channels: give 1 \(grey\) or 3 \(RGB\)"),
+        (
+            np.zeros((4, 2, 8, 8), np.uint8),
+            r"'image' of the source given has 2 channels: give 1 \(grey\), 3 \(RGB\) or",
+        ),
         (Uncountable(), r"has no len\(\): ValueError"),
         (Vanishing(), r"what at\(8\) of the source given returned is of type NoneType"),
         ("photos", "is of type str"),
