@@ -50,7 +50,7 @@ class Files:
             are = "1 file is no image" if len(others) == 1 else f"{len(others):,} files are no images"
             notes.append(f"{place}: {are} that ganfleet reads: {listed(kinds(others))}")
         if self.left_out:
-            notes.append(f"{place}: left out: {listed(self.left_out)}")
+            notes.append(f"{place}: left out: {', '.join(f'{what} ({n:,})' for what, n in self.left_out.items())}")
         return notes
 
 

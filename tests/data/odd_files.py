@@ -76,7 +76,7 @@ class Planter:
     def image(
         self, suffix, format, image, mode=None, size=None, frames=False, folder=None, data=None, **options
     ) -> str:
-        """One that can be read; ``mode`` and ``size`` where they are not those of ``image``."""
+        """One that can be read, and its name; ``mode`` and ``size`` where they are not those of ``image``."""
         if data is None:
             file = io.BytesIO()
             image.save(file, format, **options)

@@ -152,7 +152,7 @@ def test_an_object_with_a_resolution_of_its_own_is_asked_for_it():
         ),
         (
             np.zeros((4, 2, 8, 8), np.uint8),
-            r"'image' of the source given has 2 channels: give 1 \(grey\), 3 \(RGB\) or",
+            r"'image' of the source given has 2 channels: give 1 \(grey\), 3 \(RGB",
         ),
         (Uncountable(), r"has no len\(\): ValueError"),
         (Vanishing(), r"what at\(8\) of the source given returned is of type NoneType"),

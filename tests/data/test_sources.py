@@ -101,7 +101,7 @@ class TestFolder:
             (photos / name).symlink_to(target)
         source = open_source("folder", path=photos, resolution=8, classes="subfolder")
         assert reds(source) == CATS_THEN_DOGS and source.classes == 2
-        assert source.notes() == [f"{photos}: left out: 5 links to what is there under another name"]
+        assert source.notes() == [f"{photos}: left out: links to what is there under another name (5)"]
 
     def test_follows_links_to_what_is_elsewhere_once(self, photos, tmp_path):
         (tmp_path / "all").mkdir()
@@ -192,7 +192,7 @@ class TestZip:
             link.create_system, link.external_attr = 3, 0o120777 << 16
             added.writestr(link, "1.png")
         source = open_source("zip", path=archive, resolution=8)
-        assert len(source) == 10 and "left out: 1 links" in source.notes()[0]
+        assert len(source) == 10 and "another name (1)" in source.notes()[0]
 
     def test_refuses_an_archive_without_images(self, tmp_path):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
