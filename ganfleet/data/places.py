@@ -45,7 +45,7 @@ class Files:
 
     def notes(self, used: Iterable[str] = ()) -> list[str]:
         """What is left out, and why. ``used`` are names among ``others`` that were of use."""
-        others, place, notes = without(self.others, used), self.describe("").rstrip(":"), []
+        others, place, notes = without(self.others, used), self.describe("").rstrip(":/"), []
         if others:
             are = "1 file is no image" if len(others) == 1 else f"{len(others):,} files are no images"
             notes.append(f"{place}: {are} that ganfleet reads: {listed(kinds(others))}")

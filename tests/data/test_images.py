@@ -153,8 +153,8 @@ def test_the_border_of_fit_is_clear_and_colours_under_no_alpha_do_not_bleed():
     image = row("RGBA", *[(200, 100, 50, 255)] * 4, *[(0, 255, 0, 0)] * 4)
     pixels = Resize(4, "fit")(image.resize((8, 4)), "it")
     assert pixels.shape == (4, 4, 4) and pixels[3, 0].tolist() == [0] * 4
-    half = Resize(1, "stretch")(image, "it")[:, 0, 0].tolist()
-    assert half[:3] == [200, 100, 50] and half[3] in (127, 128)
+    half = Resize(1, "stretch")(image, "it")[:, 0, 0]
+    np.testing.assert_allclose(half, [200, 100, 50, 127.5], atol=1)
 
 
 def test_grey_sources_are_opaque_in_four_channels():

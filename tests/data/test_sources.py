@@ -289,7 +289,7 @@ class TestEverySource:
         [
             ({"source": "folder"}, "path"),
             ({"path": "somewhere"}, "path"),
-            ({"channels": 4}, "channels"),
+            ({"channels": 2}, "channels"),
             ({"resize": "shrink"}, "resize"),
             ({"classes": "subfolder"}, "classes"),
             ({"labels": "somewhere"}, "labels"),
