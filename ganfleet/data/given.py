@@ -103,6 +103,9 @@ class Given(Source):
         if hasattr(self._given, "prepare"):
             self._given.prepare(resolutions)
 
+    def notes(self):
+        return list(self._given.notes()) if hasattr(self._given, "notes") else []
+
     def digest(self):
         return self._given.digest() if hasattr(self._given, "digest") else super().digest()
 

@@ -31,6 +31,7 @@ RESIZES = ("crop", "fit", "stretch", "none")
 WHITE, BLACK = 255, 0
 OPAQUE, CLEAR = 255, 0
 LARGEST = 2**30  # pixels of an image: four gigabytes once it is decoded
+TOO_LARGE = f"it has more than {LARGEST:,} pixels: make it smaller"
 # Pillow's own limits refuse good files: images of 179 million pixels, and more than a megabyte of zipped text in one
 # piece, as editors write it.
 Image.MAX_IMAGE_PIXELS = LARGEST
@@ -53,8 +54,10 @@ def open_image(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:  # its own message holds a memory address, another one on each rank
         raise ValueError(f"it is {_unidentified(data)}") from None
+    except Image.DecompressionBombError:  # at twice the limit; up to there, Pillow warns
+        raise ValueError(TOO_LARGE) from None
     if image.width * image.height > LARGEST:
-        raise ValueError(f"it has {image.width}x{image.height} pixels, and {LARGEST:,} are the most: make it smaller")
+        raise ValueError(TOO_LARGE)
     return image
 
 

@@ -257,7 +257,7 @@ def images_among(names: Iterable[str]) -> list[str]:
 
 def hidden(name: str) -> bool:
     """Whether a path leads through anything hidden, or is what macOS adds to a ZIP file."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    return any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def common_folder(names: list[str]) -> str:

@@ -226,7 +226,7 @@ def faults(planter: Planter) -> None:
     planter.damaged(planter.name(".tif"), encoded(depth, "TIFF"), "floating-point")
     counts = Image.fromarray(planter.noise(20, 20).astype(np.int32) - 100_000)
     planter.damaged(planter.name(".tif"), encoded(counts, "TIFF"), "its pixels are from")
-    planter.damaged(planter.name(".png"), one_bit_png(2**18, 2**14, rows=1), "exceeds limit")
+    planter.damaged(planter.name(".png"), one_bit_png(2**18, 2**14, rows=1), "it has more than 1,073,741,824 pixels")
 
 
 def beside(planter: Planter) -> None:

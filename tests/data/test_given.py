@@ -240,8 +240,9 @@ def test_a_large_array_is_sampled_for_its_digest(monkeypatch):
 def test_an_object_can_say_itself_what_its_data_are():
     given = Listed(listed())
     assert as_source(given, 8).digest() != as_source(Listed(listed()[1:]), 8).digest()
-    given.digest = lambda: "mine"
+    given.digest, given.notes = lambda: "mine", lambda: ["three are missing"]
     given.prepare = given.read.extend
     source = as_source(given, 8)
     source.prepare([4])
+    assert source.notes() == ["three are missing"]
     assert source.digest() == "mine" and given.read[-1] == 4
