@@ -141,6 +141,8 @@ class Walk:
             found = folder in self._folders and not hidden(base) and os.path.exists(real)
             if found or real in files:
                 self.left_out[LINKS] += 1
+            elif os.path.exists(real) and not os.path.isfile(real):
+                self.left_out[PIPES] += 1
             else:
                 files.add(real)
                 self.names.append(name)

@@ -119,6 +119,13 @@ class TestFolder:
             (photos / "cats" / path.name).symlink_to(path)
         assert reds(open_source("folder", path=photos, resolution=8)) == CATS_THEN_DOGS
 
+    def test_never_reads_a_pipe(self, photos, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        (photos / "pipe.png").symlink_to(tmp_path / "pipe")
+        os.mkfifo(photos / "cats" / "pipe.png")
+        source = open_source("folder", path=photos, resolution=8)
+        assert len(source) == 10 and source.notes() == [f"{photos}: left out: pipes, sockets or devices (2)"]
+
     def test_names_a_link_that_leads_nowhere(self, photos):
         (photos / "cats" / "0.png").symlink_to("gone.png")
         (photos / "cats" / "2.png").symlink_to("2.png")
