@@ -114,7 +114,7 @@ def check(path: Path, resolution: int | None, as_json: bool) -> None:
     report = check(path, resolution, lambda images, total: track(images, "reading images", total))
     click.echo(json.dumps(report.facts(), indent=2) if as_json else "\n".join(lines(report)))
     if report.problems():
-        raise DataError(f"{path}: {'; '.join(report.problems())}")
+        raise DataError(f"{path} needs care: {'; '.join(report.problems())}")
 
 
 def lines(report) -> list[str]:

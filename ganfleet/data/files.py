@@ -50,7 +50,7 @@ class FileSource(Source):
     def open(cls, options, resolution):
         path = options.path.expanduser()
         if not path.exists():
-            raise ConfigError(f"data.path: there is nothing at {path}.")
+            raise ConfigError(f"data.path: there is nothing at {path}: correct the path")
         files = cls.files_in(path)
         images = cls(files, labels_of(files, options.classes), options, resolution)
         refuse_if_too_small(images)

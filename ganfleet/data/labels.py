@@ -46,7 +46,9 @@ def labels_of(files: Files, choice: str | None) -> Labels | None:
         return None
     labels = from_file(files)
     if labels is None and choice == FILE:
-        raise ConfigError(f"data.classes is {FILE}, and there is no such file with labels in {files.describe('')}")
+        raise ConfigError(
+            f"data.classes is {FILE}, and there is no such file with labels in {files.describe('')}: add it"
+        )
     if labels is None and choice == "subfolder":
         return from_subfolders(files)
     return labels

@@ -88,7 +88,7 @@ def folder_files(root: Path) -> Files:
         DataError: a folder cannot be listed.
     """
     if not root.is_dir():
-        raise ConfigError(f"data.path: {root} is not a folder.")
+        raise ConfigError(f"data.path: {root} is not a folder: choose one, or data.source: zip for a ZIP file")
     found = Walk(root)
     names = images_among(found.names)
 
@@ -160,8 +160,7 @@ class Walk:
                 entries = list(os.scandir(folder))
             except OSError as error:
                 raise DataError(
-                    f"{error.filename} cannot be listed: {error.strerror}. Give yourself the right to read it, or move "
-                    "it away"
+                    f"{error.filename} cannot be listed: {error.strerror}. Correct its permissions"
                 ) from error
             for entry in entries:
                 name = prefix + entry.name
@@ -201,7 +200,7 @@ def zip_files(path: Path) -> Files:
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a ZIP file: {error}.") from error
+        raise DataError(f"{path} cannot be read as a ZIP file: {error}. Make it anew") from error
     inside = {path_of(member): member for member in archive.infolist()}
     inside = {name: member for name, member in inside.items() if not (name.endswith("/") or hidden(name))}
     files = {name: member for name, member in inside.items() if not stat.S_ISLNK(member.external_attr >> 16)}
@@ -248,8 +247,10 @@ def refuse_if_empty(files: Files, path: Path) -> None:
         ConfigError: there are no images.
     """
     if not files.names:
-        there = f" Files of other kinds are there: {listed(kinds(files.others))}." if files.others else ""
-        raise ConfigError(f"data.path: there are no images ({', '.join(SUFFIXES)}) in {path}.{there}")
+        there = f", only {listed(kinds(files.others))}" if files.others else ""
+        raise ConfigError(
+            f"data.path: there are no images ({', '.join(SUFFIXES)}) in {path}{there}: choose another place"
+        )
 
 
 def images_among(names: Iterable[str]) -> list[str]:

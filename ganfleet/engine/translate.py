@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ganfleet.data.images import FORMATS, SUFFIXES, decode
+from ganfleet.data.images import FORMATS, SUFFIXES, decode, open_image
 from ganfleet.data.loader import to_network
 from ganfleet.data.places import files_below, images_among
 from ganfleet.errors import ConfigError, DataError, GanfleetError
@@ -21,6 +21,7 @@ from ganfleet.strategies.translation import Translation
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
 DIRECTION = "ganfleet direction"  # what the text in a PNG file is called that says how it was made
+LARGEST = 2**27  # pixels of an image
 
 
 class Translator:
@@ -212,7 +213,11 @@ def read(path: Path, channels: int) -> np.ndarray:
         DataError: the image is damaged, or too large.
     """
     try:
-        pixels = np.asarray(decode(path.read_bytes(), channels))
+        data = path.read_bytes()
+        with open_image(data) as image:
+            if image.width * image.height > LARGEST:
+                raise ValueError(f"it has {image.width}x{image.height} pixels, and networks cannot hold so many")
+        pixels = np.asarray(decode(data, channels))
     except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
         raise DataError(f"{path} cannot be decoded: {error}") from error
     return to_network(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))

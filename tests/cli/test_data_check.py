@@ -11,12 +11,12 @@ from PIL import Image
 
 @pytest.fixture
 def photos(tmp_path):
-    """Three images of 16x16 in two folders, one of 8x12, and a text."""
-    noise = np.random.Generator(np.random.Philox(5)).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    """Three images of 16x16 in two folders, one of 8x20, and a text."""
+    noise = np.random.Generator(np.random.Philox(5)).integers(0, 256, (4, 20, 16, 3), dtype=np.uint8)
     for i, (folder, suffix) in enumerate([("cats", "png"), ("cats", "bmp"), ("dogs", "jpg"), ("dogs", "png")]):
         path = tmp_path / "photos" / folder / f"{i}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise[i] if i else noise[i, :12, :8]).save(path)
+        Image.fromarray(noise[i, 4:] if i else noise[i, :, :8]).save(path)
     (tmp_path / "photos" / "notes.txt").touch()
     return tmp_path / "photos"
 
@@ -29,7 +29,7 @@ def test_sound_images_are_counted_and_the_exit_code_is_0(photos):
         f"{photos}: 5 images, 5 can be read",
         "formats: 2 BMP, 2 PNG, 1 JPEG",
         "modes: 5 RGB",
-        "sizes: 4 16x16, 1 8x12",
+        "sizes: 4 16x16, 1 8x20",
         "classes from subfolders: 2; 2 in 0 cats, 3 in 1 dogs",
         "files with the content of another: 1",
         "  cats/1.bmp = dogs/copy.bmp",
@@ -54,7 +54,7 @@ def test_damaged_images_are_named_and_the_exit_code_is_65(photos):
     ended = ganfleet("data", "check", str(photos))
     assert "  cats/damaged00.png: it is a pointer of Git LFS" in ended.output
     assert "damaged10" not in ended.output and "and 2 more, which --json lists" in ended.output
-    assert one_error(ended, 65).endswith(f"{photos}: 12 damaged")
+    assert one_error(ended, 65).endswith(f"{photos} needs care: 12 damaged")
 
 
 def test_labels_that_training_would_refuse_are_told(photos):

@@ -188,7 +188,8 @@ def sound(planter: Planter) -> None:
     sideways[0x0112] = 6
     planter.image(".jpg", "JPEG", rgb(20, 24), size=(20, 24), exif=sideways)
     planter.image(".tif", "TIFF", rgb(20, 24), size=(20, 24), exif=sideways)
-    planter.image(".jpg", "JPEG", rgb(), exif=b"Exif\0\0nothing of the kind")
+    for suffix, format in ((".jpg", "JPEG"), (".png", "PNG"), (".webp", "WEBP")):
+        planter.image(suffix, format, rgb(), exif=b"Exif\0\0nothing of the kind")
     text = PngImagePlugin.PngInfo()
     text.add_text("history", "edited " * 200_000, zip=True)
     planter.image(".png", "PNG", rgb(), pnginfo=text)

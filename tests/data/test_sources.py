@@ -204,7 +204,7 @@ class TestZip:
     def test_refuses_an_archive_without_images(self, tmp_path):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("notes.txt", "nothing to see")
-        with pytest.raises(ConfigError, match=r"no images .*Files of other kinds are there: 1 \.txt"):
+        with pytest.raises(ConfigError, match=r"no images .*, only 1 \.txt: choose"):
             open_source("zip", path=tmp_path / "a.zip", resolution=8)
 
 
