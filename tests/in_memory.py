@@ -31,7 +31,7 @@ class ArraySource:
     def at(self, resolution):
         return self
 
-    def numbered(self, class_names):
+    def as_in_checkpoint(self, classes, class_names):
         return self
 
     def digest(self):

@@ -91,7 +91,7 @@ class FileSource(Source):
         return cache.levels(self._cached_in, name, self._pixels, shape)
 
     def notes(self):
-        if self._labels_file is None:
+        if self._labels_file is None or not self.classes:
             return self._files.notes()
         told = f"classes are those of {self._files.describe(self._labels_file)}"
         return [told, *self._files.notes(used=[self._labels_file])]

@@ -131,11 +131,16 @@ class Source:
         """What a user is told once, in a line each: which files are left out, for instance."""
         return []
 
-    def numbered(self, class_names: Sequence[str] | None) -> "Source":
-        """The same data with classes numbered as in a checkpoint, where they have the same names.
+    def as_in_checkpoint(self, classes: int, class_names: Sequence[str] | None) -> "Source":
+        """The same data with the classes of a checkpoint: none, or with the same names, numbered as there.
 
-        ``class_names`` are None for a checkpoint of 0.1.0, which kept none and sorted them as text.
+        ``class_names`` are None for a checkpoint of 0.1.0, which kept none and sorted them as text. It had no classes
+        where labels are found today.
         """
+        if not classes and self._labels is not None:
+            view = copy.copy(self)
+            view.classes, view.class_names, view._labels = 0, (), None
+            return view
         order = sorted(self.class_names) if class_names is None else list(class_names)
         if not self.class_names or self._labels is None or sorted(order) != sorted(self.class_names):
             return self

@@ -202,7 +202,7 @@ class Trainer:
         """
         facts = snapshot.facts
         before = facts["source"]
-        self.source = self.source.numbered(before.get("class_names"))
+        self.source = self.source.as_in_checkpoint(before["classes"], before.get("class_names"))
         now = self._source_facts()
         # An older release kept fewer facts about the data.
         changed = [
@@ -232,6 +232,7 @@ class Trainer:
     def _source_facts(self) -> dict[str, Any]:
         """What the order of the data and the networks' shapes depend on."""
         facts = {"images": len(self.source), "names": self.source.digest(), **asdict(self.strategy.image)}
+        facts["classes"] = self.source.classes
         return facts | ({"class_names": list(self.source.class_names)} if self.source.class_names else {})
 
 

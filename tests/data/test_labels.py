@@ -140,13 +140,16 @@ def test_classes_can_be_numbered_as_a_checkpoint_has_them(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("RGB", (8, 8), (int(name), 0, 0)).save(tmp_path / name / "a.png")
     source = open_source("folder", path=tmp_path, resolution=8, classes="subfolder")
-    of_0_1_0 = source.numbered(None)
+    of_0_1_0 = source.as_in_checkpoint(3, None)
     assert (source.class_names, of_0_1_0.class_names) == (("1", "2", "10"), ("1", "10", "2"))
-    for each in (source, of_0_1_0, source.numbered(["10", "1", "2"])):
+    for each in (source, of_0_1_0, source.as_in_checkpoint(3, ["10", "1", "2"])):
         for i in range(3):
             sample = each.at(4)[i]
             assert each.class_names[int(sample["label"])] == str(sample["image"][0, 0, 0])
-    assert source.numbered(["1", "2", "11"]) is source
+    assert source.as_in_checkpoint(3, ["1", "2", "11"]) is source
+    without = source.as_in_checkpoint(0, None)
+    plain = open_source("folder", path=tmp_path, resolution=8)
+    assert (without.classes, set(without[0]), without.digest()) == (0, {"image"}, plain.digest())
 
 
 def test_the_names_of_an_objects_classes_are_kept():
