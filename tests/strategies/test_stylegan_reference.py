@@ -23,6 +23,9 @@ CASES = {  # variant, resolution, fade, classes
     "32x32 stable": ("stylegan", 32, False, 0),
     "ProGAN 8x8 in a fade with labels": ("progan", 8, True, 3),
 }
+# The first takes seconds; the others are among the slow tests.
+CHEAP, *OTHERS = CASES
+NAMES = [CHEAP, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 LABELS = np.arange(BATCH, dtype=np.int32) % 3
 ALPHA = np.float32(0.3)
 CHOICES = dict(zip(("score", "R1", "GP"), np.eye(3), strict=True))
@@ -151,7 +154,7 @@ def of_same_name(net, source):
             p.set_data(theirs[name].value())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_images_and_the_gradients_of_every_weight_equal_float64(name):
     c = case(name)
     noise = {f"noise{i}": jnp.asarray(a, jnp.float64) for i, a in enumerate(c.noise)}
@@ -172,7 +175,7 @@ def test_images_and_the_gradients_of_every_weight_equal_float64(name):
     assert_gradients(c.g, gradients, expected, SECOND, "gradient")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_scores_and_the_gradients_of_both_penalties_equal_float64(name):
     c = case(name)
 
