@@ -48,21 +48,27 @@ def plan(config: Config) -> dict:
         ConfigError: a stage whose batch the lanes cannot share.
         DataError: the data are damaged or too few.
     """
-    from ganfleet.engine.run import data_of, new_strategy, strategy_of
+    from ganfleet.engine.run import about, data_of, new_strategy, strategy_of
     from ganfleet.strategies.base import ImageSpec
 
     path = getattr(config.data, "path", None)
     if path and not expanded(path, "data.path").exists():
-        image, count = ImageSpec(getattr(config.data, "channels", None) or 3), None
+        image, count, class_names, notes = ImageSpec(getattr(config.data, "channels", None) or 3), None, [], []
         strategy = new_strategy(config, image)
     else:
         source = data_of(config)
         strategy, count = strategy_of(config, source), len(source)
-        image = strategy.image
+        image, class_names, notes = strategy.image, list(source.class_names), about(source)
     stages = [stage | _needs(strategy, stage, image.channels) for stage in _stages(strategy.schedule(), config)]
     return {
         "strategy": config.strategy.name,
-        "images": {"count": count, "channels": image.channels, "classes": image.classes},
+        "images": {
+            "count": count,
+            "channels": image.channels,
+            "classes": image.classes,
+            "class_names": class_names,
+            "notes": notes,
+        },
         "steps": sum(stage["steps"] for stage in stages),
         "kimg": sum(stage["steps"] * stage["batch_size"] for stage in stages) / 1000,
         "stages": stages,
@@ -178,6 +184,8 @@ def show(planned: dict) -> None:
         f"strategy {planned['strategy']} on {count}, {images['channels']} channels, "
         f"{images['classes']} classes: {planned['steps']:,} steps, {planned['kimg']:,.1f} kimg"
     )
+    for note in images["notes"]:
+        console.print(note, soft_wrap=True)
     columns = ["stage", "resolution", "from kimg", "steps", "batch", "per lane", "memory per card"]
     stages = [
         (

@@ -64,6 +64,7 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
         check_choices(figure, seeds, classes, columns, following, out_dir)
 
     start_mindspore()
+    from ganfleet.data.labels import described as described_classes
     from ganfleet.engine.loaded import load
 
     paths = [path, *following]
@@ -73,6 +74,9 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
         )
     with ExitStack() as opened:
         loaded = [opened.enter_context(load(*each, ema)) for each in zip_longest(paths, codes)]
+        if loaded[0].class_names:
+            names = described_classes(loaded[0].class_names)
+            loaded[0].fleet.first(lambda: click.echo(f"classes: {names}"))
         if listing:
             loaded[0].fleet.first(lambda: click.echo(offered(loaded[0])))
         elif figure:
@@ -102,14 +106,17 @@ def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> Non
     seeds, labels = of_classes(seeds, classes)
     layout = {"columns": columns}
     if classes:
-        layout = {"columns": len(seeds) // len(classes), "row_labels": [f"class {label}" for label in classes]}
+        layout = {
+            "columns": len(seeds) // len(classes),
+            "row_labels": [class_label(drawing, label) for label in classes],
+        }
     images = drawing.sample(seeds, labels, **options)
     drawing.fleet.first(lambda: save_picture(out, grid(images, **layout)))
 
 
 def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
     """One file per image, which the rank writes that drew it."""
-    from ganfleet.observe.grid import grid, save_picture
+    from ganfleet.observe.grid import picture_of, save_picture
     from ganfleet.store.publish import writing
 
     with drawing.fleet.agreeing():
@@ -120,7 +127,7 @@ def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
             out_dir.mkdir(parents=True, exist_ok=True)
         for i, image in drawing.each(seeds, labels, **options):
             of_class = f"class-{labels[i]:03d}-" if labels else ""
-            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", grid(image[None], scale=1))
+            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", picture_of(image))
 
 
 def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
@@ -145,6 +152,12 @@ def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
             save_picture(out, grid(drawn.images, drawn.columns, **labels))
 
     loaded.fleet.first(save)
+
+
+def class_label(drawing, number: int) -> str:
+    """What a row of images of class ``number`` is called."""
+    named = number < len(drawing.class_names)
+    return f"class {number} {drawing.class_names[number]}" if named else f"class {number}"
 
 
 def of_classes(seeds: Sequence[int] | None, classes: list[int] | None) -> tuple[list[int], list[int] | None]:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ganfleet.data import embedded
 from ganfleet.data.idx import labels_beside, read_idx
-from ganfleet.data.images import BLACK, Resize
+from ganfleet.data.images import BLACK, OPAQUE, Resize
 from ganfleet.data.sources import ImageOptions, Source, fingerprint
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError
@@ -35,7 +35,10 @@ class ArraySource(Source):
 
     def _pixels(self, index: int) -> np.ndarray:
         image = self._images[index]
-        return image if self.channels == 1 else image.repeat(self.channels, axis=0)
+        if self.channels == 1:
+            return image
+        colours = image.repeat(3, axis=0)
+        return colours if self.channels == 3 else np.concatenate([colours, np.full_like(image, OPAQUE)])
 
     def _identity(self):
         return fingerprint({"image": self._images})

@@ -137,15 +137,21 @@ def file_of(folder: Path, resolution: int) -> Path:
 
 def build(folder: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> None:
     """Make ``folder``, which is there when it is whole."""
-    count, channels, full = shape
+    count, _, full = shape
     wanted = resolutions(full)
     shutil.rmtree(folder, ignore_errors=True)  # it is damaged
-    refuse_if_full(folder.parent, count * channels * sum(r * r for r in wanted))
+    refuse_if_full(folder.parent, needed(shape))
     sizes = ", ".join(map(str, wanted[::-1]))
     print(f"ganfleet: decoding {count:,} images once, for resolutions {sizes}, into {folder}", file=sys.stderr)
     # Not durable: what a power failure spoils, the checksums tell.
     with publish.directory(folder, durable=False) as made:
         np.save(made / "checksums.npy", reduce(made, read, shape))
+
+
+def needed(shape: tuple[int, int, int]) -> int:
+    """Bytes that a cache of (number of images, channels, full resolution) takes."""
+    count, channels, full = shape
+    return count * channels * sum(r * r for r in resolutions(full))
 
 
 def refuse_if_full(root: Path, needed: int) -> None:

@@ -68,12 +68,16 @@ class Given(Source):
         if len(set(channels.values())) > 1:
             raise ConfigError(f"the images of the source given have different numbers of channels: {channels}")
         for name, count in channels.items():
-            if count not in (1, 3):
-                raise ConfigError(f"{name!r} of the source given has {count} channels: give 1 (grey) or 3 (RGB)")
+            if count not in (1, 3, 4):
+                raise ConfigError(
+                    f"{name!r} of the source given has {count} channels: give 1 (grey), 3 (RGB) or 4 (RGBA)"
+                )
         super().__init__(resolution, next(iter(channels.values()), 1))
         self._check(first, 0)
         if LABEL in first:
             self.classes = classes or _classes_told(given) or self._count_classes()
+            told = getattr(given, "classes", None)
+            self.class_names = tuple(map(str, told)) if isinstance(told, list | tuple) else ()
 
     def __len__(self):
         return len(self._given)
@@ -98,6 +102,9 @@ class Given(Source):
     def prepare(self, resolutions):
         if hasattr(self._given, "prepare"):
             self._given.prepare(resolutions)
+
+    def notes(self):
+        return list(self._given.notes()) if hasattr(self._given, "notes") else []
 
     def digest(self):
         return self._given.digest() if hasattr(self._given, "digest") else super().digest()

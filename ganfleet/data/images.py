@@ -1,51 +1,122 @@
-"""Pixels: an image file to 8-bit grey or RGB on white, and any image to the training resolution.
+"""Pixels: an image file to 8-bit grey, RGB on white or RGBA, and any image to the training resolution.
 
 Which images there are and how they are read is the business of sources.py.
 """
 
+import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 from ganfleet.errors import ConfigError
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+READ = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+}
+# Some builds of Pillow lack these two: their files then count as no images.
+FORMATS = tuple(
+    name for name in READ if name not in ("WEBP", "AVIF") or name.lower() in features.get_supported_modules()
+)
+SUFFIXES = tuple(suffix for name in FORMATS for suffix in READ[name])
 RESIZES = ("crop", "fit", "stretch", "none")
 WHITE, BLACK = 255, 0
-# By default Pillow refuses an image with more than a megabyte of zipped text in one piece, as editors write it.
+OPAQUE, CLEAR = 255, 0
+LARGEST = 2**30  # pixels of an image: four gigabytes once it is decoded
+TOO_LARGE = f"it has more than {LARGEST:,} pixels: make it smaller"
+# Pillow's own limits refuse good files: images of 179 million pixels, and more than a megabyte of zipped text in one
+# piece, as editors write it.
+Image.MAX_IMAGE_PIXELS = LARGEST
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
+POINTERS = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the image: fetch it with `git lfs pull`",
+    b"/annex/objects/": "a pointer of git-annex, not the image: fetch it with `git annex get`",
+}
 
-def decode(data: bytes, channels: int) -> Image.Image:
-    """The picture in an image file, upright by its EXIF tag, as mode L (1 channel) or RGB (3 channels).
 
-    Transparency is composited on white; of 16-bit pixels the high byte is kept.
+def open_image(data: bytes) -> Image.Image:
+    """The image file with these bytes, of which no pixel is decoded yet.
 
     Raises:
-        ValueError: no image file at all.
-        Exception: whatever Pillow raises on a damaged file; there are a dozen kinds.
+        ValueError: it is no image file, or one of more than LARGEST pixels.
+        Exception: whatever Pillow raises on a damaged header.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:  # its own message holds a memory address, another one on each rank
-        raise ValueError(f"it is not one of {', '.join(FORMATS)}") from None
-    with image:
+        raise ValueError(f"it is {_unidentified(data)}") from None
+    except Image.DecompressionBombError:  # at twice the limit; up to there, Pillow warns
+        raise ValueError(TOO_LARGE) from None
+    if image.width * image.height > LARGEST:
+        raise ValueError(TOO_LARGE)
+    return image
+
+
+def _unidentified(data: bytes) -> str:
+    if not data:
+        return "empty"
+    pointers = [told for start, told in POINTERS.items() if data.startswith(start)]
+    return pointers[0] if pointers else f"not one of {', '.join(FORMATS)}"
+
+
+def decode(data: bytes, channels: int) -> Image.Image:
+    """The picture in an image file, or its first frame, upright by its EXIF tag, as mode L, RGB or RGBA (1, 3 or 4
+    ``channels``).
+
+    For L and RGB, transparency is composited on white. Of 16-bit pixels the high byte is kept.
+
+    Raises:
+        ValueError: no image file at all, or one of numbers that are no levels of 8 or 16 bits.
+        Exception: whatever Pillow raises on a damaged file; there are a dozen kinds.
+    """
+    with open_image(data) as image:
+        return convert(upright(image), channels)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """``image``, decoded and turned as its EXIF tag says. Tags that cannot be read spoil no picture."""
+    image.load()
+    with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):
-            image = grey_of_16_bits(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
+    return image
+
+
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """``image`` of any mode as L, RGB or RGBA, see ``decode``."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers: save it with 8 or 16 bits per channel")
+    if image.mode.startswith("I"):
+        image = grey_of_16_bits(image)
+    if image.mode == "LAB":
+        image = image.convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if channels < 4:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("L" if channels == 1 else "RGB")
+    elif channels == 4:
+        image = image.convert("RGB")  # Pillow knows no way from CMYK to RGBA
+    return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
 
 
 def grey_of_16_bits(image: Image.Image) -> Image.Image:
-    """Mode L, or LA where the file names one grey as transparent. Pillow itself would clip at 255, not scale."""
+    """Mode L, or LA where the file names one grey as transparent. Pillow itself would clip at 255, not scale.
+
+    Raises:
+        ValueError: it has levels that 16 bits cannot hold.
+    """
     pixels = np.asarray(image)
+    low, high = pixels.min(), pixels.max()
+    if low < 0 or high >= 2**16:
+        raise ValueError(f"its pixels are from {low} to {high}: save it with 8 or 16 bits per channel")
     grey = Image.fromarray((pixels >> 8).astype(np.uint8))
     if "transparency" in image.info:
         opaque = pixels != image.info["transparency"]
@@ -69,7 +140,7 @@ class Resize:
     background: int = WHITE
 
     def __call__(self, image: Image.Image, name: str) -> np.ndarray:
-        """Pixels uint8 (channels, resolution, resolution) of an L or RGB ``image``, called ``name`` in errors.
+        """Pixels uint8 (channels, resolution, resolution) of an L, RGB or RGBA ``image``, called ``name`` in errors.
 
         Raises:
             ConfigError: too small, or of another size under ``none``.
@@ -99,8 +170,10 @@ class Resize:
         if longest > self.resolution or self.upscale:
             scale = self.resolution / longest
             image = resample(image, tuple(max(1, round(side * scale)) for side in image.size))
-        ground = (self.background,) * len(image.getbands())
-        square = Image.new(image.mode, (self.resolution, self.resolution), ground)
+        ground = [self.background] * len(image.getbands())
+        if image.mode == "RGBA":
+            ground[3] = CLEAR
+        square = Image.new(image.mode, (self.resolution, self.resolution), tuple(ground))
         square.paste(image, ((self.resolution - image.width) // 2, (self.resolution - image.height) // 2))
         return square
 

@@ -7,7 +7,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,12 +30,12 @@ class ImageOptions(SourceOptions):
     """Options of sources whose images can have any size.
 
     Attributes:
-        channels: 1 for grey, 3 for RGB; None for the source's own.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA; None for the source's own.
         resize: see :class:`ganfleet.data.images.Resize`.
         upscale: whether images smaller than the resolution are enlarged; otherwise they are errors.
     """
 
-    channels: Literal[1, 3] | None = None
+    channels: Literal[1, 3, 4] | None = None
     resize: Literal["crop", "fit", "stretch", "none"] = "crop"
     upscale: bool = False
 
@@ -47,14 +47,16 @@ class Source:
         Options: the schema of what a config says of such a source.
         free_on_resume: the options that may change when a run goes on: they say where the data are, not what.
         names: what the images of a sample are called.
-        channels: of an image, 1 or 3.
+        channels: of an image, 1, 3 or 4.
         classes: how many, 0 where there are no labels.
+        class_names: of classes 0, 1, 2 …, where they have names.
         resolution: width and height of the samples, in pixels.
     """
 
     Options: ClassVar[type[SourceOptions]] = SourceOptions
     free_on_resume: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...] = ("image",)
+    class_names: tuple[str, ...] = ()
 
     def __init__(self, resolution: int, channels: int, labels: np.ndarray | None = None):
         """``labels``, int32 (n,): the class of each sample."""
@@ -124,6 +126,28 @@ class Source:
         Raises:
             StorageError: as ``at`` does.
         """
+
+    def notes(self) -> list[str]:
+        """What a user is told once, in a line each: which files are left out, for instance."""
+        return []
+
+    def as_in_checkpoint(self, classes: int, class_names: Sequence[str] | None) -> "Source":
+        """The same data with the classes of a checkpoint: none, or with the same names, numbered as there.
+
+        ``class_names`` are None for a checkpoint of 0.1.0, which kept none and sorted them as text. It had no classes
+        where labels are found today.
+        """
+        if not classes and self._labels is not None:
+            view = copy.copy(self)
+            view.classes, view.class_names, view._labels = 0, (), None
+            return view
+        order = sorted(self.class_names) if class_names is None else list(class_names)
+        if not self.class_names or self._labels is None or sorted(order) != sorted(self.class_names):
+            return self
+        view = copy.copy(self)
+        view.class_names = tuple(order)
+        view._labels = np.array([order.index(name) for name in self.class_names], np.int32)[self._labels]
+        return view
 
     def digest(self) -> str:
         """A SHA-256 of what the data are, by which ranks see whether they all have the same; the resolution is no part.

@@ -97,6 +97,9 @@ class Unpaired(RandomSource):
         square = image[:, top : top + side, left : left + side]
         return area_mean(square[:, :, ::-1] if mirrored else square, side // self.resolution)
 
+    def notes(self):
+        return [*self._a.notes(), *self._b.notes()]
+
     def _identity(self):
         return [self._a.digest(), self._b.digest()]
 
@@ -125,6 +128,6 @@ def _folders(options: Unpaired.Options) -> dict[Path, str]:
 def _open_domain(folder: Path, key: str, options: Unpaired.Options, load_size: int) -> Source:
     shared = {name: getattr(options, name) for name in ImageOptions.model_fields}
     try:
-        return Folder.open(Folder.Options(path=folder, cache="none", **shared), load_size)
+        return Folder.open(Folder.Options(path=folder, cache="none", classes="none", **shared), load_size)
     except ConfigError as error:
         raise ConfigError(str(error).replace("data.path:", f"{key}:", 1)) from error

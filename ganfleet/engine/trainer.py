@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -212,7 +213,9 @@ class Trainer:
             CheckpointMismatch: it does not fit this config's networks, or the data are not those it was made with.
         """
         facts = snapshot.facts
-        before, now = facts["source"], self._source_facts()
+        before = facts["source"]
+        self.source = self.source.as_in_checkpoint(before["classes"], before.get("class_names"))
+        now = self._source_facts()
         # An older release kept fewer facts about the data.
         changed = [
             f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]
@@ -238,9 +241,11 @@ class Trainer:
         self.accepted = list(facts["accepted"])
         self.loader.restart(facts["data"]["position"], stage.batch_size, self.source.at(stage.resolution))
 
-    def _source_facts(self) -> dict[str, int | str]:
+    def _source_facts(self) -> dict[str, Any]:
         """What the order of the data and the networks' shapes depend on."""
-        return {"images": len(self.source), "names": self.source.digest(), **asdict(self.strategy.image)}
+        facts = {"images": len(self.source), "names": self.source.digest(), **asdict(self.strategy.image)}
+        facts["classes"] = self.source.classes
+        return facts | ({"class_names": list(self.source.class_names)} if self.source.class_names else {})
 
 
 def _as_bytes(texts: dict[str, str]) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ class StrategyOptions(BaseModel):
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the data hold: ``channels`` (1 or 3) and ``classes`` (0 where there are no labels)."""
+    """What the data hold: ``channels`` (1, 3 or 4) and ``classes`` (0 where there are no labels)."""
 
     channels: int
     classes: int = 0

@@ -150,7 +150,10 @@ def test_an_object_with_a_resolution_of_its_own_is_asked_for_it():
             {"image_a": PIXELS, "image_b": PIXELS[:, :1]},
             r"different numbers of channels: \{'image_a': 3, 'image_b': 1\}",
         ),
-        (np.zeros((4, 2, 8, 8), np.uint8), r"'image' of the source given has 2 channels: give 1 \(grey\) or 3 \(RGB\)"),
+        (
+            np.zeros((4, 2, 8, 8), np.uint8),
+            r"'image' of the source given has 2 channels: give 1 \(grey\), 3 \(RGB",
+        ),
         (Uncountable(), r"has no len\(\): ValueError"),
         (Vanishing(), r"what at\(8\) of the source given returned is of type NoneType"),
         ("photos", "is of type str"),
@@ -237,8 +240,9 @@ def test_a_large_array_is_sampled_for_its_digest(monkeypatch):
 def test_an_object_can_say_itself_what_its_data_are():
     given = Listed(listed())
     assert as_source(given, 8).digest() != as_source(Listed(listed()[1:]), 8).digest()
-    given.digest = lambda: "mine"
+    given.digest, given.notes = lambda: "mine", lambda: ["three are missing"]
     given.prepare = given.read.extend
     source = as_source(given, 8)
     source.prepare([4])
+    assert source.notes() == ["three are missing"]
     assert source.digest() == "mine" and given.read[-1] == 4

@@ -4,8 +4,10 @@ import io
 
 import numpy as np
 import pytest
+from odd_files import one_bit_png
 from PIL import Image
 
+from ganfleet.data import open_source
 from ganfleet.data.images import Resize, area_mean, decode
 from ganfleet.errors import ConfigError
 
@@ -102,6 +104,81 @@ def test_a_photo_taken_sideways_is_turned_upright():
     exif[0x0112] = 6  # "the top of the picture is on the right"
     upright = decode(encoded(row("L", 10, 20), exif=exif), channels=1)
     assert np.asarray(upright).tolist() == [[10], [20]]
+
+
+def test_a_tiff_taken_sideways_is_turned_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert np.asarray(decode(encoded(row("L", 10, 20), "TIFF", exif=exif), channels=1)).tolist() == [[10], [20]]
+
+
+def test_exif_that_cannot_be_read_spoils_no_picture():
+    data = encoded(plain("L", 90), "PNG", exif=b"Exif\0\0nothing of the kind")
+    assert (np.asarray(decode(data, channels=1)) == 90).all()
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_of_several_frames_the_first_is_seen(format):
+    frames = [plain("RGB", colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert np.asarray(decode(data, channels=3))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("RGB", [(1, 2, 3, 255), (9, 8, 7, 255)]),
+        ("L", [(7, 7, 7, 255), (250, 250, 250, 255)]),
+        ("RGBA", [(200, 0, 10, 64), (5, 6, 7, 0)]),
+        ("LA", [(100, 100, 100, 128), (100, 100, 100, 255)]),
+        ("P, alpha per colour", [(1, 2, 3, 0), (200, 100, 0, 128)]),
+        ("P, one colour transparent", [(1, 2, 3, 255), (4, 5, 6, 0)]),
+        ("L, one grey transparent", [(7, 7, 7, 0), (9, 9, 9, 255)]),
+        ("16 bits, one grey transparent", [(100, 100, 100, 0), (100, 100, 100, 255)]),
+    ],
+)
+def test_four_channels_keep_alpha(name, expected):
+    assert np.asarray(decode(FILES[name][0], channels=4))[0].tolist() == list(map(list, expected))
+
+
+def test_four_channels_of_cmyk_are_opaque():
+    pixels = np.asarray(decode(encoded(plain("CMYK", (255, 0, 0, 0)), "JPEG", quality=95), channels=4)).astype(int)
+    np.testing.assert_allclose(pixels, np.broadcast_to((0, 255, 255, 255), (16, 16, 4)), atol=3)
+
+
+def test_the_border_of_fit_is_clear_and_colours_under_no_alpha_do_not_bleed():
+    image = row("RGBA", *[(200, 100, 50, 255)] * 4, *[(0, 255, 0, 0)] * 4)
+    pixels = Resize(4, "fit")(image.resize((8, 4)), "it")
+    assert pixels.shape == (4, 4, 4) and pixels[3, 0].tolist() == [0] * 4
+    half = Resize(1, "stretch")(image, "it")[:, 0, 0]
+    np.testing.assert_allclose(half, [200, 100, 50, 127.5], atol=1)
+
+
+def test_grey_sources_are_opaque_in_four_channels():
+    grey, rgba = open_source(resolution=32), open_source(resolution=32, channels=4)
+    assert (rgba[5]["image"][:3] == grey[5]["image"]).all() and (rgba[5]["image"][3] == 255).all()
+
+
+@pytest.mark.parametrize(
+    "data, told",
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS.*`git lfs pull`"),
+        (b"/annex/objects/SHA256E-s1--00.png", "a pointer of git-annex"),
+        (b"text", "it is not one of PNG, JPEG, WEBP, GIF, BMP, TIFF"),
+        (encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "floating-point"),
+        (encoded(Image.fromarray(np.full((2, 2), 70_000, np.int32)), "TIFF"), "from 70000 to 70000"),
+    ],
+)
+def test_what_is_no_image_is_told(data, told):
+    with pytest.raises(ValueError, match=told):
+        decode(data, channels=3)
+
+
+def test_a_picture_of_200_million_pixels_is_read():
+    white = one_bit_png(20_000, 10_000)
+    assert decode(white, channels=1).size == (20_000, 10_000)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from PIL import Image
 
 from ganfleet.data import Loader, open_source
 from ganfleet.data.order import index_at
-from ganfleet.errors import ConfigError
+from ganfleet.errors import ConfigError, DataError
 
 LANES, BATCH, SEED = 4, 8, 5
 
@@ -157,3 +157,13 @@ def test_one_other_file_in_either_domain_is_another_digest(domains):
             (domains / other).rename(domains / other.replace("00", "99"))
         digests.append(open_source("unpaired", path=domains, resolution=8).digest())
     assert len(set(digests)) == 3
+
+
+def test_a_domain_of_pointers_alone_is_one_error_that_names_a_file(domains):
+    for path in (domains / "trainA").iterdir():
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    (domains / "trainB" / "notes.txt").touch()
+    source = open_source("unpaired", path=domains, resolution=8)
+    assert source.notes() == [f"{domains / 'trainB'}: 1 file is no image that ganfleet reads: 1 .txt"]
+    with pytest.raises(DataError, match=r"trainA/\d+\.png cannot be decoded: it is a pointer of Git LFS"):
+        read(source, 1)
