@@ -10,6 +10,7 @@ from ganfleet.data.idx import labels_beside, read_idx
 from ganfleet.data.images import BLACK, Resize
 from ganfleet.data.sources import ImageOptions, Source, fingerprint
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size
 
 
 class ArraySource(Source):
@@ -18,7 +19,7 @@ class ArraySource(Source):
     Options = ImageOptions
 
     def __init__(
-        self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int
+        self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int | Size
     ):
         """``images`` uint8 (n, height, width), ``labels`` int32 (n,)."""
         super().__init__(resolution, options.channels or 1, labels)

@@ -15,6 +15,7 @@ from ganfleet.data import cache
 from ganfleet.data.images import SUFFIXES, Resize, decode
 from ganfleet.data.sources import ImageOptions, Source, refuse_if_too_small
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size, halves
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class FileSource(Source):
     free_on_resume = ("path", "cache")
     wraps_in_folder = False  # whether folders around all of the images do not count
 
-    def __init__(self, files: Files, labels: np.ndarray | None, options: Options, resolution: int):
+    def __init__(self, files: Files, labels: np.ndarray | None, options: Options, resolution: int | Size):
         super().__init__(resolution, options.channels or 3, labels)
         self._files, self._resize = files, Resize(resolution, options.resize, options.upscale)
         self._cached_in = cache.place(options.cache)
@@ -97,7 +98,7 @@ class FileSource(Source):
         cached = self._level.get(index) if self._level else None
         return super()._reduced(index) if cached is None else cached
 
-    def at(self, resolution: int) -> Source:
+    def at(self, resolution: int | Size) -> Source:
         view = super().at(resolution)
         view._level = self._levels()[resolution] if self._is_cached(resolution) else None
         return view
@@ -106,10 +107,10 @@ class FileSource(Source):
         if any(self._is_cached(resolution) for resolution in resolutions):
             self._levels()
 
-    def _is_cached(self, resolution: int) -> bool:
-        return self._cached_in is not None and resolution in cache.resolutions(self._full_resolution)
+    def _is_cached(self, resolution: int | Size) -> bool:
+        return self._cached_in is not None and resolution in halves(self._full_resolution)
 
-    def _levels(self) -> dict[int, cache.Level]:
+    def _levels(self) -> dict[int | Size, cache.Level]:
         name = cache.key(self._files.stamps(), astuple(self._resize), self.channels)
         shape = len(self), self.channels, self._full_resolution
         return cache.levels(self._cached_in, name, self._pixels, shape)

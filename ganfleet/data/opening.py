@@ -10,9 +10,10 @@ from ganfleet.data.given import Given, Rows, kind_of
 from ganfleet.data.sources import Source
 from ganfleet.errors import ConfigError
 from ganfleet.plugins import SOURCES
+from ganfleet.size import Size
 
 
-def open_source(source: str = "embedded", *, resolution: int, **options: Any) -> Source:
+def open_source(source: str = "embedded", *, resolution: int | Size, **options: Any) -> Source:
     """Open the data that ``source`` names at ``resolution``, the largest that training will reach.
 
     Args:
@@ -33,12 +34,12 @@ def open_source(source: str = "embedded", *, resolution: int, **options: Any) ->
     return as_source(found.open(checked, resolution), resolution)
 
 
-def open_section(data: BaseModel, resolution: int) -> Source:
+def open_section(data: BaseModel, resolution: int | Size) -> Source:
     """Open the data that ``data``, a checked config's section of that name, describes; raises as ``open_source``."""
     return as_source(SOURCES.find(data.source).open(data, resolution), resolution)
 
 
-def as_source(given: Any, resolution: int) -> Source:
+def as_source(given: Any, resolution: int | Size) -> Source:
     """``given`` as a source of samples at ``resolution``.
 
     Args:
@@ -51,7 +52,7 @@ def as_source(given: Any, resolution: int) -> Source:
               Source has: ``classes`` (otherwise all labels are read once), ``at``, ``prepare``, ``digest``,
               ``describe``.
 
-            Images are uint8 (channels, resolution, resolution), or floats in [-1, 1].
+            Images are uint8 (channels, height, width), or floats in [-1, 1].
 
     Raises:
         ConfigError: it is none of these, or empty; its images have another resolution.

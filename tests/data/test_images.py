@@ -140,7 +140,7 @@ def test_shrinking_by_a_whole_factor_is_the_mean_over_blocks():
 @pytest.mark.parametrize("how", ["crop", "stretch"])
 def test_a_small_image_is_enlarged_only_when_asked(how):
     small = plain("L", 90).crop((0, 0, 5, 6))
-    with pytest.raises(ConfigError, match=r"cat\.png has 5x6 pixels, too few for resolution 8"):
+    with pytest.raises(ConfigError, match=r"cat\.png has 6x5 pixels \(height x width\), too few for resolution 8"):
         Resize(8, how)(small, "cat.png")
     assert (Resize(8, how, upscale=True)(small, "cat.png") == 90).all()
 
@@ -148,5 +148,5 @@ def test_a_small_image_is_enlarged_only_when_asked(how):
 def test_resize_none_takes_images_of_that_size_only(wide):
     square = wide.crop((0, 0, 4, 4))
     assert Resize(4, "none")(square, "it")[0, 0].tolist() == [0, 10, 20, 30]
-    with pytest.raises(ConfigError, match="8x4 pixels, not 4x4"):
+    with pytest.raises(ConfigError, match=r"4x8 pixels \(height x width\), not 4x4"):
         Resize(4, "none")(wide, "it")
