@@ -13,6 +13,7 @@ from PIL import Image
 from ganfleet.data import Source, SourceOptions, open_source
 from ganfleet.errors import ConfigError, DataError
 from ganfleet.plugins import SOURCES
+from ganfleet.size import Size
 
 
 def reds(source):
@@ -218,6 +219,16 @@ class TestEverySource:
     def test_at_refuses_what_does_not_divide(self):
         with pytest.raises(ConfigError, match="resolution 32 cannot be had at 12"):
             open_source(resolution=32).at(12)
+
+    def test_both_sides_are_divided_by_the_same_number(self):
+        source = open_source(resolution=Size(8, 16), resize="fit")
+        full = source[3]["image"].astype(float)
+        assert full.shape == (1, 8, 16)
+        halved = full.reshape(1, 4, 2, 8, 2).mean(axis=(2, 4))
+        assert np.abs(source.at(Size(4, 8))[3]["image"] - halved).max() <= 0.5
+        for other in (4, Size(4, 4), Size(8, 4), Size(3, 6)):
+            with pytest.raises(ConfigError, match=f"resolution 8x16 cannot be had at {other}"):
+                source.at(other)
 
     @pytest.mark.parametrize("kind", ["folder", "zip", "idx"])
     def test_refuses_a_path_where_there_is_nothing(self, kind, tmp_path):

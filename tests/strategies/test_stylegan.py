@@ -288,6 +288,8 @@ def test_weaker_noise_is_the_same_noise_scaled():
     [
         ({"resolution": 48}, "resolution is 48, but it must be a power of two"),
         ({"resolution": 2048}, "from 4 to 1024"),
+        ({"resolution": [16, 2048]}, "resolution is 16x2048, but it must be no more than 1024 pixels high and wide"),
+        ({"resolution": [36, 64], "start_resolution": 8}, "is 8, but it must be one of 9, 18, 36"),
         ({"resolution": 16, "start_resolution": 32}, "start_resolution 32 is above resolution 16"),
         ({"ema_kimg": 1, "ema_decay": 0.9}, "ema_kimg and ema_decay are both set"),
     ],
