@@ -31,12 +31,29 @@ def open_source(source: str = "embedded", *, resolution: int | Size, **options: 
     except ValidationError as error:
         problems = [f"data.{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False)]
         raise ConfigError(f"data.source {source}: {'; '.join(problems)}") from error
-    return as_source(found.open(checked, resolution), resolution)
+    return as_source(_opened(source, checked, resolution), resolution)
 
 
 def open_section(data: BaseModel, resolution: int | Size) -> Source:
     """Open the data that ``data``, a checked config's section of that name, describes; raises as ``open_source``."""
-    return as_source(SOURCES.find(data.source).open(data, resolution), resolution)
+    return as_source(_opened(data.source, data, resolution), resolution)
+
+
+def _opened(name: str, options: BaseModel, resolution: int | Size) -> Any:
+    """What the source called ``name`` opens.
+
+    Raises:
+        ConfigError: it knows no images but square ones, and these are others.
+    """
+    try:
+        return SOURCES.find(name).open(options, resolution)
+    except TypeError as error:
+        if not isinstance(resolution, Size):
+            raise
+        raise ConfigError(
+            f"data.source {name} makes square images only, and strategy.resolution is {resolution}: give one number "
+            f"there, or see ganfleet.Size.of in that source ({error})"
+        ) from error
 
 
 def as_source(given: Any, resolution: int | Size) -> Source:

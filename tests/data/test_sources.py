@@ -206,7 +206,22 @@ class TestIdx:
             open_source("idx", path=path, resolution=4)
 
 
+class Squares(Source):
+    """Knows numbers only."""
+
+    Options = SourceOptions
+
+    @classmethod
+    def open(cls, options, resolution):
+        return [np.zeros((1, resolution, resolution), np.uint8)]
+
+
 class TestEverySource:
+    def test_of_a_stranger_that_knows_squares_only_is_told_apart_from_a_fault(self):
+        assert len(open_source("test_sources:Squares", resolution=8)) == 1
+        with pytest.raises(ConfigError, match=r"test_sources:Squares makes square images only, .* is 8x12: give one"):
+            open_source("test_sources:Squares", resolution=Size(8, 12))
+
     def test_at_a_lower_resolution_gives_means_of_the_pixels_of_the_full_one(self, photos):
         for source in (open_source(resolution=32), open_source("folder", path=photos, resolution=8)):
             full = source[3]["image"].astype(float)
