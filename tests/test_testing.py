@@ -172,7 +172,7 @@ class Remembers(OneNumber):
 
     def loss(self, nets, real, noise):
         loss, stats = super().loss(nets, real, {"wanted": nets.D.scale.value * noise["wanted"]})
-        nets.D.scale.record(2 * nets.D.scale.value)
+        nets.D.scale.add(2 * nets.D.scale.value)
         return loss, stats
 
 

@@ -1,6 +1,6 @@
 """State beside the weights that moves by what the whole fleet saw: batch moments, spectral norm's u, the mean w.
 
-A Buffer is a Cell inside a network. It only sums up what a loss records. The engine reduces that sum over lanes, with
+A Buffer is a Cell inside a network. It only sums up what a loss adds. The engine reduces that sum over lanes, with
 the phase's gradients, moves the value once, alike on every rank, and keeps it in checkpoints (``PLAYER.buffers``).
 """
 
@@ -24,7 +24,7 @@ class Buffer(nn.Cell):
 
     Attributes:
         value: the parameter to read, not trainable.
-        seen: the sum of what was recorded and, behind it, how often; (size + 1,). The engine zeroes it.
+        seen: the sum of what was added and, behind it, how often; (size + 1,). The engine zeroes it.
     """
 
     def __init__(self, shape: tuple[int, ...], initial=0.0, momentum: float = 1.0, move: Callable | None = None):
@@ -35,14 +35,16 @@ class Buffer(nn.Cell):
         self.value = parameter("value", self.shape, initial, trainable=False)
         self.seen = parameter("seen", (math.prod(self.shape) + 1,), Constant(0.0), trainable=False)
 
-    def record(self, x):
+    # Not called "record" or "wait": MindSpore takes the statement x.record() for that of a device's event, and then all
+    # of several like layers add to the first one's buffer.
+    def add(self, x):
         """Count ``x``, of the buffer's shape, in a loss; its gradient is not followed."""
         ops.assign_add(self.seen, ops.concat((ops.stop_gradient(x).reshape(-1), ops.ones((1,), ms.float32))))
 
     def moved(self, total):
         """The value after a phase, where ``total`` (size + 1,) is the sum of ``seen`` over lanes.
 
-        A buffer that no lane recorded keeps its value.
+        A buffer that no lane added to keeps its value.
         """
         calls = total[-1]
         # Divided by at least 1: a quotient that is not selected must be finite too, or its NaN would reach gradients.

@@ -41,15 +41,15 @@ class BatchNorm(nn.Cell):
         y, _, _, mean, variance = self.by_batch(x, self.gain, self.bias, mean, variance)
         if not self.keeps_moments:
             mean, variance = batch_moments(ops.stop_gradient(x))
-        self.record(mean, variance, x.size // x.shape[1])
+        self.count_batch(mean, variance, x.size // x.shape[1])
         return y
 
-    def record(self, mean, variance, n):
+    def count_batch(self, mean, variance, n):
         """Count one batch's ``mean`` and biased ``variance``, each (channels,), over ``n`` values per channel."""
         if n < 2:
             raise ValueError("Batch norm in training needs two values per channel or more; this lane has one sample.")
         unbiased = variance * (n / (n - 1))
-        self.moments.record(ops.concat((mean, unbiased)))
+        self.moments.add(ops.concat((mean, unbiased)))
 
 
 def pixel_norm(x, eps=1e-8):

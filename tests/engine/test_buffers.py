@@ -1,14 +1,20 @@
 """Buffers move by what all lanes saw, once per phase of their player, and never by what nobody recorded."""
 
+import jax
+import jax.numpy as jnp
 import mindspore as ms
 import numpy as np
 import pytest
+from in_memory import one_lane
 from mindspore import nn as ms_nn
 from mindspore import ops
 
 from ganfleet import nn, testing
+from ganfleet.engine.program import Program
 from ganfleet.errors import NonFinite
-from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import ImageSpec, Phase, Player, Strategy, StrategyOptions
+
+jax.config.update("jax_enable_x64", True)
 
 
 class TwoNetworks(Strategy):
@@ -43,6 +49,71 @@ def test_a_batch_norm_that_no_loss_calls_keeps_its_moments():
     assert np.isfinite(used).all() and not np.array_equal(used, [[0] * 4, [1] * 4])
 
 
+class Summing(ms_nn.Cell):
+    """One of several like layers: keeps the mean of the squares of its weight and of what it gives out."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.parameter("weight", (3, 3), nn.Normal(0.5))
+        self.squares = nn.Buffer((2,))
+
+    def construct(self, x):
+        y = ops.matmul(x, self.weight)
+        self.squares.add(ops.stack(((self.weight * self.weight).mean(), (y * y).mean())))
+        return ops.tanh(y)
+
+
+class Deep(ms_nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.layers = ms_nn.CellList([Summing() for _ in range(3)])
+        self.last = Summing()
+
+    def construct(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.last(x)
+
+
+class LikeLayers(Strategy):
+    class Options(StrategyOptions):
+        resolution: int = 4
+
+    def players(self, stage):
+        return {"D": Player(Deep(), nn.SGD(0.0))}
+
+    def phases(self, stage):
+        return [Phase("D", self.loss)]
+
+    def draw(self, rng, n, clock):
+        return {"x": rng.standard_normal((n, 3), dtype=np.float32)}
+
+    def loss(self, nets, real, noise):
+        y = nets.D(noise["x"])
+        return (y * y).mean(), {}
+
+
+def test_each_of_several_like_layers_has_its_own_buffer_and_the_gradient_is_that_of_float64():
+    strategy = LikeLayers(LikeLayers.Options(), ImageSpec(channels=1), 4)
+    program = Program(strategy, strategy.schedule()[0], seed=0)
+    player = program.players["D"]
+    weights = [p.asnumpy().astype(float) for p in player.weights]
+    x = np.random.Generator(np.random.Philox(1)).standard_normal((4, 3), dtype=np.float32)
+    flat, _ = one_lane(program.phases[0], {}, {"x": x})
+
+    def loss(weights):
+        y, squares = jnp.asarray(x, float), []
+        for weight in weights:
+            z = y @ weight
+            squares += [(weight**2).mean(), (z**2).mean(), 1.0]
+            y = jnp.tanh(z)
+        return (y**2).mean(), jnp.stack(squares)
+
+    gradient, seen = jax.grad(loss, has_aux=True)([jnp.asarray(weight) for weight in weights])
+    expected = np.concatenate([np.ravel(each) for each in gradient] + [np.ravel(seen)])
+    np.testing.assert_allclose(flat[: len(expected)], expected, rtol=1e-5, atol=1e-7)
+
+
 class Counts(ms_nn.Cell):
     """Has a buffer of a number and one that moves in a way of its own."""
 
@@ -74,12 +145,12 @@ class Records(Strategy):
 
     def d_loss(self, nets, real, noise):
         x = nets.D(noise["x"])
-        nets.D.mean.record(noise["x"].mean())
-        nets.D.total.record(ops.concat((noise["x"].mean().reshape(1), ops.ones((1,), ms.float32))))
+        nets.D.mean.add(noise["x"].mean())
+        nets.D.total.add(ops.concat((noise["x"].mean().reshape(1), ops.ones((1,), ms.float32))))
         return x.mean(), {"x": noise["x"].mean()}
 
     def g_loss(self, nets, real, noise):
-        nets.D.mean.record(100 * noise["x"].mean())
+        nets.D.mean.add(100 * noise["x"].mean())
         return nets.G(noise["x"]).mean(), {}
 
 

@@ -244,7 +244,7 @@ class StyleGAN(Strategy):
             return nets.G(noise["z"], noise["alpha"], label)
         w = nets.G.mapping(noise["z"], label)
         if record:
-            nets.G.w_avg.record(w.mean(0))
+            nets.G.w_avg.add(w.mean(0))
         styles = repeated(w, nets.G.layers)
         if self.options.style_mixing:
             other = repeated(nets.G.mapping(noise["z_mixed"], label), nets.G.layers)
