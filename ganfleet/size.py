@@ -22,8 +22,8 @@ class Size(NamedTuple):
 
     @classmethod
     def of(cls, resolution: "int | Size") -> "Size":
-        """Height and width at ``resolution``."""
-        return cls(*resolution) if isinstance(resolution, tuple) else cls(resolution, resolution)
+        """Height and width at ``resolution``, or at what JSON made of it, a list."""
+        return cls(*resolution) if isinstance(resolution, tuple | list) else cls(resolution, resolution)
 
     @property
     def resolution(self) -> "int | Size":
