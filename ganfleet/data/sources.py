@@ -113,7 +113,7 @@ class Source:
         """
         if not factor(self._full_resolution, resolution):
             raise ConfigError(
-                f"Data opened at resolution {self._full_resolution} cannot be had at {resolution}, which is no divisor."
+                f"data opened at resolution {self._full_resolution} cannot be had at {resolution}: choose a divisor"
             )
         view = copy.copy(self)
         view.resolution = resolution

@@ -51,7 +51,7 @@ class Unpaired(RandomSource):
         load_size = options.load_size or resolution
         cut = Size.of(resolution)
         if any(side < needed for side, needed in zip(Size.of(load_size), cut, strict=True)):
-            raise ConfigError(f"data.load_size is {load_size}, too small for samples of {cut} pixels.")
+            raise ConfigError(f"data.load_size is {load_size}, and must be {cut} or more for such samples")
         a, b = [_open_domain(folder, key, options, load_size) for folder, key in _folders(options).items()]
         return cls(a, b, resolution, bool(options.flip))
 

@@ -99,7 +99,7 @@ def test_samples_that_are_not_square_are_cut_anywhere_too(ramps):
         corners.add(divmod(cut[0, 0], 16))
     assert corners == {(y, x) for y in range(9) for x in range(5)}
     np.testing.assert_array_equal(source[0]["image_b"][0], 16 * 4 + 2 + expected)
-    with pytest.raises(ConfigError, match=r"data\.load_size is 12, too small for samples of 8x16 pixels"):
+    with pytest.raises(ConfigError, match=r"data\.load_size is 12, and must be 8x16 or more"):
         open_source("unpaired", path=a, path_b=b, resolution=Size(8, 16), load_size=12)
 
 
