@@ -57,6 +57,7 @@ def test_halves_go_on_while_both_sides_are_even_and_have_four_pixels():
     assert halves(64) == [32, 16, 8, 4] and halves(28) == [14, 7] and halves(4) == []
     assert halves(Size(32, 48)) == [Size(16, 24), Size(8, 12), Size(4, 6)]
     assert halves(Size(36, 64)) == [Size(18, 32), Size(9, 16)]
+    assert halves(Size(64, 36)) == [Size(32, 18), Size(16, 9)]
     assert halves(Size(24, 8)) == [Size(12, 4)]
 
 
