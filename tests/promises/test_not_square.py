@@ -13,10 +13,11 @@ SMALL_STYLES = "latent: 4, mapping_layers: 1, fmap_base: 16, fmap_max: 4, mbstd_
 GROWTH = "stable_kimg: 0.008, fade_kimg: 0.008"  # a stage every two or three steps
 CASES = {  # strategy, its section, height and width
     "dcgan": ("dcgan", f"resolution: [32, 48], {SMALL_GAN}", (32, 48)),
-    "stylegan": ("stylegan", f"resolution: [8, 12], start_resolution: 4, {SMALL_STYLES}, {GROWTH}", (8, 12)),
+    "stylegan": ("stylegan", f"resolution: [8, 12], start_resolution: 8, {SMALL_STYLES}", (8, 12)),
+    "stylegan_grown": ("stylegan", f"resolution: [8, 12], start_resolution: 4, {SMALL_STYLES}, {GROWTH}", (8, 12)),
     "stylegan_32x48": (
         "stylegan",
-        f"resolution: {{height: 32, width: 48}}, start_resolution: 16, {SMALL_STYLES}, {GROWTH}",
+        f"resolution: {{height: 32, width: 48}}, start_resolution: 32, {SMALL_STYLES}",
         (32, 48),
     ),
     "progan": (

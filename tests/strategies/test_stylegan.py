@@ -280,6 +280,25 @@ def test_weaker_noise_is_the_same_noise_scaled():
     np.testing.assert_array_equal(draws[1]["z"], draws[0]["z"])
 
 
+def test_images_that_are_not_square_grow_on_both_sides_and_are_looked_up_by_height():
+    strategy = StyleGAN(
+        StyleGAN.Options(resolution=[32, 48], batch_sizes={16: 24}, lrs={32: 5e-3}, latent=4),
+        ImageSpec(channels=3),
+        batch_size=8,
+    )
+    stages = strategy.schedule()
+    assert [stage.name for stage in stages] == ["8x12", "16x24-fade", "16x24", "32x48-fade", "32x48"]
+    assert [stage.resolution for stage in stages] == [(8, 12), (16, 24), (16, 24), (32, 48), (32, 48)]
+    assert [stage.batch_size for stage in stages] == [8, 24, 24, 8, 8]
+    square = StyleGAN(StyleGAN.Options(resolution=32), ImageSpec(channels=3), batch_size=8).schedule()
+    assert [stage.starts_at for stage in stages] == [stage.starts_at for stage in square]
+    first, last = Clock(10**9), Clock(10**9, nimg=stages[-1].starts_at)
+    assert [strategy.hyper("G", clock) for clock in (first, last)] == [{"lr": 1e-3}, {"lr": 5e-3}]
+    drawn = strategy.draw(np.random.default_rng(0), 2, first)
+    sizes = [array.shape[2:] for name, array in drawn.items() if name.startswith("noise")]
+    assert sizes == [(4, 6), (4, 6), (8, 12), (8, 12)]
+
+
 # ── Bad input
 
 
