@@ -106,6 +106,7 @@ class FleetConfig(Section):
     world_size: int | None = Field(None, ge=1)
     reduction: Literal["auto", "exact", "fast"] = "auto"
     cpu_threads: int = Field(1, ge=1)
+    kernels: Literal["auto", "stock"] = "auto"
 
 
 class CheckpointConfig(Section):
@@ -262,8 +263,13 @@ def differences(resolved: dict, config: Config) -> tuple[list[Change], list[Chan
         for key in {**before, **after}
         if before.get(key) != after.get(key) and not _is_free(key, config)
     ]
-    accepted = [change for change in changes if any(_covers(each, change.key) for each in config.checkpoint.accept)]
+    accepted = [change for change in changes if accepts(config, change.key)]
     return [change for change in changes if change not in accepted], accepted
+
+
+def accepts(config: Config, key: str) -> bool:
+    """Whether ``checkpoint.accept`` allows ``key`` to change."""
+    return any(_covers(pattern, key) for pattern in config.checkpoint.accept)
 
 
 def check_world_size(config: Config, world_size: int) -> None:

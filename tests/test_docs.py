@@ -52,6 +52,7 @@ def folder(tmp_path, monkeypatch):
 # ── Examples
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_python_page_run_in_its_order(folder):
     files = examples(page("python.md"), folder)
     assert files == ["train_arrays.py", "draw_images.py", "stop_early.py", "own_loop.py"]
@@ -60,6 +61,7 @@ def test_the_examples_of_the_python_page_run_in_its_order(folder):
         runpy.run_path(name, run_name="__main__")  # each says by its own asserts what came of it
 
 
+@pytest.mark.slow
 def test_a_run_uses_the_plugins_of_the_plugin_page(folder):
     files = examples(page("plugins.md"), folder)
     assert files == ["rings.py", "ink.py", "table.py", "lion.py", "rings.yaml"]
@@ -85,6 +87,7 @@ def lecam(folder):
     return runpy.run_path("lecam.py", run_name="lecam")["LeCamLSGAN"], options
 
 
+@pytest.mark.slow
 def test_the_second_strategy_of_its_page_does_what_the_page_says(lecam, folder):
     strategy, options = lecam
     once = testing.simulate(strategy, 1, 1, options=options)

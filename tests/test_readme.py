@@ -19,6 +19,7 @@ def code(text):
     return [content for language, content in FENCED.findall(text) if language == "python"]
 
 
+@pytest.mark.slow
 def test_the_strategy_in_the_readme_trains(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     [named] = re.findall(r"`(strategy: \{name: \"my_gan:LSGAN\".*?\})`", README, re.DOTALL)

@@ -189,6 +189,7 @@ def test_state_that_a_checkpoint_lacks_is_named():
     testing.assert_resumes(Remembers, steps=1)
 
 
+@pytest.mark.slow
 def test_a_number_that_a_graph_has_frozen_is_caught_by_a_resume():
     class Frozen(OneNumber):
         def draw(self, rng, n, clock):

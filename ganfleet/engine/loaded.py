@@ -22,6 +22,7 @@ from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.translate import Translator
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
+from ganfleet.nn import forms
 from ganfleet.store import checkpoint
 from ganfleet.store.checkpoint import Snapshot
 from ganfleet.strategies.base import ImageSpec
@@ -57,14 +58,15 @@ class Loaded(Drawing):
     def _restore(self, snapshot: Snapshot) -> None:
         self.stage = stage_of(snapshot, self.strategy)
         train = self.config.train
-        self._program = Program(self.strategy, self.stage, train.seed, train.precision)
+        with forms.using(_runnable(snapshot.facts["form"])):
+            self._program = Program(self.strategy, self.stage, train.seed, train.precision)
         self._program.load(snapshot.tensors, snapshot.facts["frozen"])
         for net in vars(self._program.nets).values():
             net.set_train(False)
         total = total_nimg(train.kimg, train.steps, self.strategy)
         self.clock = self.strategy.within(self.stage, Clock(total, **snapshot.facts["clock"]))
         self._sampler = Sampler(self._program)
-        self._graph = graphs(self._program.nets)
+        self._graph = graphs(self._program)
 
     @property
     def networks(self) -> dict[str, nn.Cell]:
@@ -229,6 +231,15 @@ def _fleet_of_this_process() -> Fleet:
     for loaded in _open:
         return loaded.fleet
     return fleets.connect_for_sampling()
+
+
+def _runnable(form: str) -> str:
+    """``form``, or where this machine cannot run it the one in force: images are then equal to rounding."""
+    try:
+        with forms.using(form):
+            return form
+    except ConfigError:
+        return forms.form()
 
 
 def _read(path: Path, strategy: str | None, tell: bool) -> tuple[configs.Config, Snapshot]:

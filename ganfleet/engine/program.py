@@ -10,6 +10,7 @@ from ganfleet.engine import contract
 from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer, Tensors
 from ganfleet.errors import CheckpointMismatch, ConfigError
+from ganfleet.nn import forms
 from ganfleet.nn import precision as precisions
 from ganfleet.store import weights
 from ganfleet.strategies.base import Frozen, Stage, Strategy
@@ -19,10 +20,12 @@ class Program:
     """The networks of one stage and everything compiled from them.
 
     ``nets`` has each network by name as an attribute, ``players`` are what trains them, ``frozen`` has the SHA-256 of
-    the weights of those that nobody trains, and ``phases`` are the step's, in order.
+    the weights of those that nobody trains, and ``phases`` are the step's, in order. ``form`` is the form of operators
+    that was in force when it was built (see ``nn.forms``).
     """
 
     def __init__(self, strategy: Strategy, stage: Stage, seed: int, precision: str = "float32"):
+        self.form = forms.form()
         # In MindSpore's default mode the thread that waits for a graph spins, on the core the kernels are pinned to.
         ms.set_context(mode=ms.GRAPH_MODE)
         self.strategy, self.stage = strategy, stage

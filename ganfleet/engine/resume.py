@@ -2,30 +2,70 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from ganfleet import config as configs
-from ganfleet.config import Config
+from ganfleet.config import Change, Config
 from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import CheckpointMismatch, ConfigError
+from ganfleet.fleet import Fleet
+from ganfleet.nn import forms
 from ganfleet.store import checkpoint
 from ganfleet.store.snapshot import Snapshot
 
 
-def resume(trainer: Trainer) -> list[str]:
-    """Bring ``trainer`` to where its run stopped, and say so in a line; no line where it begins.
+class Found(NamedTuple):
+    """The checkpoint that a run goes on from: where it is, what is in it, and the changes of config it goes on with."""
+
+    path: str
+    snapshot: Snapshot
+    accepted: list[Change]
+
+
+def find(config: Config, run_dir: Path, connected: Fleet) -> Found | None:
+    """The checkpoint to go on from, on every rank; its form of operators is in force from now on.
 
     Raises:
+        ConfigError: the run has checkpoints that this start would overwrite.
         CheckpointDamaged: checkpoints are there, and none is whole.
-        CheckpointMismatch: the config has changed in what the result depends on.
+        CheckpointMismatch: the config has changed in what the result depends on; this machine has not that form.
     """
-    config, connected = trainer.config, trainer.fleet
-    path = connected.first(lambda: find_checkpoint(config, trainer.directory))
+    path = connected.first(lambda: find_checkpoint(config, run_dir))
     if path is None:
-        return []
+        return None
     with connected.agreeing():  # a node may not see what rank 0 sees
         snapshot = checkpoint.load(Path(path))
-    accepted = check_same_config(snapshot, config, path)
+        accepted = check_same_config(snapshot, config, path)
+        accepted += use_form(snapshot.facts["form"], config, path)
+    return Found(path, snapshot, accepted)
+
+
+def use_form(form: str, config: Config, path: str) -> list[Change]:
+    """Compile in the ``form`` of the checkpoint, or as the config says if ``checkpoint.accept`` allows that.
+
+    Raises:
+        CheckpointMismatch: this machine cannot run that form.
+    """
+    own = forms.form()
+    if configs.accepts(config, "fleet.kernels"):
+        return [] if own == form else [Change("the form of the kernels", form, own)]
+    try:
+        forms.use(form)
+    except ConfigError as error:
+        raise CheckpointMismatch(
+            f"{path} goes on with other bits here: {error}. Go on where that form runs, or set "
+            "checkpoint.accept='[fleet.kernels]' to go on with the change"
+        ) from error
+    return []
+
+
+def resume(trainer: Trainer, found: Found) -> list[str]:
+    """Bring ``trainer`` to where its run stopped, and say so in a line, and in one for each accepted change.
+
+    Raises:
+        CheckpointMismatch: the networks or the data are not those of the checkpoint.
+    """
+    path, snapshot, accepted = found
     try:
         trainer.restore(snapshot)
     except CheckpointMismatch as error:
@@ -68,7 +108,7 @@ def find_checkpoint(config: Config, run_dir: Path) -> str | None:
     return str(path) if path else None
 
 
-def check_same_config(snapshot: Snapshot, config: Config, path: str) -> list[tuple[str, Any, Any]]:
+def check_same_config(snapshot: Snapshot, config: Config, path: str) -> list[Change]:
     """Refuse to go on with a config that would have given another model; the changes that the user accepted.
 
     Raises:

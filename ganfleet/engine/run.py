@@ -17,12 +17,12 @@ from ganfleet.engine import callbacks as parts
 from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
-from ganfleet.engine.resume import initialize, resume
+from ganfleet.engine.resume import find, initialize, resume
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
-from ganfleet.nn import precision
+from ganfleet.nn import forms, precision
 from ganfleet.observe import Observers
 from ganfleet.plugins import CALLBACKS, STRATEGIES
 from ganfleet.store import rundir
@@ -40,6 +40,11 @@ def train(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()
     Raises:
         GanfleetError: see ``errors``; the message says what to do.
     """
+    with forms.using(forms.form()):  # a checkpoint to go on from may need another, for as long as the run lasts
+        return _train(config, source, callbacks)
+
+
+def _train(config: Config, source: Any, callbacks: Sequence[Callback]) -> Path:
     parts, error = None, None
     try:
         parts = prepare(config, source, callbacks)
@@ -79,6 +84,7 @@ class Prepared:
             "the names of the images (SHA-256)": self.source.digest(),
             "the number of channels": self.source.channels,
             "the number of classes": self.source.classes,
+            "the form of the kernels (which fleet.kernels=stock makes alike)": forms.form(),
         }
 
 
@@ -91,6 +97,7 @@ def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = 
     source = data_of(config) if source is None else as_source(source, config.strategy.resolution)
     strategy = strategy_of(config, source)
     contract.current(strategy)
+    forms.use(forms.STOCK if config.fleet.kernels == "stock" else None)
     unsupported = precision.supported(config.train.precision)
     if unsupported:
         raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
@@ -123,8 +130,9 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
             return str(run_dir.path)
 
         path = Path(connected.first(take))
+        found = find(config, path, connected)
         trainer = Trainer(config, prepared.strategy, prepared.source, connected, directory=path)
-        notes = resume(trainer) or initialize(trainer)
+        notes = resume(trainer, found) if found else initialize(trainer)
         if trainer.clock.done:
             if connected.rank == 0:
                 print(*notes, f"{path} has reached its end: raise train.kimg or train.steps to go on", sep="\n")

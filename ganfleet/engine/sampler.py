@@ -14,7 +14,7 @@ from ganfleet.engine import compile_cache, contract
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import named, read, tensors, written
 from ganfleet.fleet import Fleet
-from ganfleet.nn import BatchNorm
+from ganfleet.nn import BatchNorm, forms
 from ganfleet.strategies.base import Strategy
 
 CHUNK = 16  # images per run of a sampler: one shape, so one compiled graph
@@ -61,7 +61,7 @@ class Sampler:
 
     def _run(self, inputs: list[Inputs], training: bool) -> np.ndarray:
         if training not in self._draws:
-            self._draws[training] = self._strategy.sampler(graphs(self._program.nets, training))
+            self._draws[training] = self._strategy.sampler(graphs(self._program, training))
         return self._draws[training](joined(inputs))
 
 
@@ -126,13 +126,13 @@ def shared(fleet: Fleet, count: int, draw: Callable[[list[int]], np.ndarray]) ->
 # ── Graphs that the host runs
 
 
-def graphs(nets, training: bool = False) -> Callable[[Callable], "Graph"]:
-    """What ``Strategy.sampler`` gets: ``graph(function)``, one graph for one function, over ``nets``."""
+def graphs(program: Program, training: bool = False) -> Callable[[Callable], "Graph"]:
+    """What ``Strategy.sampler`` gets: ``graph(function)``, one graph for one function, over the program's networks."""
     made: dict[Callable, Graph] = {}
 
     def graph(function: Callable) -> Graph:
         if function not in made:
-            made[function] = Graph(function, nets, training)
+            made[function] = Graph(function, program.nets, program.form, training)
         return made[function]
 
     return graph
@@ -142,18 +142,18 @@ class Graph:
     """``function(nets, inputs)`` of a strategy as a host function: a dict of arrays in, an array or a dict of them out.
 
     It is compiled at the first call, and again for every new shape. The networks are in evaluation mode while it runs,
-    or with ``training`` in training mode.
+    or with ``training`` in training mode. ``form`` is that of its operators.
     """
 
-    def __init__(self, function: Callable, nets, training: bool = False):
-        self._function, self._nets, self._training = function, nets, training
+    def __init__(self, function: Callable, nets, form: str, training: bool = False):
+        self._function, self._nets, self._form, self._training = function, nets, form, training
         self._compiled: dict[tuple[str, ...], _CompiledGraph] = {}
 
     def __call__(self, inputs: Inputs) -> np.ndarray | dict[str, np.ndarray]:
         names = tuple(inputs)
         if names not in self._compiled:
             self._compiled[names] = _CompiledGraph(self._function, self._nets, names)
-        with _mode(self._nets, self._training):
+        with _mode(self._nets, self._training), forms.using(self._form):
             arrays = tensors(inputs)
             keys, *values = self._compiled[names](*(arrays[name] for name in names))
         # Copies: on a CPU, asnumpy gives memory that belongs to the graph's result.

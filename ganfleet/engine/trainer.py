@@ -187,6 +187,7 @@ class Trainer:
                 "source": self._source_facts(),
                 "guard": {"nonfinite": budgets.nonfinite},
                 "frozen": self.program.frozen,
+                "form": self.program.form,
                 "scaler": {phase: scale.state() for phase, scale in self.scales.items()},
                 "accepted": self.accepted,
             },

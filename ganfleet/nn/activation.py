@@ -2,10 +2,12 @@
 
 from mindspore import nn, ops
 
+from ganfleet.nn import forms
+
 
 def leaky_relu(x, slope=0.2):
-    """x where x > 0, slope·x elsewhere. The gradient of the stock form, a maximum, is five times slower on a CPU."""
-    return (1 - slope) * ops.relu(x) + slope * x
+    """x where x > 0, slope·x elsewhere."""
+    return forms.leaky_relu(x, slope)
 
 
 def tanh(x):

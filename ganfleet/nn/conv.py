@@ -1,11 +1,8 @@
-"""Convolution and transposed convolution with PyTorch's geometry: the one place that decides which form runs.
-
-It is MindSpore's stock operator, on Ascend and on CPUs: exact to second order under ms.jit, and with the oneDNN kernels
-that ganfleet/__init__.py selects faster than patches times matrices at every size (benchmarks/conv_forms.py).
-"""
+"""Convolution and transposed convolution with PyTorch's geometry. Which form of the operator runs is forms.py's."""
 
 from mindspore import nn, ops
 
+from ganfleet.nn import forms
 from ganfleet.nn.init import Constant, fan_in_uniform, parameter
 from ganfleet.nn.precision import lowered, raised
 
@@ -24,14 +21,15 @@ class Conv2d(nn.Cell):
         shape = (out_channels, in_channels, *_sides(kernel))
         self.weight = parameter("weight", shape, init or fan_in_uniform(shape))
         self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
-        self.conv = ops.Conv2D(out_channels, _sides(kernel), pad_mode="pad", pad=padding, stride=stride)
+        self.stride, self.padding = stride, padding
 
     def factor(self):
         """The weight by which ``construct`` multiplies."""
         return self.weight
 
     def construct(self, x):
-        y = self.conv(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type))
+        x, weight = lowered(x, self.compute_type), lowered(self.factor(), self.compute_type)
+        y = forms.conv2d(x, weight, self.stride, self.padding)
         y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)
 
@@ -49,12 +47,10 @@ class ConvTranspose2d(nn.Cell):
     def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, bias=True, init=None, output_padding=0):
         super().__init__()
         shape = (in_channels, out_channels, *_sides(kernel))
-        self.out_channels, self.stride = out_channels, stride
+        self.out_channels, self.stride, self.padding = out_channels, stride, padding
         self.grow = tuple(side - 2 * padding + output_padding for side in _sides(kernel))
         self.weight = parameter("weight", shape, init or fan_in_uniform(shape))
         self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
-        # MindSpore names this operator's channels after the convolution it is the adjoint of.
-        self.conv = ops.Conv2DTranspose(in_channels, _sides(kernel), pad_mode="pad", pad=padding, stride=stride)
 
     def factor(self):
         """The weight by which ``construct`` multiplies."""
@@ -62,9 +58,10 @@ class ConvTranspose2d(nn.Cell):
 
     def construct(self, x):
         n, _, height, width = x.shape
-        above, aside = self.grow
-        size = (n, self.out_channels, (height - 1) * self.stride + above, (width - 1) * self.stride + aside)
-        y = self.conv(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type), size)
+        below, right = self.grow
+        size = (n, self.out_channels, (height - 1) * self.stride + below, (width - 1) * self.stride + right)
+        x, weight = lowered(x, self.compute_type), lowered(self.factor(), self.compute_type)
+        y = forms.conv2d_transpose(x, weight, size, self.stride, self.padding)
         y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)
 

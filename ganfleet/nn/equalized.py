@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from ganfleet.nn import forms
 from ganfleet.nn.init import Constant, Normal, parameter
 from ganfleet.nn.precision import lowered, raised
 
@@ -51,26 +52,20 @@ class EqualizedConv2d(nn.Cell):
         self.weight = parameter("weight", (out_channels, in_channels, kernel, kernel), Normal(1.0))
         self.bias = parameter("bias", (out_channels,), Constant(0.0)) if bias else None
         self.scale = gain / math.sqrt(in_channels * kernel**2)
-        self.channels, self.resample, pad = out_channels, resample, kernel // 2
-        if resample is None:
-            self.conv = ops.Conv2D(out_channels, kernel, pad_mode="pad", pad=pad)
-            return
-        self.spread = ms.Tensor(self.scale * _spread(kernel, resample))
-        if resample == "up":
-            self.conv = ops.Conv2DTranspose(in_channels, kernel + 1, pad_mode="pad", pad=pad, stride=2)
-        else:
-            self.conv = ops.Conv2D(out_channels, kernel + 1, pad_mode="pad", pad=pad, stride=2)
+        self.channels, self.resample, self.padding = out_channels, resample, kernel // 2
+        if resample is not None:
+            self.spread = ms.Tensor(self.scale * _spread(kernel, resample))
 
     def construct(self, x):
         n, _, h, w = x.shape
         x = lowered(x, self.compute_type)
         if self.resample is None:
-            y = self.conv(x, lowered(self.weight * self.scale, self.compute_type))
+            y = forms.conv2d(x, lowered(self.weight * self.scale, self.compute_type), 1, self.padding)
         elif self.resample == "up":
             weight = lowered(self.spread_weight().transpose(1, 0, 2, 3), self.compute_type)
-            y = self.conv(x, weight, (n, self.channels, 2 * h, 2 * w))
+            y = forms.conv2d_transpose(x, weight, (n, self.channels, 2 * h, 2 * w), 2, self.padding)
         else:
-            y = self.conv(x, lowered(self.spread_weight(), self.compute_type))
+            y = forms.conv2d(x, lowered(self.spread_weight(), self.compute_type), 2, self.padding)
         y = raised(y, self.compute_type)
         return y if self.bias is None else ops.bias_add(y, self.bias)
 

@@ -38,7 +38,12 @@ ADDED = ((2, r"(.+)\.weights", r"\1.buffers"),)
 GONE = ((2, "strategy"),)
 
 # Facts that checkpoints up to this format do not have, with what they stand for there.
-FACTS: tuple[tuple[int, str, Any], ...] = ((2, "scaler", {}), (2, "frozen", {}), (2, "accepted", []))
+FACTS: tuple[tuple[int, str, Any], ...] = (
+    (2, "scaler", {}),
+    (2, "frozen", {}),
+    (2, "accepted", []),
+    (3, "form", "stock"),
+)
 
 # Dotted config key of an older release → its name of today, or None where it has gone.
 CONFIG: dict[str, str | None] = {}

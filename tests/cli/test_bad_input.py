@@ -116,6 +116,7 @@ def folder(tmp_path):
     return ["data.source=folder", "data.path=images"]
 
 
+@pytest.mark.slow
 def test_a_damaged_image_is_named_once_and_skipped_alike_on_every_fleet(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tiny(tmp_path)

@@ -205,6 +205,7 @@ def test_an_image_too_large_is_left_out_and_one_with_much_text_is_translated(tmp
     assert files(tmp_path / "out") == {"text.png"}
 
 
+@pytest.mark.slow
 def test_a_fleet_of_two_writes_what_one_process_writes(translated, tmp_path):
     for name in SIZES:  # one of them has been made unreadable on purpose by another test
         (translated / Path(name).with_suffix(".png")).unlink(missing_ok=True)

@@ -212,6 +212,7 @@ def test_a_weight_of_another_shape_in_the_next_stage_is_refused_by_name():
         testing.simulate(Widens, 1, 4)
 
 
+@pytest.mark.slow
 def test_a_strategy_may_say_what_a_weight_of_another_shape_becomes():
     class Pads(Widens):
         def carry_over(self, name, old, shape):

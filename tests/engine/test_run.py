@@ -15,6 +15,7 @@ from fleets import run as start_and_wait
 import ganfleet as library
 from ganfleet.engine import run
 from ganfleet.errors import ConfigError
+from ganfleet.nn import forms
 from ganfleet.store import checkpoint
 
 STEPS = ("train.steps=4", "checkpoint.every_kimg=0.032", "log.every_steps=1")
@@ -81,6 +82,41 @@ def test_an_accepted_change_that_gives_other_networks_is_refused_with_what_works
     error = one_error(again(trained, *change), 85)
     assert "checkpoint.accept allows strategy.hidden to change" in error
     assert "Put it back, or begin a new run with train.init_from=" in error
+
+
+@pytest.fixture
+def elsewhere(trained, tmp_path):
+    """``trained``, with a checkpoint that was made with kernels that no machine has."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "runs/first/checkpoints"
+    snapshot = checkpoint.load(checkpoint.newest_valid(folder)[0])
+    shutil.rmtree(folder)
+    snapshot.facts["form"] = "onednn-any/9.9.9/avx9"
+    checkpoint.save(folder, snapshot, step=4, keep=1)
+    return tmp_path
+
+
+def test_a_run_does_not_go_on_with_other_kernels_silently(elsewhere):
+    error = one_error(again(elsewhere, "run.name=first", "train.steps=5"), 85)
+    assert "'onednn-any/9.9.9/avx9'" in error and "checkpoint.accept='[fleet.kernels]'" in error
+    ended = again(elsewhere, "run.name=first", "train.steps=5", "checkpoint.accept=[fleet.kernels]")
+    assert ended.code == 0, ended.output
+    now = newest(elsewhere, "first").facts
+    assert now["form"] == forms.form()
+    assert now["accepted"][0] | {"step": 4} == now["accepted"][0] and now["accepted"][0]["is"] == forms.form()
+
+
+def test_images_are_drawn_with_the_kernels_there_are(elsewhere):
+    with library.load(elsewhere / "runs/first") as loaded:
+        assert np.isfinite(loaded.sample([0])).all()
+
+
+def test_a_run_may_ask_for_mindspores_own_kernels_and_leaves_the_process_as_it_was(tmp_path):
+    before = forms.form()
+    config = tiny(tmp_path)
+    library.train(config, f"run.dir={tmp_path}/runs", "run.name=stock", "train.steps=1", "fleet.kernels=stock")
+    assert newest(tmp_path, "stock").facts["form"] == "stock"
+    assert forms.form() == before
 
 
 def test_a_run_may_begin_with_the_weights_of_another(trained):

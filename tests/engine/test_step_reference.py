@@ -3,6 +3,7 @@
 import dcgan_float64 as float64
 import jax
 import numpy as np
+import pytest
 from in_memory import ArraySource, trainer
 from nn.reference import assert_close, normal
 
@@ -81,6 +82,7 @@ def mean(dicts):
     return {name: np.mean([each[name] for each in dicts], axis=0) for name in dicts[0]}
 
 
+@pytest.mark.slow
 def test_two_steps_on_two_lanes_change_and_log_what_float64_does(tmp_path):
     train = trainer(CONFIG, ArraySource("image", np.tanh(normal(32, 3, 16, 16)), channels=3), tmp_path)
     start = train.program.tensors()

@@ -445,6 +445,7 @@ run(command)
 """
 
 
+@pytest.mark.slow
 def test_three_ranks_sample_then_connect_again_and_end_alike_when_one_meets_an_error(tmp_path):
     """Of one process on its own: a checkpoint of an exact run is sampled on three ranks."""
     ended = run(launch(tmp_path, rank=TOGETHER, workers=3), tmp_path, timeout=120)
@@ -476,7 +477,7 @@ for reduction in ("exact", "fast"):
 """
 
 
-@pytest.mark.parametrize("ranks", [4, 8])
+@pytest.mark.parametrize("ranks", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_ranks_of_mpiexec_sum_to_the_bits_of_one_process_and_change_no_lane(ranks, tmp_path):
     (tmp_path / "reduce.py").write_text(REDUCE)
     command = [str(BIN / "mpiexec"), "-n", str(ranks), sys.executable, "-m", "mpi4py", "reduce.py"]

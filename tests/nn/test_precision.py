@@ -94,6 +94,7 @@ def assert_rounded(compute_type, dtype, first, second):
         assert np.abs(unrounded - value).max() > 2e-4 * np.abs(value).max(), f"{label}: rounding shows"
 
 
+@pytest.mark.slow
 def test_rounded_layers_multiply_as_bfloat16_would_to_second_order():
     """Rounding changes each of these by 2e-3 to 2e-2; what may be left is a sum's in float32 instead of float64."""
     assert_rounded("rounded", jnp.bfloat16, first=1e-3, second=1e-3)

@@ -18,6 +18,7 @@ def alone():
     trained.close()
 
 
+@pytest.mark.slow
 def test_a_loop_of_ones_own_has_the_same_bits_on_two_ranks_of_msrun(alone, tmp_path):
     script, told = str(REPOSITORY / "tests" / "parallel_gan.py"), tmp_path / "told"
     fleet = ["--worker_num=2", "--local_worker_num=2", f"--master_port={free_port()}", f"--log_dir={tmp_path}/logs"]

@@ -16,7 +16,10 @@ from ganfleet.store import checkpoint
 RUNS = Path(__file__).parents[1] / "store" / "a1bd39e"
 
 
-@pytest.fixture(params=["dcgan", "stylegan", "wgan", "cyclegan"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dcgan", "stylegan", "cyclegan")]
+
+
+@pytest.fixture(params=["wgan", *SLOW])
 def run(request, tmp_path, monkeypatch):
     """A copy of a run of the first release that was stopped halfway, as the working directory has it."""
     monkeypatch.chdir(tmp_path)

@@ -46,6 +46,7 @@ def interrupted(command, cwd, sign, *signals):
     return process.returncode, output
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_either_signal_ends_with_the_bits_of_one_straight_through(directory):
     arguments = ["--config", tiny(directory), FAULTY, "strategy.seconds=0.5", "log.every_steps=1"]
     straight = ganfleet("train", *arguments, "run.name=straight")

@@ -73,7 +73,7 @@ def on_fake(w, noise, architecture):
 # ── Networks and losses
 
 
-@pytest.mark.parametrize("architecture", ["conv", "mlp"])
+@pytest.mark.parametrize("architecture", [pytest.param("conv", marks=pytest.mark.slow), "mlp"])
 def test_losses_and_gradients_equal_float64_for_every_weight(architecture):
     strategy = cgan(architecture=architecture)
     model = Program(strategy, strategy.schedule()[0], 3)

@@ -60,6 +60,7 @@ def go_on(trained, snapshot, world_size, steps):
     return trained.snapshot()
 
 
+@pytest.mark.slow
 def test_every_fleet_and_every_resume_gives_the_same_bits(trained):
     made, start = trained
     straight = {size: go_on(made, start, size, STEPS) for size in (1, 2, 4)}

@@ -63,7 +63,7 @@ def test_forward_equals_float64(name, small):
     assert_close(output, reference(small.w, name, *double(A)), 1e-5)
 
 
-@pytest.mark.parametrize("player", ["G", "D"])
+@pytest.mark.parametrize("player", [pytest.param("G", marks=pytest.mark.slow), "D"])
 def test_gradients_equal_float64_for_every_weight(player, small):
     real = {"image_a": A, "image_b": B}
     fakes = {"fake_a": FAKE_A, "fake_b": FAKE_B} if player == "D" else {}

@@ -175,7 +175,7 @@ def small(request):
     return SimpleNamespace(architecture=request.param, program=program, components=components, phases=phases)
 
 
-@pytest.mark.parametrize("player", ["D", "G"])
+@pytest.mark.parametrize("player", ["D", pytest.param("G", marks=pytest.mark.slow)])
 def test_gradients_equal_float64_for_every_weight(player, small):
     real, z = np.tanh(normal(4, 3, 16, 16, seed=1)), normal(4, 6, seed=2)
     flat, *_ = small.phases[player].run(tensors({"image": real}), tensors({"z": z}), np.zeros(0, np.float32))
@@ -198,6 +198,7 @@ def test_gradients_equal_float64_for_every_weight(player, small):
 # ── Training
 
 
+@pytest.mark.slow
 def test_u_moves_once_per_update_of_d_by_the_weights_before_it():
     """G is due in no step. A learning rate of 0.1 makes weights before and after an update differ by far."""
     options = {**TINY, "lr": 0.1, "critic_steps": 9}
@@ -212,6 +213,7 @@ def test_u_moves_once_per_update_of_d_by_the_weights_before_it():
             assert_close(snapshot.tensors["D.buffers"][name], expected, 1e-5, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["cnn", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_the_fleet_is_invisible(architecture):
     options = {**TINY, "architecture": architecture, "critic_steps": 2}

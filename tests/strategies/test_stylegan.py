@@ -247,6 +247,7 @@ def test_an_interpolation_starts_at_each_seed_in_turn_and_comes_back():
     assert max(turns) - min(turns) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_mean_w_moves_by_its_decay_once_per_step():
     """w̄ ← E w + (w̄ − E w)·0.995 over both lanes of G's phase; at a learning rate of 1e-30 the mapping stands still."""
     run = testing.simulate(

@@ -54,6 +54,7 @@ def test_small_images_are_enlarged_where_that_is_asked_for():
     assert planned.code == 0, planned.output
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_resolution_is_refused():
     assert ganfleet("train", "--config", "grown.yaml", "run.name=run").code == 0
     ended = ganfleet("train", "--config", "grown.yaml", "run.name=run", "strategy.resolution=8")

@@ -24,6 +24,9 @@ CASES = {  # variant, resolution, fade, classes
     "32x48 stable": ("stylegan", Size(32, 48), False, 0),
     "ProGAN 8x12 in a fade with labels": ("progan", Size(8, 12), True, 3),
 }
+# The first takes seconds; the others are among the slow tests.
+CHEAP, *OTHERS = CASES
+NAMES = [CHEAP, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 LABELS = np.arange(BATCH, dtype=np.int32) % 3
 ALPHA = np.float32(0.3)
 CHOICES = dict(zip(("score", "R1", "GP"), np.eye(3), strict=True))
@@ -154,7 +157,7 @@ def of_same_name(net, source):
             p.set_data(theirs[name].value())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_images_and_the_gradients_of_every_weight_equal_float64(name):
     c = case(name)
     noise = {f"noise{i}": jnp.asarray(a, jnp.float64) for i, a in enumerate(c.noise)}
@@ -175,7 +178,7 @@ def test_images_and_the_gradients_of_every_weight_equal_float64(name):
     assert_gradients(c.g, gradients, expected, SECOND, "gradient")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_scores_and_the_gradients_of_both_penalties_equal_float64(name):
     c = case(name)
 

@@ -12,6 +12,7 @@ from ganfleet.strategies.stylegan.strategy import StyleGAN
 SLOW = [pytest.param(2**i, marks=pytest.mark.slow) for i in range(4, 11)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [8, *SLOW])
 def test_one_step_in_mid_fade_reaches_every_weight_in_use(resolution):
     options = StyleGAN.Options(

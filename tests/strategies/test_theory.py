@@ -11,6 +11,7 @@ def mean_error(d, p_g):
     return np.trapz(np.abs(d - optimal_d(p_g, GRID)) * (P_DATA.pdf(GRID) + p_g.pdf(GRID)) / 2, GRID)
 
 
+@pytest.mark.slow
 def test_a_trained_discriminator_is_the_ratio_of_densities_and_its_value_the_divergence(tmp_path):
     p_g = norm(1, 0.7)
     seen = Values(p_g, every=20)

@@ -7,6 +7,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance_nd
 
 THETAS = [0.25, 2]
+TRAINED = [THETAS[0], *(pytest.param(theta, marks=pytest.mark.slow) for theta in THETAS[1:])]
 
 
 @pytest.mark.parametrize("theta", THETAS)
@@ -18,7 +19,7 @@ def test_the_closed_forms_are_what_scipy_computes(theta):
     assert jensenshannon(p, q) ** 2 == pytest.approx(np.log(2))
 
 
-@pytest.mark.parametrize("theta", THETAS)
+@pytest.mark.parametrize("theta", TRAINED)
 def test_a_trained_discriminator_finds_log_2_at_any_distance_and_gives_no_gradient(theta, tmp_path):
     trained = train("JSGame", theta, 300, tmp_path)
     assert divergence(trained) == pytest.approx(np.log(2), abs=0.01)
@@ -26,7 +27,7 @@ def test_a_trained_discriminator_finds_log_2_at_any_distance_and_gives_no_gradie
     assert abs(slope(trained, trained.strategy.minimax_g_loss)) < 0.03
 
 
-@pytest.mark.parametrize("theta", THETAS)
+@pytest.mark.parametrize("theta", TRAINED)
 def test_a_trained_critic_finds_the_distance_and_its_gradient_is_as_large_at_any(theta, tmp_path):
     trained = train("WGame", theta, 300, tmp_path)
     expected = best_slope(theta, penalty=10)

@@ -113,7 +113,7 @@ train: {{steps: %d, batch_size: {BATCH}, lanes: %d, seed: {SEED}}}
 """
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
+@pytest.mark.parametrize("optimizer", ["rmsprop", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_wgan_is_algorithm_1_in_float64(optimizer, tmp_path):
     train = trainer(WGAN_CONFIG % (optimizer, 4, 1), ArraySource("image", np.tanh(normal(32, 1, 4, 4))), tmp_path)
     reference = Algorithm1(train.program.tensors(), optimizer)
@@ -203,6 +203,7 @@ def gp_g_loss(w, real, z, u):
     return -critic(w, float64.generator(w, z)[0]).mean(), {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("player, loss", [("D", gp_d_loss), ("G", gp_g_loss)])
 def test_gradients_of_wgan_gp_equal_float64_for_every_weight(player, loss):
     strategy = WGANGP(WGANGP.Options(resolution=16, latent=20, ngf=8, ndf=8), ImageSpec(3), 8)

@@ -16,6 +16,7 @@ from mindspore import nn as ms_nn
 from mindspore import ops
 
 from ganfleet import nn
+from ganfleet.nn import forms
 from ganfleet.size import SMALLEST, Size
 from ganfleet.strategies.doubling import doublings
 
@@ -148,14 +149,13 @@ class Epilogue(ms_nn.Cell):
         self.strength = nn.parameter("strength", (channels,), nn.Constant(0.0))
         self.bias = nn.parameter("bias", (channels,), nn.Constant(0.0))
         self.style = nn.EqualizedDense(latent, 2 * channels, gain=1)
-        self.conv = ops.Conv2D(channels, 1)
         self.norm = nn.InstanceNorm(1e-8)
 
     def construct(self, x, w, noise):
         # Noise and bias come as one 1x1 convolution, of (noise, 1): a CPU sums its gradient faster than a product's.
         # Not ops.stack of two parameters: the time to compile that is 4 to the power of the number of layers.
         strength_and_bias = ops.concat((self.strength.reshape(-1, 1, 1, 1), self.bias.reshape(-1, 1, 1, 1)), 1)
-        x = x + self.conv(ops.concat((noise, ops.ones_like(noise)), 1), strength_and_bias)
+        x = x + forms.conv2d(ops.concat((noise, ops.ones_like(noise)), 1), strength_and_bias)
         gain, bias = ops.split(self.style(w), x.shape[1], 1)
         return self.norm(nn.leaky_relu(x), gain + 1, bias)
 

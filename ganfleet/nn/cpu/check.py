@@ -1,0 +1,95 @@
+"""What kernels.cc computes, written anew in float64 numpy: a library that differs is not used."""
+
+import ctypes
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+TOLERANCE = 1e-5  # of the largest value; sums of a few hundred float32 products are within 1e-6
+# x and weight, stride, padding: blocks and plain layouts, and a last row that the stride leaves out
+CONVOLUTIONS = [
+    ((2, 16, 6, 6), (8, 16, 3, 3), 1, 1),
+    ((2, 3, 9, 9), (8, 3, 4, 4), 2, 1),
+    ((2, 5, 4, 4), (3, 5, 1, 1), 1, 0),
+]
+
+
+def wrong_kernel(path: Path) -> str | None:
+    """The name of the first kernel of the library at ``path`` that is missing or wrong, or None."""
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:
+        return "everything"
+    draw = np.random.Generator(np.random.Philox(0))
+
+    def normal(*shape):
+        return draw.standard_normal(shape).astype(np.float32)
+
+    x, y = normal(2, 3, 5, 5), normal(2, 3, 5, 5)
+    cases = [
+        ("gate", (x, y, np.full(1, 0.2, np.float32)), np.where(x > 0, y, 0.2 * y.astype(float))),
+        ("blur", (x,), blur(x)),
+    ]
+    for x_shape, w_shape, stride, padding in CONVOLUTIONS:
+        x, w = normal(*x_shape), normal(*w_shape)
+        y = convolution(x, w, stride, padding)
+        dy = normal(*y.shape)
+        dx, dw = adjoints(x, w, dy, stride, padding)
+        suffix = f"_{stride}_{padding}"
+        cases += [
+            ("convolution" + suffix, (x, w), y),
+            ("to_input" + suffix, (dy, w), dx),
+            ("to_weight" + suffix, (x, dy), dw),
+        ]
+    for name, inputs, expected in cases:
+        try:
+            actual = call(getattr(library, name), inputs, expected.shape)
+        except AttributeError:
+            return name
+        if actual is None or not np.abs(actual - expected).max() <= TOLERANCE * np.abs(expected).max():
+            return name
+    return None
+
+
+def call(function, inputs, shape):
+    """What MindSpore does with a kernel: the output, or None where it fails."""
+    output = np.full(shape, np.nan, np.float32)
+    arrays = [*inputs, output]
+    sizes = [(ctypes.c_int64 * a.ndim)(*a.shape) for a in arrays]
+    data = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+    ranks = (ctypes.c_int * len(arrays))(*(a.ndim for a in arrays))
+    shapes = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, sizes))
+    return None if function(len(arrays), data, ranks, shapes, None, None, None) else output
+
+
+def taps(x, w, stride, height, width):
+    """For each tap of the kernel: its place, and the pixels of the padded ``x`` that it meets."""
+    for i, j in itertools.product(range(w.shape[2]), range(w.shape[3])):
+        yield i, j, (..., slice(i, i + height * stride, stride), slice(j, j + width * stride, stride))
+
+
+def convolution(x, w, stride, padding):
+    x = np.pad(x.astype(float), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    height, width = ((x.shape[i] - w.shape[i]) // stride + 1 for i in (2, 3))
+    return sum(
+        np.einsum("nchw,oc->nohw", x[met], w[:, :, i, j].astype(float))
+        for i, j, met in taps(x, w, stride, height, width)
+    )
+
+
+def adjoints(x, w, dy, stride, padding):
+    """The gradients of Σ dy · convolution(x, w) with respect to x and w."""
+    x = np.pad(x.astype(float), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    dx, dw = np.zeros_like(x), np.zeros(w.shape)
+    height, width = dy.shape[2:]
+    for i, j, met in taps(x, w, stride, height, width):
+        dx[met] += np.einsum("nohw,oc->nchw", dy.astype(float), w[:, :, i, j])
+        dw[:, :, i, j] = np.einsum("nohw,nchw->oc", dy.astype(float), x[met])
+    return dx[..., padding : x.shape[2] - padding, padding : x.shape[3] - padding], dw
+
+
+def blur(x):
+    padded = np.pad(x.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    rows = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
+    return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
