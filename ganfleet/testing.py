@@ -24,6 +24,7 @@ from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
 from ganfleet.fleet import SimulatedFleet, check_lanes, cpu
+from ganfleet.size import Size
 from ganfleet.store import checkpoint
 from ganfleet.store.checkpoint import Difference, Snapshot
 from ganfleet.strategies.base import ImageSpec, Strategy
@@ -41,22 +42,22 @@ class FakeImages:
 
     def __init__(self, channels: int = 1, classes: int = 10, count: int = 64, names: Sequence[str] = ("image",)):
         self.channels, self.classes, self.names = channels, classes, tuple(names)
-        self._count, self._resolution = count, 0
+        self._count, self._size = count, Size(0, 0)
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """uint8 images (channels, resolution, resolution), and ``label`` int32 ()."""
-        shape = (self.channels, self._resolution, self._resolution)
+        """uint8 images (channels, height, width), and ``label`` int32 ()."""
+        shape = (self.channels, *self._size)
         sample = {
             name: rng.stream(0, f"fake/{name}", index).integers(0, 256, shape, dtype=np.uint8) for name in self.names
         }
         return sample | {"label": np.int32(index % self.classes)} if self.classes else sample
 
-    def at(self, resolution: int) -> "FakeImages":
+    def at(self, resolution: int | Size) -> "FakeImages":
         view = FakeImages(self.channels, self.classes, self._count, self.names)
-        view._resolution = resolution
+        view._size = Size.of(resolution)
         return view
 
 

@@ -4,7 +4,7 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 """
 
 import json
-from math import ceil
+from math import ceil, prod
 
 import click
 from rich.console import Console
@@ -16,6 +16,7 @@ from ganfleet.config import Config
 from ganfleet.document import expanded
 from ganfleet.fleet import start_mindspore
 from ganfleet.fleet.tree import power_of_two
+from ganfleet.size import Size
 
 FLOAT = 4  # bytes
 MIB = 2**20
@@ -122,7 +123,7 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
     trained = contract.players(strategy, declared)
     players = {name: _measure(name, player) for name, player in trained.items()}
     frozen = {name: _count(each.net) for name, each in contract.frozen(strategy, declared, trained).items()}
-    batch = stage["lane_batch_size"] * channels * stage["resolution"] ** 2 * FLOAT
+    batch = stage["lane_batch_size"] * channels * prod(Size.of(stage["resolution"])) * FLOAT
     return {
         "networks": [network for player in players.values() for network in player["networks"]],
         "frozen": [{"name": name, "parameters": count} for name, count in frozen.items()],

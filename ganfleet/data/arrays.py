@@ -11,6 +11,7 @@ from ganfleet.data.images import BLACK, OPAQUE, Resize
 from ganfleet.data.sources import ImageOptions, Source, fingerprint
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size
 
 
 class ArraySource(Source):
@@ -19,7 +20,7 @@ class ArraySource(Source):
     Options = ImageOptions
 
     def __init__(
-        self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int
+        self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int | Size
     ):
         """``images`` uint8 (n, height, width), ``labels`` int32 (n,)."""
         super().__init__(resolution, options.channels or 1, labels)

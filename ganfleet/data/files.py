@@ -15,6 +15,7 @@ from ganfleet.data.places import Files, folder_files, zip_files
 from ganfleet.data.sources import ImageOptions, Source, refuse_if_too_small
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size, halves
 
 
 class FileSource(Source):
@@ -39,7 +40,7 @@ class FileSource(Source):
     # The images at a path that exists; raises a ConfigError or DataError if it is something else, damaged, or empty.
     files_in: ClassVar[Callable[[Path], Files]]
 
-    def __init__(self, files: Files, labels: Labels | None, options: Options, resolution: int):
+    def __init__(self, files: Files, labels: Labels | None, options: Options, resolution: int | Size):
         super().__init__(resolution, options.channels or 3, labels and labels.numbers)
         self.class_names = labels.names if labels else ()
         self._files, self._labels_file = files, labels and labels.file
@@ -74,7 +75,7 @@ class FileSource(Source):
         cached = self._level.get(index) if self._level else None
         return super()._reduced(index) if cached is None else cached
 
-    def at(self, resolution: int) -> Source:
+    def at(self, resolution: int | Size) -> Source:
         view = super().at(resolution)
         view._level = self._levels()[resolution] if self._is_cached(resolution) else None
         return view
@@ -83,10 +84,10 @@ class FileSource(Source):
         if any(self._is_cached(resolution) for resolution in resolutions):
             self._levels()
 
-    def _is_cached(self, resolution: int) -> bool:
-        return self._cached_in is not None and resolution in cache.resolutions(self._full_resolution)
+    def _is_cached(self, resolution: int | Size) -> bool:
+        return self._cached_in is not None and resolution in halves(self._full_resolution)
 
-    def _levels(self) -> dict[int, cache.Level]:
+    def _levels(self) -> dict[int | Size, cache.Level]:
         name = cache.key(self._files.stamps(), astuple(self._resize), self.channels)
         shape = len(self), self.channels, self._full_resolution
         return cache.levels(self._cached_in, name, self._pixels, shape)

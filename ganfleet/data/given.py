@@ -11,6 +11,7 @@ import numpy as np
 from ganfleet.data.images import area_mean
 from ganfleet.data.sources import Source, fingerprint
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size, factor
 
 LABEL = "label"
 LIMIT = 1 + 1e-3  # of a float image's values, with room for rounding
@@ -53,7 +54,7 @@ class Given(Source):
     object raises for a sample counts as a damaged image.
     """
 
-    def __init__(self, given: Any, resolution: int, classes: int | None = None):
+    def __init__(self, given: Any, resolution: int | Size, classes: int | None = None):
         """``classes``: how many, None for what the object or all of its labels say."""
         if not _count(given):
             raise ConfigError("the source given is empty: it must have samples")
@@ -87,11 +88,11 @@ class Given(Source):
         return describe(index) if describe else f"sample {index} of the source given"
 
     def __getitem__(self, index):
-        """Images uint8 or float32 (channels, resolution, resolution), ``label`` int32 (), and the other arrays."""
+        """Images uint8 or float32 (channels, height, width), ``label`` int32 (), and the other arrays."""
         sample = self._arrays(index)
         self._check(sample, index)
         for name in self._images:
-            sample[name] = area_mean(sample[name], self._full_resolution // self.resolution)
+            sample[name] = area_mean(sample[name], factor(self._full_resolution, self.resolution))
         return sample
 
     def at(self, resolution):
@@ -208,21 +209,22 @@ def _kinds(sample: dict[str, np.ndarray]) -> dict[str, str]:
     return {name: f"{array.dtype}{array.shape}" for name, array in sample.items()}
 
 
-def _refuse_shape(name: str, shape: tuple[int, ...], resolution: int) -> None:
+def _refuse_shape(name: str, shape: tuple[int, ...], resolution: int | Size) -> None:
     """
     Raises:
         ConfigError: an image of this shape cannot be used at ``resolution``.
     """
-    if len(shape) == 2 and name == "image" and shape[0] == shape[1]:
+    size = Size.of(resolution)
+    if len(shape) == 2 and name == "image" and (shape[0] == shape[1] or shape == size):
         raise ConfigError(f"{name!r} of the source given is {shape}: give it an axis for its channels, {(1, *shape)}")
-    if len(shape) != 3 or shape[1:] == (resolution, resolution):
+    if len(shape) != 3 or shape[1:] == size:
         return
-    if shape[:2] == (resolution, resolution):
+    if shape[:2] == size:
         raise ConfigError(
             f"{name!r} of the source given is {shape}: images are (channels, height, width), so move the last axis to "
             "the front"
         )
     raise ConfigError(
-        f"{name!r} of the source given is {shape}, and strategy.resolution {resolution} needs images of {resolution}x"
-        f"{resolution} pixels: resize them, or set strategy.resolution"
+        f"{name!r} of the source given is {shape}, and strategy.resolution {resolution} needs images of {size} "
+        "pixels: resize them, or set strategy.resolution"
     )

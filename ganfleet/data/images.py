@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 from ganfleet.errors import ConfigError
+from ganfleet.size import Size
 
 READ = {
     "PNG": (".png", ".apng"),
@@ -126,62 +127,65 @@ def grey_of_16_bits(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Resize:
-    """How an image of any size becomes ``resolution`` x ``resolution`` pixels.
+    """How an image of any size gets the size that ``resolution`` means.
 
-    ``crop``: the centre square, scaled. ``fit``: the whole image, scaled down if it is larger, in the middle of a
-    square of ``background``. ``stretch``: both sides scaled, whatever the aspect ratio. ``none``: it must have that
-    size already. Scaling is the mean over whole blocks of pixels where the sizes divide, Lanczos where they do not.
-    Images are enlarged only with ``upscale``.
+    ``crop``: the largest part of that shape in its middle, scaled. ``fit``: the whole image, scaled down if it is
+    larger, in the middle of a ground of ``background``. ``stretch``: both sides scaled, whatever the aspect ratio.
+    ``none``: it must have that size already. Scaling is the mean over whole blocks of pixels where the sizes divide,
+    Lanczos where they do not. Images are enlarged only with ``upscale``.
     """
 
-    resolution: int
+    resolution: int | Size
     how: str = "crop"
     upscale: bool = False
     background: int = WHITE
 
     def __call__(self, image: Image.Image, name: str) -> np.ndarray:
-        """Pixels uint8 (channels, resolution, resolution) of an L, RGB or RGBA ``image``, called ``name`` in errors.
+        """Pixels uint8 (channels, height, width) of an L, RGB or RGBA ``image``, called ``name`` in errors.
 
         Raises:
             ConfigError: too small, or of another size under ``none``.
         """
+        height, width = Size.of(self.resolution)
         if self.how == "fit":
-            square = self._fit(image)
+            sized = self._fit(image, width, height)
         else:
             self._refuse_misfit(image, name)
-            square = resample(centre_square(image) if self.how == "crop" else image, (self.resolution, self.resolution))
-        pixels = np.asarray(square)
+            sized = resample(centre(image, width, height) if self.how == "crop" else image, (width, height))
+        pixels = np.asarray(sized)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
     def _refuse_misfit(self, image: Image.Image, name: str) -> None:
-        size = f"{image.width}x{image.height} pixels"
-        if self.how == "none" and image.size != (self.resolution, self.resolution):
+        size, wanted = Size(image.height, image.width), Size.of(self.resolution)
+        told = f"{size} pixels" if size.height == size.width else f"{size} pixels (height x width)"
+        if self.how == "none" and size != wanted:
+            raise ConfigError(f"{name} has {told}, not {wanted}: set data.resize to crop, fit or stretch.")
+        if (size.height < wanted.height or size.width < wanted.width) and not self.upscale:
             raise ConfigError(
-                f"{name} has {size}, not {self.resolution}x{self.resolution}: set data.resize to crop, fit or stretch."
-            )
-        if min(image.size) < self.resolution and not self.upscale:
-            raise ConfigError(
-                f"{name} has {size}, too few for resolution {self.resolution}: "
+                f"{name} has {told}, too few for resolution {self.resolution}: "
                 "lower the resolution, set data.resize: fit to add a border, or data.upscale: true to enlarge."
             )
 
-    def _fit(self, image: Image.Image) -> Image.Image:
-        longest = max(image.size)
-        if longest > self.resolution or self.upscale:
-            scale = self.resolution / longest
+    def _fit(self, image: Image.Image, width: int, height: int) -> Image.Image:
+        scale = min(width / image.width, height / image.height)
+        if scale < 1 or self.upscale:
             image = resample(image, tuple(max(1, round(side * scale)) for side in image.size))
         ground = [self.background] * len(image.getbands())
         if image.mode == "RGBA":
             ground[3] = CLEAR
-        square = Image.new(image.mode, (self.resolution, self.resolution), tuple(ground))
-        square.paste(image, ((self.resolution - image.width) // 2, (self.resolution - image.height) // 2))
-        return square
+        whole = Image.new(image.mode, (width, height), tuple(ground))
+        whole.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        return whole
 
 
-def centre_square(image: Image.Image) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+def centre(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The largest part of ``image`` in its middle that is as wide to its height as ``width`` to ``height``."""
+    if image.width * height > image.height * width:
+        size = max(1, round(image.height * width / height)), image.height
+    else:
+        size = image.width, max(1, round(image.width * height / width))
+    left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
+    return image.crop((left, top, left + size[0], top + size[1]))
 
 
 def resample(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -204,7 +208,7 @@ def area_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
 
 
 def halvings(pixels: np.ndarray, times: int) -> Iterator[np.ndarray]:
-    """``pixels`` uint8 (channels, side, side) made 2, 4, 8 … times smaller: what ``area_mean`` gives, in one pass."""
+    """``pixels`` uint8 (channels, h, w) made 2, 4, 8 … times smaller: what ``area_mean`` gives, in one pass."""
     sums, area = pixels.astype(np.uint32), 1
     for _ in range(times):
         rows = sums[:, ::2] + sums[:, 1::2]

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ganfleet.data.images import area_mean
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size, factor
 
 WHOLE = 256 * 2**20  # bytes of an array up to which all are hashed
 ROWS = 1024  # that stand for those of a larger one
@@ -50,7 +51,7 @@ class Source:
         channels: of an image, 1, 3 or 4.
         classes: how many, 0 where there are no labels.
         class_names: of classes 0, 1, 2 …, where they have names.
-        resolution: width and height of the samples, in pixels.
+        resolution: of the samples, in pixels: an int, or where they are not square a :class:`ganfleet.size.Size`.
     """
 
     Options: ClassVar[type[SourceOptions]] = SourceOptions
@@ -58,7 +59,7 @@ class Source:
     names: tuple[str, ...] = ("image",)
     class_names: tuple[str, ...] = ()
 
-    def __init__(self, resolution: int, channels: int, labels: np.ndarray | None = None):
+    def __init__(self, resolution: int | Size, channels: int, labels: np.ndarray | None = None):
         """``labels``, int32 (n,): the class of each sample."""
         self.resolution = self._full_resolution = resolution
         self.channels = channels
@@ -66,7 +67,7 @@ class Source:
         self._labels = labels
 
     @classmethod
-    def open(cls, options: SourceOptions, resolution: int) -> "Source":
+    def open(cls, options: SourceOptions, resolution: int | Size) -> "Source":
         """The source that ``options``, an instance of ``Options``, describe.
 
         Args:
@@ -86,11 +87,11 @@ class Source:
         return f"sample {index}"
 
     def _pixels(self, index: int) -> np.ndarray:
-        """uint8 (channels, full resolution, full resolution)."""
+        """uint8 (channels, height, width) at the full resolution."""
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """``image`` uint8 (channels, resolution, resolution) and, where there are labels, ``label`` int32 ().
+        """``image`` uint8 (channels, height, width) and, where there are labels, ``label`` int32 ().
 
         Raises:
             DataError: the image is missing or damaged.
@@ -102,17 +103,17 @@ class Source:
         return sample
 
     def _reduced(self, index: int) -> np.ndarray:
-        """uint8 (channels, resolution, resolution)."""
-        return area_mean(self._pixels(index), self._full_resolution // self.resolution)
+        """uint8 (channels, height, width)."""
+        return area_mean(self._pixels(index), factor(self._full_resolution, self.resolution))
 
-    def at(self, resolution: int) -> "Source":
+    def at(self, resolution: int | Size) -> "Source":
         """The same images at another resolution: means over blocks of pixels of the resolution first opened.
 
         Raises:
             ConfigError: ``resolution`` does not divide the one first opened.
             StorageError: image files reduced to it cannot be cached, see :mod:`ganfleet.data.cache`.
         """
-        if resolution < 1 or self._full_resolution % resolution:
+        if not factor(self._full_resolution, resolution):
             raise ConfigError(
                 f"data opened at resolution {self._full_resolution} cannot be had at {resolution}: choose a divisor"
             )
@@ -120,7 +121,7 @@ class Source:
         view.resolution = resolution
         return view
 
-    def prepare(self, resolutions: Iterable[int]) -> None:
+    def prepare(self, resolutions: Iterable[int | Size]) -> None:
         """Do now what takes long in the first ``at`` of one of ``resolutions``: before any other rank waits for it.
 
         Raises:

@@ -17,6 +17,7 @@ from ganfleet.observe.board import Board
 from ganfleet.observe.grid import grid, png
 from ganfleet.observe.log import JsonLog
 from ganfleet.observe.progress import Progress
+from ganfleet.size import Size
 from ganfleet.store import publish
 
 
@@ -128,8 +129,7 @@ class Observers:
         self._progress.report(record, _goal(clock, stage))
         self._log.append(record)
         shown = {**scalars, "Progress/kimg": clock.kimg, **{f"Timing/{name}": value for name, value in pace.items()}}
-        if isinstance(stage.resolution, int):
-            shown["Progress/resolution"] = stage.resolution
+        shown["Progress/resolution"] = Size.of(stage.resolution).height
         self._board.scalars(clock.step, shown)
         if self._by_images:
             self._by_images.scalars(clock.nimg, shown)

@@ -7,11 +7,12 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from mindspore import nn as ms_nn
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
 from ganfleet.nn.optim import refuse_hyper
+from ganfleet.size import Size, read
 from ganfleet.strategies.figure import Figure
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.translation import Translation
@@ -23,17 +24,32 @@ Betas = tuple[Decay, Decay]
 """Adam's, as an option."""
 
 
+def _square(value: Any) -> Any:
+    """
+    Raises:
+        ValueError: ``value`` is the size of images that are not square.
+    """
+    if not isinstance(value, list | tuple | dict):
+        return value
+    resolution = read(value)
+    if isinstance(resolution, Size):
+        raise ValueError("must be one number: this strategy makes square images only")
+    return resolution
+
+
 class StrategyOptions(BaseModel):
     """Base of every strategy's own schema: what may stand under ``strategy:`` beside ``name``.
 
     ``optimizers`` replaces optimizers by player: ``{D: {name: adamw, lr: 1e-4, weight_decay: 0.01, clip_norm: 1.0}}``.
     The name is one of ganfleet's, of an installed package, or ``module:Class``. ``lr`` is by default the strategy's; a
     schedule of its learning rate is scaled accordingly. ``clip_norm`` clips gradients by their global norm.
+
+    Images are square, unless a strategy says by ``resolution: ganfleet.Resolution = 32`` that it can make others.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    resolution: PositiveInt = 32
+    resolution: Annotated[PositiveInt, BeforeValidator(_square)] = 32
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def without_effect(self) -> set[str]:
@@ -51,9 +67,12 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class Stage:
-    """What stays fixed between two changes of the schedule. ``starts_at`` is in images."""
+    """What stays fixed between two changes of the schedule. ``starts_at`` is in images.
 
-    resolution: int
+    ``resolution`` is an int, and where images are not square a :class:`ganfleet.size.Size`.
+    """
+
+    resolution: int | Size
     batch_size: int
     starts_at: int = 0
     name: str = "main"

@@ -5,6 +5,7 @@ import pytest
 
 from ganfleet.data import Loader, as_source, open_source
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size
 from ganfleet.testing import FakeImages
 
 PIXELS = np.random.Generator(np.random.Philox(3)).integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
@@ -54,6 +55,20 @@ def test_images_are_given_back_as_they_are(given):
     source = as_source(given, 8)
     assert (len(source), source.channels, source.classes, source.names, source.resolution) == (12, 3, 0, ("image",), 8)
     assert all((source[i]["image"] == PIXELS[i]).all() and set(source[i]) == {"image"} for i in range(12))
+
+
+def test_images_that_are_not_square_are_taken_and_reduced():
+    wide = np.random.Generator(np.random.Philox(4)).integers(0, 256, (12, 1, 8, 12), dtype=np.uint8)
+    source = as_source(wide, Size(8, 12))
+    assert (source[3]["image"] == wide[3]).all()
+    halved = wide[3].reshape(1, 4, 2, 6, 2).astype(float).mean(axis=(2, 4))
+    assert np.abs(source.at(Size(4, 6))[3]["image"] - halved).max() <= 0.5
+    assert as_source(FakeImages(), Size(8, 12))[0]["image"].shape == (1, 8, 12)
+    for wrong, told in ((Size(12, 8), "needs images of 12x8 pixels"), (8, "needs images of 8x8 pixels")):
+        with pytest.raises(ConfigError, match=told):
+            as_source(wide, wrong)
+    with pytest.raises(ConfigError, match="move the last axis to the front"):
+        as_source(wide.transpose(0, 2, 3, 1), Size(8, 12))
 
 
 @pytest.mark.parametrize("given", [{"image": PIXELS, "label": LABELS}, Listed(listed())], ids=["dict", "object"])

@@ -10,6 +10,7 @@ from PIL import Image
 from ganfleet.data import open_source
 from ganfleet.data.images import Resize, area_mean, decode
 from ganfleet.errors import ConfigError
+from ganfleet.size import Size
 
 
 def encoded(image, format="PNG", **options) -> bytes:
@@ -201,6 +202,42 @@ def test_fit_shows_the_whole_image_between_two_bars(wide):
     assert fitted[1].tolist() == fitted[2].tolist() == [5, 25, 45, 65]
 
 
+@pytest.fixture
+def ramp():
+    """12 wide, 8 high; the grey of the pixel at (y, x) is 16 y + x."""
+    return Image.fromarray((16 * np.arange(8)[:, None] + np.arange(12)).astype(np.uint8))
+
+
+def test_crop_keeps_as_much_of_the_middle_as_has_the_shape_of_the_sample(ramp):
+    pixels = np.asarray(ramp)
+    assert (Resize(Size(8, 4), "crop")(ramp, "it")[0] == pixels[:, 4:8]).all()
+    assert (Resize(Size(4, 12), "crop")(ramp, "it")[0] == pixels[2:6]).all()
+    blocks = pixels[1:7].reshape(3, 2, 6, 2).astype(float).mean(axis=(1, 3))
+    assert np.abs(Resize(Size(3, 6), "crop")(ramp, "it")[0] - blocks).max() <= 0.5
+
+
+def test_stretch_and_fit_to_a_sample_that_is_not_square(ramp):
+    pixels = np.asarray(ramp).astype(float)
+    stretched = Resize(Size(2, 6), "stretch")(ramp, "it")[0]
+    assert np.abs(stretched - pixels.reshape(2, 4, 6, 2).mean(axis=(1, 3))).max() <= 0.5
+    halved = pixels.reshape(4, 2, 6, 2).mean(axis=(1, 3))
+    for size, rows, columns in ((Size(4, 10), slice(0, 4), slice(2, 8)), (Size(8, 6), slice(2, 6), slice(0, 6))):
+        fitted = Resize(size, "fit", background=255)(ramp, "it")[0]
+        assert np.abs(fitted[rows, columns] - halved).max() <= 0.5
+        assert fitted.shape == size and (fitted == 255).sum() == fitted.size - halved.size
+
+
+@pytest.mark.parametrize("size, told", [(Size(9, 4), "9x4"), (Size(4, 13), "4x13")])
+def test_either_side_may_be_too_small(size, told, ramp):
+    for how in ("crop", "stretch"):
+        with pytest.raises(ConfigError, match=rf"8x12 pixels \(height x width\), too few for resolution {told}"):
+            Resize(size, how)(ramp, "it")
+        assert Resize(size, how, upscale=True)(ramp, "it").shape == (1, *size)
+    assert (Resize(Size(8, 12), "none")(ramp, "it")[0] == np.asarray(ramp)).all()
+    with pytest.raises(ConfigError, match="not 12x8"):
+        Resize(Size(12, 8), "none")(ramp, "it")
+
+
 def test_fit_puts_a_border_around_a_small_image_and_does_not_enlarge_it():
     fitted = Resize(4, "fit", background=0)(plain("RGB", (1, 2, 3)).crop((0, 0, 2, 2)), "it")
     assert fitted.shape == (3, 4, 4)
@@ -217,7 +254,7 @@ def test_shrinking_by_a_whole_factor_is_the_mean_over_blocks():
 @pytest.mark.parametrize("how", ["crop", "stretch"])
 def test_a_small_image_is_enlarged_only_when_asked(how):
     small = plain("L", 90).crop((0, 0, 5, 6))
-    with pytest.raises(ConfigError, match=r"cat\.png has 5x6 pixels, too few for resolution 8"):
+    with pytest.raises(ConfigError, match=r"cat\.png has 6x5 pixels \(height x width\), too few for resolution 8"):
         Resize(8, how)(small, "cat.png")
     assert (Resize(8, how, upscale=True)(small, "cat.png") == 90).all()
 
@@ -225,5 +262,5 @@ def test_a_small_image_is_enlarged_only_when_asked(how):
 def test_resize_none_takes_images_of_that_size_only(wide):
     square = wide.crop((0, 0, 4, 4))
     assert Resize(4, "none")(square, "it")[0, 0].tolist() == [0, 10, 20, 30]
-    with pytest.raises(ConfigError, match="8x4 pixels, not 4x4"):
+    with pytest.raises(ConfigError, match=r"4x8 pixels \(height x width\), not 4x4"):
         Resize(4, "none")(wide, "it")

@@ -14,6 +14,7 @@ from PIL import Image
 from ganfleet.data import Source, SourceOptions, open_source
 from ganfleet.errors import ConfigError, DataError
 from ganfleet.plugins import SOURCES
+from ganfleet.size import Size
 
 
 def reds(source):
@@ -268,7 +269,22 @@ class TestIdx:
             open_source("idx", path=path, resolution=4)
 
 
+class Squares(Source):
+    """Knows numbers only."""
+
+    Options = SourceOptions
+
+    @classmethod
+    def open(cls, options, resolution):
+        return [np.zeros((1, resolution, resolution), np.uint8)]
+
+
 class TestEverySource:
+    def test_of_a_stranger_that_knows_squares_only_is_told_apart_from_a_fault(self):
+        assert len(open_source("test_sources:Squares", resolution=8)) == 1
+        with pytest.raises(ConfigError, match=r"test_sources:Squares makes square images only, .* is 8x12: give one"):
+            open_source("test_sources:Squares", resolution=Size(8, 12))
+
     def test_at_a_lower_resolution_gives_means_of_the_pixels_of_the_full_one(self, photos):
         for source in (open_source(resolution=32), open_source("folder", path=photos, resolution=8)):
             full = source[3]["image"].astype(float)
@@ -281,6 +297,16 @@ class TestEverySource:
     def test_at_refuses_what_does_not_divide(self):
         with pytest.raises(ConfigError, match="resolution 32 cannot be had at 12"):
             open_source(resolution=32).at(12)
+
+    def test_both_sides_are_divided_by_the_same_number(self):
+        source = open_source(resolution=Size(8, 16), resize="fit")
+        full = source[3]["image"].astype(float)
+        assert full.shape == (1, 8, 16)
+        halved = full.reshape(1, 4, 2, 8, 2).mean(axis=(2, 4))
+        assert np.abs(source.at(Size(4, 8))[3]["image"] - halved).max() <= 0.5
+        for other in (4, Size(4, 4), Size(8, 4), Size(3, 6)):
+            with pytest.raises(ConfigError, match=f"resolution 8x16 cannot be had at {other}"):
+                source.at(other)
 
     @pytest.mark.parametrize("kind", ["folder", "zip", "idx"])
     def test_refuses_a_path_where_there_is_nothing(self, kind, tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 from ganfleet.data import Loader, open_source
 from ganfleet.data.order import index_at
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size
 
 LANES, BATCH, SEED = 4, 8, 5
 
@@ -85,6 +86,32 @@ def test_samples_are_cut_anywhere_and_mirrored_half_of_the_time(ramps):
     for found in corners.values():
         assert set(found) == {(y, x) for y in range(9) for x in range(9)}
     assert corners["image_a"] != corners["image_b"]
+
+
+def test_samples_that_are_not_square_are_cut_anywhere_too(ramps):
+    a, b = ramps
+    source = open_source("unpaired", path=a, path_b=b, resolution=Size(4, 8), load_size=12)
+    expected = 16 * np.arange(4)[:, None] + np.arange(8)
+    corners = set()
+    for seed in range(400):
+        cut = source.sample(0, np.random.default_rng(seed))["image_a"][0].astype(int)
+        np.testing.assert_array_equal(cut - cut[0, 0], expected)
+        corners.add(divmod(cut[0, 0], 16))
+    assert corners == {(y, x) for y in range(9) for x in range(5)}
+    np.testing.assert_array_equal(source[0]["image_b"][0], 16 * 4 + 2 + expected)
+    with pytest.raises(ConfigError, match=r"data\.load_size is 12, and must be 8x16 or more"):
+        open_source("unpaired", path=a, path_b=b, resolution=Size(8, 16), load_size=12)
+
+
+def test_square_samples_are_cut_where_older_releases_cut_them(ramps):
+    a, b = ramps
+    source = open_source("unpaired", path=a, path_b=b, resolution=4, load_size=12)
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        sample = source.sample(0, np.random.default_rng(seed))
+        rng.integers(1)  # which image of B
+        corners = [tuple(rng.integers(9, size=2)) for _ in range(2)]
+        assert [divmod(int(sample[name][0, 0, 0]), 16) for name in ("image_a", "image_b")] == corners
 
 
 def test_without_flip_and_load_size_samples_are_the_images(ramps):
