@@ -1,4 +1,4 @@
-"""What a strategy owes the engine, checked where it is asked for: one error that names the culprit. Losses: phase.py."""
+"""What a strategy owes the engine, checked where it is asked for: one error names the culprit. Losses: phase.py."""
 
 import inspect
 from collections.abc import Collection
