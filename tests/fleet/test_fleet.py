@@ -169,7 +169,7 @@ def test_auto_chooses_what_was_started(settings, started, chosen):
         (
             {"backend": "alone"},
             Launcher("msrun", 2),
-            r"started by msrun \(MS_ROLE is set\): start it as ganfleet train",
+            r"by msrun \(MS_ROLE is set\): start it as ganfleet train",
         ),
         ({"backend": "simulated", "world_size": 2}, Launcher("msrun", 2), "this process was started by msrun"),
         ({"world_size": 4}, Launcher("mpi", 2), "fleet.world_size is 4, but 2 processes were started"),

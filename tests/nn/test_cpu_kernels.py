@@ -430,8 +430,8 @@ def test_another_library_than_onednn_3_is_refused(anew, capfd, monkeypatch, tmp_
         ),
     ]:
         source.write_text(code)
-        other = tmp_path / reason / "libdnnl.so.3"
-        other.parent.mkdir()
+        # Not called libdnnl.so.3: from now on it is among this process's libraries, where the real one is looked for.
+        other = tmp_path / f"{reason}.so"
         monkeypatch.setattr(library, "onednn_path", lambda other=other: other)
         subprocess.run(["c++", "-shared", "-fPIC", "-o", other, source], check=True)
         assert_stock(capfd, str(other), reason)
