@@ -104,6 +104,7 @@ def test_an_image_has_the_same_bits_in_any_company_and_on_any_fleet(low):
     np.testing.assert_array_equal(simulated, images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "chain"), [(2, True), pytest.param(3, False, marks=pytest.mark.slow)])
 def test_any_number_of_ranks_draws_what_one_process_draws(ranks, chain, low, high, tmp_path, monkeypatch):
     """The runs were trained with fleet.reduction exact, which three ranks could not have."""

@@ -511,6 +511,7 @@ def test_a_signal_before_ranks_can_take_it_ends_the_fleet_with_75(sign, tmp_path
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_a_rank_of_mpiexec_that_fails_alone_ends_them_all(tmp_path, faulty):
     ended = run(mpiexec(2, "--config", *faulty("raise")), tmp_path)
     assert ended.code == 70
@@ -575,6 +576,7 @@ for reduction in ("exact", "fast"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_ranks_of_mpiexec_sum_to_the_bits_of_one_process_and_change_no_lane(ranks, tmp_path):
     (tmp_path / "reduce.py").write_text(REDUCE)

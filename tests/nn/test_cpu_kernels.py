@@ -274,6 +274,7 @@ def start(code, cores=None, **environment):
     )
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_processes_have_equal_bits_on_one_core_or_two():
     code = PRINT_BITS.format(tests=str(HERE.parent))
@@ -448,6 +449,7 @@ def test_other_processors_and_instruction_sets_run_stock_without_a_word(anew, ca
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_four_processes_that_compile_at_once_all_get_the_kernels(tmp_path):
     code = "import ganfleet; from ganfleet.nn import forms; print(forms.form())"

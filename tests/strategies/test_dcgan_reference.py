@@ -32,7 +32,13 @@ def small():
     return SimpleNamespace(model=model, start=model.tensors(), programs=programs)
 
 
-@pytest.mark.parametrize("scale", [1, 20], ids=["initial weights", "weights so large that tanh saturates"])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        pytest.param(1, id="initial weights"),
+        pytest.param(20, id="weights so large that tanh saturates", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("player", ["D", "G"])
 def test_gradients_equal_float64_for_every_weight(player, scale, small):
     components = dict(small.start)

@@ -241,6 +241,7 @@ def grown():
         p.set_data(ms.Tensor(value))
 
 
+@pytest.mark.slow
 def test_at_fade_0_the_grown_networks_are_the_old_ones(grown):
     old, new = grown
     new.strengths[:, : old.layers] = old.strengths

@@ -18,7 +18,7 @@ from ganfleet.engine.program import Program
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.wgan import WGAN, WGANGP, generator_due
 
-# A seed with which no unit is on for as many real as fake images: the gradient of its bias would be nothing but rounding,
+# With this seed no unit is on for as many real as fake images: the gradient of its bias would be nothing but rounding,
 # and RMSProp divides it by itself.
 SEED, BATCH, LATENT, BOUND, LR = 1, 8, 6, 0.04, 0.01
 
