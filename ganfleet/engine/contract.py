@@ -1,7 +1,4 @@
-"""What a strategy owes the engine, checked where the engine asks for it: one error that names the culprit.
-
-What a loss owes is checked where its graph is run, in phase.py.
-"""
+"""What a strategy owes the engine, checked where it is asked for: one error names the culprit. Losses: phase.py."""
 
 import inspect
 from collections.abc import Collection
