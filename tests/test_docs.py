@@ -156,6 +156,20 @@ def test_the_pages_that_a_beginner_needs_are_there_in_chinese():
     assert {"installation.md", "first-run.md", "ascend.md", "config.md", "faults.md"} <= {page.name for page, _ in PAIRS}
 
 
+# ── Recipes
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_says_what_it_is_what_was_run_and_where_its_result_is(name):
+    header = recipes.path(name).read_text(encoding="utf-8").partition("\nstrategy:")[0]
+    assert re.match(r"# .*\(arXiv:\d{4}\.\d{4,5}\)", header)
+    [run] = re.findall(r"^# Run: +(.*(?:\n# {12}.*)*)", header, re.MULTILINE)
+    run = re.sub(r"\n# +", " ", run)
+    assert run.startswith("not run, ") or ("to its end" in run and "Not on a card" in run)
+    results = re.findall(r"docs/\S+\.(?:md|png)", header)
+    assert [each for each in results if not (REPOSITORY / each).exists()] == []
+
+
 # ── Modules, links, commands, keys, codes
 
 
