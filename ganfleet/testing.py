@@ -23,6 +23,7 @@ from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
+from ganfleet.errors import GanfleetError
 from ganfleet.fleet import SimulatedFleet, check_lanes, cpu
 from ganfleet.size import Size
 from ganfleet.store import checkpoint
@@ -285,6 +286,10 @@ def _lane_of(stream: np.random.Generator) -> int:
     return int(stream.bit_generator.state["state"]["counter"][2])
 
 
+class Unsound(GanfleetError, AssertionError):
+    """What a strategy's own method does wrong, found while the engine runs it."""
+
+
 class _Stats(Callback):
     def __init__(self):
         self.steps = []
@@ -298,7 +303,7 @@ def _no_global_randomness(method: str):
     before = random.getstate(), _plain(np.random.get_state())
     yield
     if before != (random.getstate(), _plain(np.random.get_state())):
-        raise AssertionError(
+        raise Unsound(
             f"the strategy's {method}() uses a global random generator (np.random or random), whose numbers depend on "
             "the fleet and on what ran before: use the rng it is given"
         )

@@ -23,7 +23,7 @@ def command(context: click.Context) -> None:
         click.echo(formatter.getvalue(), nl=False)
 
 
-@command.command(epilog=example("ganfleet configs copy stylegan_ffhq256 --out my.yaml"))
+@command.command(epilog=example("ganfleet configs copy quickstart --out my.yaml"))
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write.  [default: NAME.yaml]")
 def copy(name: str, out: Path | None) -> None:

@@ -26,7 +26,7 @@ COVERS = (
 )
 
 
-@click.command("plan", epilog=example("ganfleet plan --config stylegan_ffhq256 train.lanes=4"))
+@click.command("plan", epilog=example("ganfleet plan --config quickstart train.lanes=4"))
 @click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")

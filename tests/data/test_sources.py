@@ -251,7 +251,7 @@ class TestIdx:
             (lambda data: data + b"x", "65 bytes long"),
             (lambda data: b"", "starts with nothing"),
             (lambda data: data[:6], "6 bytes long"),
-            (lambda data: b"\0\0\x0d\3" + data[4:], "starts with 00000d03, not 00000803"),
+            (lambda data: b"\0\0\x0d\3" + data[4:], "starts with 00000d03, which must be 00000803"),
             (lambda data: gzip.compress(data)[:-9], "cannot be read"),
             (lambda data: gzip.compress(data)[:20] + b"????" + gzip.compress(data)[24:], "cannot be read"),
         ],

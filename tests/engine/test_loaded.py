@@ -141,7 +141,9 @@ def test_a_chain_goes_on_from_the_images_before(low, high):
 
 
 def test_a_model_that_cannot_go_on_says_which_method_to_write(low):
-    with pytest.raises(ConfigError, match=r"Looped cannot go on .* no method from_images\(images, rng, clock, label\)"):
+    with pytest.raises(
+        ConfigError, match=r"Looped cannot go on .* give its class the method from_images\(images, rng, clock, label\)"
+    ):
         low.then(low).sample([0])
 
 

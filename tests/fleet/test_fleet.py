@@ -166,7 +166,11 @@ def test_auto_chooses_what_was_started(settings, started, chosen):
     [
         ({"backend": "mpi"}, Launcher(), "this process was started by hand: start it as mpiexec -n N"),
         ({"backend": "mccl"}, Launcher("mpi", 2), r"started by mpi \(PMI_SIZE is set\): start it as msrun"),
-        ({"backend": "alone"}, Launcher("msrun", 2), r"started by msrun \(MS_ROLE is set\): start it as python"),
+        (
+            {"backend": "alone"},
+            Launcher("msrun", 2),
+            r"started by msrun \(MS_ROLE is set\): start it as ganfleet train",
+        ),
         ({"backend": "simulated", "world_size": 2}, Launcher("msrun", 2), "this process was started by msrun"),
         ({"world_size": 4}, Launcher("mpi", 2), "fleet.world_size is 4, but 2 processes were started"),
     ],
@@ -511,7 +515,7 @@ def test_a_rank_of_mpiexec_that_fails_alone_ends_them_all(tmp_path, faulty):
     ended = run(mpiexec(2, "--config", *faulty("raise")), tmp_path)
     assert ended.code == 70
     assert ended.output.count("RuntimeError: this rank alone") == 1
-    assert f"ganfleet: internal error: rank 1 on {launcher.host()}: RuntimeError" in ended.output
+    assert f"ganfleet: error: rank 1 on {launcher.host()}: FaultyGAN.hyper() failed at faulty_gan.py" in ended.output
 
 
 # ── Real collectives, without training
