@@ -15,7 +15,7 @@ from ganfleet.engine import contract
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.tensors import named
 from ganfleet.nn import buffers_of
-from ganfleet.nn.optim import Weight
+from ganfleet.nn.optim import Weight, bind
 from ganfleet.strategies.base import Player
 
 Tensors = dict[str, np.ndarray]
@@ -39,8 +39,7 @@ class FlatPlayer:
         of_buffers = {p.name for buffer in self.buffers for p in (buffer.value, buffer.seen)}
         self.idle = [p for net in self.nets.values() for p in net.untrainable_params() if p.name not in of_buffers]
         layout = [Weight(p.name, tuple(p.shape)) for p in self.weights]
-        bind = getattr(player.optimizer, "bind", None)
-        self.optimizer = bind(layout) if bind else player.optimizer
+        self.optimizer = bind(player.optimizer, layout)
         self.size = sum(p.size for p in self.weights)
         self.seen_size = sum(buffer.seen.size for buffer in self.buffers)
         self._state = _FlatState(self, player.after_update)
