@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ganfleet, one_error, tiny
-from fleets import digest, mpiexec, msrun, run, workers
+from fleets import digest, mpiexec, msrun, one_at_a_time, run, workers
 from PIL import Image
 
 
@@ -48,6 +48,7 @@ def flip_a_bit(checkpoint):
 # ── Config
 
 
+@one_at_a_time
 @pytest.mark.parametrize(
     "override, told",
     [
@@ -60,6 +61,7 @@ def test_what_the_config_alone_shows_is_told_once_and_leaves_no_run(override, to
     assert not (tmp_path / "runs").exists()
 
 
+@one_at_a_time
 def test_lanes_that_mpiexecs_ranks_cannot_share_are_told_once(tmp_path):
     ended = run(mpiexec(2, "--config", tiny(tmp_path), "train.lanes=1"), tmp_path)
     assert "train.lanes is 1: 2 ranks cannot share them equally" in one_error(ended, 2)
@@ -73,6 +75,7 @@ def test_a_missing_data_path_is_named(train):
     assert "data.path: there is nothing at no/such" in message
 
 
+@one_at_a_time
 @pytest.mark.slow
 def test_what_an_earlier_fleet_left_in_the_log_directory_is_not_shown_again(tmp_path):
     logs = tmp_path / "logs"
@@ -84,6 +87,7 @@ def test_what_an_earlier_fleet_left_in_the_log_directory_is_not_shown_again(tmp_
     assert "long ago" not in ended.output
 
 
+@one_at_a_time
 @pytest.mark.slow
 def test_a_missing_data_path_is_named_once_under_raw_msrun(tmp_path):
     command = msrun(2, tmp_path / "logs", "--config", tiny(tmp_path), "data.source=folder", "data.path=no/such")

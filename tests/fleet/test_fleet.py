@@ -15,7 +15,7 @@ import mindspore
 import numpy as np
 import pytest
 from commands import tiny
-from fleets import BIN, Ended, mpiexec, run, start, survivors, until, workers
+from fleets import BIN, Ended, mpiexec, one_at_a_time, run, start, survivors, until, workers
 from mindspore import Tensor
 
 from ganfleet import fleet
@@ -24,6 +24,7 @@ from ganfleet.errors import ConfigError, DataError, PeerLost, Stopped
 from ganfleet.fleet import Fleet, Launcher, SimulatedFleet, launcher, support
 from ganfleet.fleet.tree import tree_sum
 
+pytestmark = one_at_a_time
 # In float32, 2**24 swallows each 1 that is added to it alone, so that the order of summation shows.
 ROUGH = np.float32([2**24, 1, 1, 1, 1, 1, 1, -(2**24)])
 
