@@ -263,7 +263,7 @@ def loop_of(folder, ranks=1):
 
 def agreement(loop):
     worst = loop.assert_agrees()
-    return "PyTorch agrees: " + ", ".join(f"{what}s to {error:.0e}" for what, error in worst.items())
+    return "PyTorch agrees: " + ", ".join(f"{what} to {error:.0e}" for what, error in worst.items())
 
 
 def run_ganfleet(work, contestant, folder, overrides):
@@ -291,7 +291,6 @@ def run_ganfleet(work, contestant, folder, overrides):
             self.left = int(order)
 
     sections = config_of(work, overrides).resolved()
-    sections["data"] = {"source": "given"}
     sections["train"]["batch_size"] //= contestant.parts
     sections["train"]["lanes"] = contestant.ranks
     never = (f"train.kimg={FAR}", f"checkpoint.every_kimg={FAR}", f"log.samples_every_kimg={FAR}", "log.samples=1")
@@ -314,12 +313,10 @@ def connected(folder, said=""):
 
 def config_of(work, overrides):
     """The config of ``work``, but for its data."""
-    import yaml
-
     from ganfleet import Config
 
-    sections = yaml.safe_load((CONFIGS / work.config).read_text(encoding="utf-8"))
-    return Config.from_dict(sections | {"data": {"source": "given"}}, *work.overrides, *overrides)
+    sections = Config.load(CONFIGS / work.config, *work.overrides, *overrides).resolved()
+    return Config.from_dict(sections | {"data": {"source": "given"}})
 
 
 def images(strategy):
@@ -357,6 +354,7 @@ def record(work, folder, overrides):
     clock = Clock(total_nimg=10**9)
     stage = strategy.stage(clock)
     program = Program(strategy, stage, config.train.seed)
+    shake(program)
     n = stage.batch_size
     facts = {"peer": work.peer, "options": sections["strategy"], "batch_size": n, "images": list(given)}
     facts["form"] = forms.form()
@@ -385,6 +383,19 @@ def record(work, folder, overrides):
         after = player.tensors()[f"{player.name}.weights"]
         arrays |= {f"{phase.name}/after/{name}": array for name, array in after.items()}
     np.savez(folder / "reference.npz", facts=json.dumps(facts), **arrays)
+
+
+def shake(program):
+    """Move every weight a little. At first a StyleGAN's constants and biases are all equal, so that a norm divides
+    nothing by nothing, and each side rounds that otherwise."""
+    from ganfleet import rng
+
+    state = program.tensors()
+    for component in [name for name in state if name.endswith(".weights")]:
+        for name, array in state[component].items():
+            noise = rng.stream(0, name).standard_normal(array.shape, dtype=np.float32)
+            state[component][name] = array + 0.1 * max(array.std(), 0.1) * noise
+    program.load(state)
 
 
 if __name__ == "__main__":
