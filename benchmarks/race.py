@@ -13,7 +13,8 @@ the last resolution only. The first contestant's time is what those of the other
 
 Every contestant has as many cores as it has ranks or threads, and trains on the same images in memory. They take turns
 in blocks of steps, and while one runs the others wait. A ratio is of neighbouring blocks. Before that, ganfleet records
-one step: its weights, inputs, losses, gradients and updates; PyTorch must have the same, or there is no race.
+one step: its weights, inputs, losses, gradients and updates; PyTorch must have the same, or there is no race. CPU
+seconds, of all threads, see less of what else the machine does; ranks that wait for each other use them too.
 """
 
 import argparse
@@ -133,11 +134,11 @@ def race(options, names, overrides, folder):
             for name in names:  # one after the other: each compiles its graphs, or proves that it agrees
                 teams[name] = Team(name, arguments, folder, server)
                 teams[name].turn(steps)
-            times = np.array([[team.turn(steps) for team in teams.values()] for _ in range(options.blocks)])
+            seconds = np.array([[team.turn(steps) for team in teams.values()] for _ in range(options.blocks)])
         finally:
             for team in teams.values():
                 team.end()
-    report(names, 1e3 * times / (steps * facts["batch_size"]), steps)
+    report(names, 1e3 * seconds / (steps * facts["batch_size"]), steps)
 
 
 class Team:
@@ -171,15 +172,15 @@ class Team:
         return member
 
     def turn(self, steps):
-        """Seconds until the last member has done ``steps`` steps."""
+        """Seconds until the last member has done ``steps`` steps, and CPU seconds of all members."""
         start = time.perf_counter()
         for member in self.members:
             member.write(f"{steps}\n")
             member.flush()
-        for member in self.members:
-            if not member.readline():
-                self.fail()
-        return time.perf_counter() - start
+        replies = [member.readline() for member in self.members]
+        if not all(replies):
+            self.fail()
+        return time.perf_counter() - start, sum(map(float, replies))
 
     def fail(self):
         ends = (log.read_text(errors="replace")[-2000:] for log in self.logs)
@@ -207,16 +208,19 @@ def environment(folder):
 
 
 def report(names, times, steps):
-    """``times`` (blocks, contestants), in seconds per 1,000 images."""
-    print(f"{len(times)} blocks of {steps} steps; seconds per 1,000 images, and the ratio to {names[0]}")
-    print("| contestant | median | quartiles | ratio | quartiles |\n| --- | --- | --- | --- | --- |")
+    """``times`` (blocks, contestants, 2), in seconds and CPU seconds per 1,000 images."""
+    print(
+        f"{len(times)} blocks of {steps} steps; seconds and CPU seconds per 1,000 images, and their ratio to {names[0]}"
+    )
+    print("| contestant | seconds | quartiles | ratio | quartiles | CPU s | ratio | quartiles |\n" + "| --- " * 8 + "|")
     for i, name in enumerate(names):
-        low, middle, high = np.percentile(times[:, i], [25, 50, 75])
-        line = f"| {name} | {middle:.2f} | {low:.2f} – {high:.2f} |"
-        if i:
-            low, middle, high = np.percentile(times[:, i] / times[:, 0], [25, 50, 75])
-            line += f" **{middle:.3f}** | {low:.3f} – {high:.3f} |"
-        print(line + ("" if i else " | |"))
+        cells = [name]
+        for kind in (0, 1):
+            low, middle, high = np.percentile(times[:, i, kind], [25, 50, 75])
+            cells += [f"{middle:.2f}", f"{low:.2f} – {high:.2f}"][: 2 - kind]
+            low, middle, high = np.percentile(times[:, i, kind] / times[:, 0, kind], [25, 50, 75])
+            cells += [f"**{middle:.3f}**", f"{low:.3f} – {high:.3f}"] if i else ["", ""]
+        print(f"| {' | '.join(cells)} |")
 
 
 # ── Those that run
@@ -249,9 +253,9 @@ def run_torch(contestant, rank, folder):
     racing = loop_of(folder, contestant.ranks)
     server = connected(folder, said)
     for order in server:
+        start = time.process_time()
         racing.run(int(order))
-        server.write("done\n")
-        server.flush()
+        reply(server, start)
 
 
 def loop_of(folder, ranks=1):
@@ -280,15 +284,14 @@ def run_ganfleet(work, contestant, folder, overrides):
         def after_step(self, run, stats):
             self.left -= 1
             if not self.left:
-                self.server.write("done\n")
-                self.server.flush()
+                reply(self.server, self.start)
                 self.wait()
 
         def wait(self):
             order = self.server.readline()
             if not order:
                 os._exit(0)  # nothing is to be saved
-            self.left = int(order)
+            self.left, self.start = int(order), time.process_time()
 
     sections = config_of(work, overrides).resolved()
     sections["train"]["batch_size"] //= contestant.parts
@@ -297,6 +300,11 @@ def run_ganfleet(work, contestant, folder, overrides):
     with tempfile.TemporaryDirectory(prefix="runs-", dir=folder) as runs:
         settings = (*never, "train.audit_every=0", f"run.dir={runs}", *contestant.overrides)
         ganfleet.train(sections, *settings, source=images(sections["strategy"]), callbacks=[TakingTurns()])
+
+
+def reply(server, start):
+    server.write(f"{time.process_time() - start}\n")
+    server.flush()
 
 
 def connected(folder, said=""):
