@@ -12,8 +12,8 @@ ROOMS = (  # what, what is in it, colour; from those that import to those that a
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
     ("store, fleet", "checkpoints and locks; ranks and their sums", "#fdeeda"),
     ("nn", "layers, losses, penalties, optimizers, precision", "#f3e6fb"),
-    ("plugins", "names of classes, found when they are needed", "#eef0f4"),
-    ("document, rng, clock", "YAML with places; random streams; time", "#eef0f4"),
+    ("plugins, recipes", "classes by their names; configs that come with it", "#eef0f4"),
+    ("document, rng, clock, size", "YAML with places; random streams; time; sizes of images", "#eef0f4"),
     ("errors", "one exception per exit code", "#eef0f4"),
 )
 WAY = (  # x, y, width, title, what happens there, colour

@@ -34,6 +34,8 @@ _PUBLIC = {
     "Frozen": "ganfleet.strategies.base",
     "Phase": "ganfleet.strategies.base",
     "Player": "ganfleet.strategies.base",
+    "Resolution": "ganfleet.size",
+    "Size": "ganfleet.size",
     "Stage": "ganfleet.strategies.base",
     "Strategy": "ganfleet.strategies.base",
     "StrategyOptions": "ganfleet.strategies.base",

@@ -22,7 +22,7 @@ def train(
     """Train as ``config`` says, in this process or as one rank of the fleet that a launcher started.
 
     Args:
-        config: a YAML file, a dict of its sections, or a ``Config``.
+        config: a YAML file, the name of a recipe (``ganfleet configs``), a dict of its sections, or a ``Config``.
         overrides: ``key=value`` words that come after it, such as ``"train.seed=1"``.
         source: what to train on instead of ``data.source``: numpy arrays of images (n, channels, height, width), a dict
             of arrays with a row for each sample, or any object with ``__len__`` and ``__getitem__``. Images are uint8,

@@ -5,6 +5,7 @@ own schema.
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ganfleet import document
+from ganfleet import document, recipes
 from ganfleet.document import Document, Keys, closest, dotted
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.fleet import check_lanes
@@ -47,9 +48,13 @@ NAMED = {"strategy": ("name", STRATEGIES), "data": ("source", SOURCES)}
 def _expanded(path: str) -> str:
     """``path`` with the home folder for ``~``."""
     try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"no file has such a name in the encoding {error.encoding}: set LC_ALL=C.UTF-8") from error
+    try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError as error:
-        raise ValueError("there is no home folder for ~ here, write the path out") from error
+        raise ValueError("there is no such home folder here, write the path out") from error
 
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_expanded)]
@@ -152,7 +157,7 @@ class Config(Section):
 
     @classmethod
     def load(cls, path: str | Path, *overrides: str) -> "Config":
-        """The config in the YAML file ``path`` with ``key=value`` overrides on top.
+        """The config in the YAML file ``path``, or of the recipe with that name, with ``key=value`` overrides on top.
 
         Raises:
             ConfigError: all problems found, one per line, each with file:line or the override it stands in.
@@ -182,12 +187,12 @@ class Change(NamedTuple):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The config in the YAML file ``path`` with ``key=value`` overrides on top.
+    """The config in the YAML file ``path``, or of the recipe with that name, with ``key=value`` overrides on top.
 
     Raises:
         ConfigError: all problems found, one per line, each with file:line or the override it stands in.
     """
-    return _read(Document.read(path), overrides)
+    return _read(Document.read(recipes.find(path)), overrides)
 
 
 def check(given: Document, options: type[BaseModel] | None) -> Config:
@@ -208,8 +213,12 @@ def check(given: Document, options: type[BaseModel] | None) -> Config:
 
 
 def dump(config: Config) -> str:
-    """``config`` as YAML that ``load`` reads back equal."""
-    return document.dump(config.resolved())
+    """``config`` as YAML that ``load`` reads back equal, without options of no effect that have their defaults."""
+    sections, strategy = config.resolved(), config.strategy
+    for name in getattr(strategy, "without_effect", set)():
+        if getattr(strategy, name) == type(strategy).model_fields[name].default:
+            del sections["strategy"][name]
+    return document.dump(sections)
 
 
 def from_resolved(resolved: dict, strategy: str | None = None) -> Config:
@@ -352,7 +361,9 @@ def _migrated(resolved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     sections = {key: values for key, values in migrate.config(resolved).items() if isinstance(values, dict)}
     if _named(sections, "strategy") is None:
-        raise CheckpointMismatch("the checkpoint's config names no strategy: it is of no version of ganfleet")
+        raise CheckpointMismatch(
+            "the checkpoint's config names no strategy, so no version of ganfleet made it: choose another"
+        )
     return sections
 
 

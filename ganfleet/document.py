@@ -79,6 +79,18 @@ def dotted(keys: Iterable[str | int]) -> str:
     return ".".join(str(key) for key in keys)
 
 
+def expanded(path: str | Path, key: str) -> Path:
+    """``path``, which ``key`` has, with the home folder for ``~`` and that of a user for ``~user``.
+
+    Raises:
+        ConfigError: there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key} is {path}, and there is no such home folder here: write the path out") from error
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that ``word`` is most likely meant to be."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
@@ -116,7 +128,7 @@ class Document:
         except OSError as error:
             raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: the config is not UTF-8 text") from error
+            raise ConfigError(f"{path}: the config is not UTF-8 text: write it as such") from error
         except yaml.YAMLError as error:
             line, reason = _syntax_error(error)
             raise ConfigError(f"{path}:{line}: not valid YAML: {reason}") from error

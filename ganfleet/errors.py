@@ -1,5 +1,7 @@
 """One exception per exit code. A raised GanfleetError is a finished message: what, where, what to do."""
 
+import unicodedata
+
 INTERRUPTED = 130  # the one exit code that no exception carries: a second Ctrl-C
 
 
@@ -15,6 +17,13 @@ class GanfleetError(Exception):
     exit_code = 70
     alike: bool | None = None
     told_by: frozenset[int] | None = None
+
+    def __init__(self, *args):
+        super().__init__(*(printable(arg, keep="\n\r\t") if isinstance(arg, str) else arg for arg in args))
+
+    def __str__(self) -> str:
+        """The message, without a full stop at its end: more may follow."""
+        return super().__str__().removesuffix(".")
 
 
 class ConfigError(GanfleetError):
@@ -107,3 +116,18 @@ class RestartsSpent(GanfleetError):
     """The supervisor restarted the run as often as it may."""
 
     exit_code = 86
+
+
+def printable(text: str, keep: str = "") -> str:
+    """``text`` as every terminal and file can take it.
+
+    Bytes of a file's name that are not UTF-8 (Python has them as lone surrogates) and control characters other than
+    those in ``keep`` become escapes such as ``\\xc4``.
+    """
+    return "".join(c if c in keep or unicodedata.category(c) not in ("Cc", "Cs") else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()

@@ -122,7 +122,7 @@ class Registry:
         if self.base and not (isinstance(found, type) and issubclass(found, _import(self.base, self.kind))):
             raise ConfigError(f"{target!r} is not a subclass of {self.base.replace(':', '.')}")
         if not isinstance(found, type):
-            raise ConfigError(f"{target!r} is no class")
+            raise ConfigError(f"{target!r} is no class, and must be one")
         lacking = [method for method in self.methods if not hasattr(found, method)]
         if lacking:
             raise ConfigError(f"{target!r} is no {self.kind}: it has no {' and no '.join(lacking)}")
@@ -200,7 +200,9 @@ def _import(target: str, kind: str) -> object:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(f"no module {error.name!r} for {kind} {target!r}: is it installed?") from error
+            raise ConfigError(
+                f"no module {error.name!r} for {kind} {target!r}: install it, or correct the name"
+            ) from error
         raise ConfigError(f"importing {module_name!r} failed: {error}") from error
     except (Exception, SystemExit) as error:  # whatever a stranger's module does
         raise ConfigError(f"importing {module_name!r} failed: {type(error).__name__}: {error}") from error

@@ -23,7 +23,9 @@ from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
+from ganfleet.errors import GanfleetError
 from ganfleet.fleet import SimulatedFleet, check_lanes, cpu
+from ganfleet.size import Size
 from ganfleet.store import checkpoint
 from ganfleet.store.checkpoint import Difference, Snapshot
 from ganfleet.strategies.base import ImageSpec, Strategy
@@ -41,22 +43,22 @@ class FakeImages:
 
     def __init__(self, channels: int = 1, classes: int = 10, count: int = 64, names: Sequence[str] = ("image",)):
         self.channels, self.classes, self.names = channels, classes, tuple(names)
-        self._count, self._resolution = count, 0
+        self._count, self._size = count, Size(0, 0)
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """uint8 images (channels, resolution, resolution), and ``label`` int32 ()."""
-        shape = (self.channels, self._resolution, self._resolution)
+        """uint8 images (channels, height, width), and ``label`` int32 ()."""
+        shape = (self.channels, *self._size)
         sample = {
             name: rng.stream(0, f"fake/{name}", index).integers(0, 256, shape, dtype=np.uint8) for name in self.names
         }
         return sample | {"label": np.int32(index % self.classes)} if self.classes else sample
 
-    def at(self, resolution: int) -> "FakeImages":
+    def at(self, resolution: int | Size) -> "FakeImages":
         view = FakeImages(self.channels, self.classes, self._count, self.names)
-        view._resolution = resolution
+        view._size = Size.of(resolution)
         return view
 
 
@@ -284,6 +286,10 @@ def _lane_of(stream: np.random.Generator) -> int:
     return int(stream.bit_generator.state["state"]["counter"][2])
 
 
+class Unsound(GanfleetError, AssertionError):
+    """What a strategy's own method does wrong, found while the engine runs it."""
+
+
 class _Stats(Callback):
     def __init__(self):
         self.steps = []
@@ -297,7 +303,7 @@ def _no_global_randomness(method: str):
     before = random.getstate(), _plain(np.random.get_state())
     yield
     if before != (random.getstate(), _plain(np.random.get_state())):
-        raise AssertionError(
+        raise Unsound(
             f"the strategy's {method}() uses a global random generator (np.random or random), whose numbers depend on "
             "the fleet and on what ran before: use the rng it is given"
         )

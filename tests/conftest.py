@@ -3,6 +3,7 @@
 With pytest-xdist (``-n 2 --dist loadgroup``, as ``make test`` says) each worker takes a core of its own.
 """
 
+import gc
 import os
 import tempfile
 
@@ -12,6 +13,7 @@ import ganfleet  # noqa: F401  sets what MindSpore reads at import
 from ganfleet.fleet import cpu
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+gc.set_threshold(50_000, 20, 50)  # by default, a tenth of the time goes into looking at objects that live to the end
 collect_ignore = ["plugins"]  # tested as it is installed, in test_plugins.py
 _cache = tempfile.TemporaryDirectory(prefix="ganfleet-cache-")  # until the tests end
 os.environ["XDG_CACHE_HOME"] = _cache.name

@@ -11,7 +11,7 @@ from nn.reference import batch_norm, conv, conv_transpose
 
 
 def generator(w, z):
-    """Latents (n, latent) → images (n, channels, resolution, resolution)."""
+    """Latents (n, latent) → images (n, channels, height, width)."""
     x, moments = z[:, :, None, None], {}
     for i in range(layers(w, "G.convs")):
         stride, padding = (1, 0) if i == 0 else (2, 1)

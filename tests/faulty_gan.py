@@ -46,6 +46,9 @@ class FaultyGAN(GAN):
             self._fail(clock)
         return super().hyper(player, clock)
 
+    def schedule_values(self, clock):
+        return {"fade_in": clock.step / 4}
+
     def _fail(self, clock):
         if self.options.seconds:
             print("sleeping", flush=True)

@@ -16,7 +16,7 @@ from ganfleet.fleet import Fleet
 class ArraySource:
     """Row i of ``samples`` (count, ...) under ``name``, at whatever resolution."""
 
-    classes = 0
+    classes, class_names = 0, ()
 
     def __init__(self, name: str, samples: np.ndarray, channels: int = 1):
         self.name, self.samples, self.channels = name, samples, channels
@@ -29,6 +29,9 @@ class ArraySource:
         return {self.name: self.samples[index]}
 
     def at(self, resolution):
+        return self
+
+    def as_in_checkpoint(self, classes, class_names):
         return self
 
     def digest(self):

@@ -40,11 +40,12 @@ def synthesis(w, styles, noise, alpha, fade):
     return to_image(w, "synthesis.to_rgb.convs", outputs[1::2], alpha, fade)
 
 
-def pro_generator(w, z, alpha, fade, label=None):
+def pro_generator(w, z, alpha, fade, label=None, start=(4, 4)):
+    """``start``: height and width of the first layer."""
     if label is not None:
         z = jnp.concatenate([z, label], 1)
     x = dense(w, "dense", pixel_norm(z), gain=SQRT2 / 4)
-    x = pixel_norm(leaky_relu(x.reshape(len(z), -1, 4, 4) + channels(w["bias"])))
+    x = pixel_norm(leaky_relu(x.reshape(len(z), -1, *start) + channels(w["bias"])))
     outputs = []
     for i in range(count(w, "convs")):
         x = equalized(w, f"convs.{i}.conv", enlarge(x) if i % 2 == 1 else x)

@@ -1,8 +1,10 @@
+import os
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ganfleet import config as configs
 from ganfleet import strategies
@@ -533,7 +535,7 @@ def test_what_does_nothing_alone_is_refused(problems):
 def test_callbacks_and_metrics_that_there_are_not_are_reported_at_their_lines(problems):
     assert problems("metrics:\n  names:\n    - fidd\nrun:\n  callbacks:\n    - nowhere:Notify") == [
         "c.yaml:4: metrics.names.0: unknown metric 'fidd' (name one as package.module:Class)",
-        "c.yaml:7: run.callbacks.0: no module 'nowhere' for callback 'nowhere:Notify': is it installed?",
+        "c.yaml:7: run.callbacks.0: no module 'nowhere' for callback 'nowhere:Notify': install it, or correct the name",
     ]
 
 
@@ -553,7 +555,13 @@ def test_without_a_home_only_a_path_that_needs_it_is_refused(load, problems, mon
 
     monkeypatch.setattr(Path, "expanduser", no_home)
     assert load("", "run.dir=x").run.dir == "x"
-    assert problems("run: {dir: ~/x}")[0].startswith("c.yaml:2: run.dir: there is no home folder for ~ here")
+    assert problems("run: {dir: ~/x}")[0].startswith("c.yaml:2: run.dir: there is no such home folder here")
+
+
+def test_a_place_that_the_locale_cannot_name_is_refused(problems, monkeypatch):
+    monkeypatch.setattr(os, "fsencode", lambda path: path.encode("latin-1"))
+    told = "c.yaml:2: run.dir: no file has such a name in the encoding latin-1: set LC_ALL=C.UTF-8"
+    assert problems("run: {dir: 数据}")[0].startswith(told)
 
 
 # ── Sources by name
@@ -620,7 +628,10 @@ def test_a_source_without_extra_forbid_still_reports_unknown_keys(problems, tape
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("foldr", "unknown source 'foldr', did you mean folder? (known: embedded, folder, idx, unpaired, zip, or pack"),
+        (
+            "foldr",
+            "unknown source 'foldr', did you mean folder? (known: embedded, folder, given, idx, unpaired, zip, or pack",
+        ),
         ("tapes:Tap", "module 'tapes' has no class 'Tap'"),
         ("tapes:Greedy", "source 'tapes:Greedy' has options that a config has already: workers"),
         ("tapes:Wrong", "the Options of source 'tapes:Wrong' must be a pydantic model"),
@@ -687,3 +698,25 @@ def test_every_key_is_documented():
     options = [f"data.{key}" for name in SOURCES.builtin for key in SOURCES.find(name).Options.model_fields]
     undocumented = [key for key in [*configs.schema_keys(), *options] if f"`{key}`" not in text]
     assert not undocumented
+
+
+@pytest.mark.parametrize(
+    "options, unread",
+    [
+        ({"name": "wgan"}, {"hidden"}),
+        ({"name": "wgan", "critic": "mlp"}, {"ndf"}),
+        ({"name": "cgan", "architecture": "mlp"}, {"ngf", "ndf"}),
+        ({"name": "cgan", "hidden": [8]}, set()),  # as it was given: a run goes on with what its config.yaml says
+        ({"name": "stylegan"}, {"gp_weight", "drift"}),
+        (
+            {"name": "stylegan", "variant": "progan", "r1_gamma": 3.0},
+            {"mapping_layers", "mapping_lr", "w_avg_beta", "style_mixing", "noise", "r1_every"},
+        ),
+    ],
+)
+def test_a_runs_config_shows_only_options_that_something_reads(options, unread, tmp_path):
+    config = Config.from_dict({"strategy": options | {"resolution": 32}})
+    (tmp_path / "config.yaml").write_text(configs.dump(config), encoding="utf-8")
+    assert Config.load(tmp_path / "config.yaml") == config
+    shown = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))["strategy"]
+    assert config.resolved()["strategy"].keys() - shown.keys() == unread

@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from commands import ganfleet as command
 from fleets import REPOSITORY
 
 import ganfleet
-from ganfleet import cli, errors, testing
+from ganfleet import cli, errors, recipes, testing
 from ganfleet import config as configs
 from ganfleet.plugins import SOURCES
 from ganfleet.store import checkpoint, weights
@@ -109,6 +110,67 @@ def test_the_second_strategy_trains_to_the_same_bits_on_any_fleet(lecam):
     testing.assert_fleet_invisible(strategy, world_sizes=(1, 4), options=options)
 
 
+# ── Chinese pages
+
+PAIRS = [(REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md")]
+PAIRS += [(path.parent.parent / path.name, path) for path in sorted((REPOSITORY / "docs" / "zh").glob("*.md"))]
+
+
+def headings(path):
+    """The levels of all headings, in order."""
+    return [len(marks) for marks in re.findall(r"^(#+) ", FENCED.sub("", read(path)), re.MULTILINE)]
+
+
+def blocks(path):
+    """The fenced blocks, those in lists too, without their comments."""
+    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```", read(path), re.MULTILINE | re.DOTALL)
+    return [(language, re.sub(r" *#.*$", "", block, flags=re.MULTILINE)) for language, block in found]
+
+
+def rows(path):
+    """The code and the numbers of each row of a table."""
+    found = re.findall(r"^\|(.*)\|$", FENCED.sub("", read(path)), re.MULTILINE)
+    bare = [re.sub(r"\]\([^)]*\)", "]", row) for row in found]
+    return [sorted(re.findall(r"`[^`]+`|\d+(?:[.,]\d+)*", row)) for row in bare]
+
+
+def pages(path):
+    """What the page links to. A Chinese page stands for the one that it translates."""
+    targets = re.findall(r"\]\(([^)#]+)", FENCED.sub("", read(path)))
+    found = {target if "://" in target else str((path.parent / target).resolve()) for target in targets}
+    english = {str(chinese): str(page) for page, chinese in PAIRS}
+    return {english.get(each, each) for each in found} - {str(REPOSITORY / "README.md")}
+
+
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("part", [headings, blocks, rows, pages])
+@pytest.mark.parametrize(("page", "chinese"), PAIRS, ids=names(chinese for _, chinese in PAIRS))
+def test_a_chinese_page_has_the_same(page, chinese, part):
+    assert part(chinese) == part(page)
+
+
+def test_the_pages_that_a_beginner_needs_are_there_in_chinese():
+    wanted = {"README.md", "installation.md", "first-run.md", "ascend.md", "config.md", "faults.md"}
+    assert wanted <= {page.name for page, _ in PAIRS}
+
+
+# ── Recipes
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_says_what_it_is_what_was_run_and_where_its_result_is(name):
+    header = recipes.path(name).read_text(encoding="utf-8").partition("\nstrategy:")[0]
+    assert re.match(r"# .*\(arXiv:\d{4}\.\d{4,5}\)", header)
+    [run] = re.findall(r"^# Run: +(.*(?:\n# {12}.*)*)", header, re.MULTILINE)
+    run = re.sub(r"\n# +", " ", run)
+    assert run.startswith("not run, ") or ("to its end" in run and "Not on a card" in run)
+    results = re.findall(r"docs/\S+\.(?:md|png)", header)
+    assert [each for each in results if not (REPOSITORY / each).exists()] == []
+
+
 # ── Modules, links, commands, keys, codes
 
 
@@ -163,13 +225,14 @@ def test_every_command_that_a_page_shows_is_understood(line):
     words, group = shlex.split(line, comments=True), cli.main
     words = words[: words.index("|")] if "|" in words else words
     context = group.make_context("ganfleet", [*words])
-    while hasattr(group, "get_command"):
+    while hasattr(group, "get_command") and words:
         name, group, words = group.resolve_command(context, words)
         context = group.make_context(name, [*words], parent=context)
         words = words if not hasattr(group, "get_command") else [*words]
     given = context.params
-    config = REPOSITORY / str(given.get("path"))
-    if context.info_name in ("train", "plan") and config.exists():
+    config = str(given.get("path"))
+    config = REPOSITORY / config if (REPOSITORY / config).exists() else config
+    if context.info_name in ("train", "plan") and (config in recipes.names() or isinstance(config, Path)):
         configs.load(config, given["overrides"])
 
 

@@ -103,7 +103,10 @@ def test_broken_plug_ins_are_listed_with_their_cause_and_hide_no_other(registry,
     assert {name for name, each in listed.items() if each.problem} == {"gone", "leaves", "odd", "?"}
     assert {*registry.builtin, name} <= listed.keys()
     prefix = f"{registry.kind} 'gone' of bad-things 0.3 is broken: "
-    assert listed["gone"].problem == f"{prefix}no module 'nowhere' for {registry.kind} 'nowhere:X': is it installed?"
+    assert (
+        listed["gone"].problem
+        == f"{prefix}no module 'nowhere' for {registry.kind} 'nowhere:X': install it, or correct the name"
+    )
     assert listed["leaves"].problem.endswith("is broken: importing 'leaves' failed: SystemExit: no licence")
     assert listed["odd"].problem.startswith(f"{registry.kind} 'odd' of bad-things 0.3 is broken: ")
     assert listed["?"].problem.startswith("the entry points of worse-things 0.3 cannot be read: ")

@@ -176,6 +176,7 @@ class Remembers(OneNumber):
         return loss, stats
 
 
+@pytest.mark.slow
 def test_state_that_a_checkpoint_lacks_is_named():
     with pytest.raises(AssertionError) as raised:
         testing.assert_resumes(Forgets, steps=1)

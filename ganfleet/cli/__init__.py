@@ -3,10 +3,13 @@
 A verb's module is imported when the verb is used, so that ``ganfleet --help`` answers at once.
 """
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -22,6 +25,7 @@ VERBS = {
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
+    "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
 }
 FLEET_VERBS = ("train", "sample", "translate")  # those that a launcher may start as one rank of many
@@ -36,6 +40,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
     of a fleet ignores what a launcher has left in the environment.
     """
     launcher.follow()
+    _escape_what_cannot_be_shown()
     args = sys.argv[1:] if args is None else args
     rank = launcher.Launcher()
     try:
@@ -44,28 +49,73 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         code = command.main(args, prog_name, standalone_mode=False) or 0
     except (Exception, SystemExit) as error:
         code = tell(error, rank if rank.kind == "none" else launcher.detect())  # which knows more once it has connected
+    _flush()
     rank.report_exit(code)
+    if launcher.is_abandoned():
+        os._exit(code)  # MindSpore would wait for its scheduler, which has ended with the launcher
     sys.exit(code)
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """Print a character that the terminal's encoding lacks, or a byte of a file name that is none, as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Print what is left, if somebody still reads it; otherwise Python's own try at the end would change the code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(error: BaseException, rank: launcher.Launcher) -> int:
     """Print what ``rank`` has to say about ``error``; the exit code that goes with it."""
+    code, lines = _ending(error, rank)
+    with contextlib.suppress(OSError):  # the terminal is closed
+        for line in lines:
+            print(line, file=sys.stderr)
+    return code
+
+
+def _ending(error: BaseException, rank: launcher.Launcher) -> tuple[int, list[str]]:
     match error:
         case click.ClickException():
-            if rank.telling(ConfigError()) is not None:
-                error.show()
-            return error.exit_code
+            told = rank.telling(ConfigError())
+            return error.exit_code, [] if told is None else _usage(error)
         case click.Abort():
-            return INTERRUPTED
+            return INTERRUPTED, []
         case GanfleetError():
             told = rank.telling(error)
-            if told is not None:
-                print(f"ganfleet: error: {told}", file=sys.stderr)
-            return error.exit_code
+            return error.exit_code, [] if told is None else [f"ganfleet: error: {told}"]
     # Code that exits early is among the rest: it would leave the other ranks waiting.
-    traceback.print_exception(error)
-    print(f"ganfleet: internal error: {rank.prefix}{type(error).__name__} (traceback above)", file=sys.stderr)
-    return INTERNAL_ERROR
+    last = f"ganfleet: internal error: {rank.prefix}{type(error).__name__} (traceback above)"
+    return INTERNAL_ERROR, ["".join(traceback.format_exception(error)).rstrip(), last]
+
+
+def _usage(error: click.ClickException) -> list[str]:
+    shown = io.StringIO()
+    error.show(shown)
+    return [shown.getvalue().rstrip()]
+
+
+def example(*lines: str) -> str:
+    """What ``--help`` shows at its end: commands as a user types them."""
+    return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a file ``--out`` that cannot be written, before anything is made.
+
+    Raises:
+        ConfigError: there is no such folder, or a folder in the file's place.
+    """
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: name a file in it")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 
 
 def forget_folder(script: str) -> None:
@@ -102,7 +152,7 @@ class Verbs(click.Group):
         except (BrokenPipeError, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
                 raise
-            raise StorageError("the output was closed before its end") from error
+            raise StorageError("the output was closed before its end: read all of it") from error
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         if standalone_mode:
@@ -110,7 +160,14 @@ class Verbs(click.Group):
         return super().main(args, prog_name, standalone_mode=False, **extra)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=example(
+        "ganfleet train --config quickstart run.name=first",
+        "ganfleet sample --checkpoint runs/first --out first.png",
+    ),
+)
 @click.version_option(__version__, "-V", "--version", prog_name="ganfleet")
 def main() -> None:
     """Train GANs over a fleet of cards, with the same bits for any number of them."""

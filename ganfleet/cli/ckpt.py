@@ -4,18 +4,19 @@ from pathlib import Path
 
 import click
 
+from ganfleet.cli import check_writable, example
 from ganfleet.errors import CheckpointDamaged
 from ganfleet.store import checkpoint, weights
 
 PATH = click.Path(path_type=Path)
 
 
-@click.group("ckpt")
+@click.group("ckpt", epilog=example("ganfleet ckpt ls runs/first"))
 def command() -> None:
     """List, verify, digest, compare and export checkpoints."""
 
 
-@command.command()
+@command.command(epilog=example("ganfleet ckpt ls runs/first"))
 @click.argument("path", type=PATH)
 def ls(path: Path) -> None:
     """List the checkpoints of a run directory (or of its checkpoints directory), each verified."""
@@ -26,7 +27,7 @@ def ls(path: Path) -> None:
         click.echo("  ".join([name.ljust(widths[0]), *numbers, others[-1]]))
 
 
-@command.command()
+@command.command(epilog=example("ganfleet ckpt verify runs/first"))
 @click.argument("path", type=PATH)
 def verify(path: Path) -> None:
     """Check every byte of a checkpoint, or of all in a run directory. Exits with 65 on damage."""
@@ -41,7 +42,7 @@ def verify(path: Path) -> None:
         raise CheckpointDamaged("\n".join(damaged))
 
 
-@command.command()
+@command.command(epilog=example("ganfleet ckpt digest runs/first"))
 @click.argument("path", type=PATH)
 def digest(path: Path) -> None:
     """Print one `<component> <sha256>` line per component and a last line `total <sha256>`.
@@ -53,7 +54,7 @@ def digest(path: Path) -> None:
         click.echo(f"{component} {sha256}")
 
 
-@command.command()
+@command.command(epilog=example("ganfleet ckpt diff runs/first runs/second --most 5"))
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
 @click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="Lines to print at most.")
@@ -70,7 +71,7 @@ def diff(a: Path, b: Path, most: int) -> None:
         click.echo("no difference")
 
 
-@command.command()
+@command.command(epilog=example("ganfleet ckpt export runs/first --player G --out G.safetensors"))
 @click.argument("path", metavar="CHECKPOINT", type=PATH)
 @click.option("--player", required=True, help="Whose networks, such as G.")
 @click.option("--ema/--no-ema", default=None, help="Averaged weights or the last ones; averaged where there are any.")
@@ -80,6 +81,7 @@ def export(path: Path, player: str, ema: bool | None, out: Path) -> None:
 
     CHECKPOINT may be a run directory, whose newest valid checkpoint is taken.
     """
+    check_writable(out)
     tensors = weights.networks(_load(path), player, ema)
     weights.write(out, tensors)
     click.echo(f"{out}: {len(tensors)} tensors, sha256 {weights.sha256(tensors)}")

@@ -4,16 +4,19 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 """
 
 import json
-from math import ceil
-from pathlib import Path
+from math import ceil, prod
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from ganfleet import config as configs
+from ganfleet.cli import example
 from ganfleet.config import Config
+from ganfleet.document import expanded
+from ganfleet.fleet import start_mindspore
 from ganfleet.fleet.tree import power_of_two
+from ganfleet.size import Size
 
 FLOAT = 4  # bytes
 MIB = 2**20
@@ -23,12 +26,13 @@ COVERS = (
 )
 
 
-@click.command("plan")
-@click.option("--config", "path", required=True, help="The YAML file.")
+@click.command("plan", epilog=example("ganfleet plan --config quickstart train.lanes=4"))
+@click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(path: str, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Show what a config would do, without training."""
+    start_mindspore()
     planned = plan(configs.load(path, overrides))
     if as_json:
         click.echo(json.dumps(planned, indent=2))
@@ -45,21 +49,27 @@ def plan(config: Config) -> dict:
         ConfigError: a stage whose batch the lanes cannot share.
         DataError: the data are damaged or too few.
     """
-    from ganfleet.engine.run import data_of, new_strategy, strategy_of
+    from ganfleet.engine.run import about, data_of, new_strategy, strategy_of
     from ganfleet.strategies.base import ImageSpec
 
     path = getattr(config.data, "path", None)
-    if path and not Path(path).expanduser().exists():
-        image, count = ImageSpec(getattr(config.data, "channels", None) or 3), None
+    if path and not expanded(path, "data.path").exists():
+        image, count, class_names, notes = ImageSpec(getattr(config.data, "channels", None) or 3), None, [], []
         strategy = new_strategy(config, image)
     else:
         source = data_of(config)
         strategy, count = strategy_of(config, source), len(source)
-        image = strategy.image
+        image, class_names, notes = strategy.image, list(source.class_names), about(source)
     stages = [stage | _needs(strategy, stage, image.channels) for stage in _stages(strategy.schedule(), config)]
     return {
         "strategy": config.strategy.name,
-        "images": {"count": count, "channels": image.channels, "classes": image.classes},
+        "images": {
+            "count": count,
+            "channels": image.channels,
+            "classes": image.classes,
+            "class_names": class_names,
+            "notes": notes,
+        },
         "steps": sum(stage["steps"] for stage in stages),
         "kimg": sum(stage["steps"] * stage["batch_size"] for stage in stages) / 1000,
         "stages": stages,
@@ -113,7 +123,7 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
     trained = contract.players(strategy, declared)
     players = {name: _measure(name, player) for name, player in trained.items()}
     frozen = {name: _count(each.net) for name, each in contract.frozen(strategy, declared, trained).items()}
-    batch = stage["lane_batch_size"] * channels * stage["resolution"] ** 2 * FLOAT
+    batch = stage["lane_batch_size"] * channels * prod(Size.of(stage["resolution"])) * FLOAT
     return {
         "networks": [network for player in players.values() for network in player["networks"]],
         "frozen": [{"name": name, "parameters": count} for name, count in frozen.items()],
@@ -175,6 +185,8 @@ def show(planned: dict) -> None:
         f"strategy {planned['strategy']} on {count}, {images['channels']} channels, "
         f"{images['classes']} classes: {planned['steps']:,} steps, {planned['kimg']:,.1f} kimg"
     )
+    for note in images["notes"]:
+        console.print(note, soft_wrap=True)
     columns = ["stage", "resolution", "from kimg", "steps", "batch", "per lane", "memory per card"]
     stages = [
         (

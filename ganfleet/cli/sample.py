@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from ganfleet.cli import check_writable, example
 from ganfleet.errors import ConfigError
+from ganfleet.fleet import start_mindspore
 from ganfleet.strategies.options import described, numbers, read_options, read_words
 
 SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
@@ -26,7 +28,14 @@ class NumbersParam(click.ParamType):
             return self.fail(str(error), param, ctx)
 
 
-@click.command("sample")
+@click.command(
+    "sample",
+    epilog=example(
+        "ganfleet sample --checkpoint runs/first --out grid.png --seeds 0-15",
+        "ganfleet sample --checkpoint runs/first --out-dir images --seeds 0-49999",
+        "ganfleet sample --checkpoint runs/first --figures",
+    ),
+)
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
 @click.option(
     "--then", "following", multiple=True, type=click.Path(path_type=Path), help="One that goes on from there."
@@ -46,21 +55,28 @@ class NumbersParam(click.ParamType):
 def command(path, following, out, out_dir, seeds, classes, columns, ema, figure, listing, codes, words):
     """Draw images. Seed s gives the same latents here as in a run's own grids.
 
-    OPTION=VALUE are those of the figure and of the checkpoint's strategy, as --figures lists them. Started by msrun or
-    mpiexec (launch/sample.py), the fleet shares the work.
+    OPTION=VALUE are those of the figure and of the checkpoint's strategy, as --figures lists them. The ranks that msrun
+    or mpiexec starts share the work.
     """
     options = read_words(words)
     if not listing:
         check_targets(out, out_dir, figure)
         check_choices(figure, seeds, classes, columns, following, out_dir)
 
+    start_mindspore()
+    from ganfleet.data.labels import described as described_classes
     from ganfleet.engine.loaded import load
 
     paths = [path, *following]
     if len(codes) > len(paths):
-        raise ConfigError(f"--strategy is given {len(codes)} times for {len(paths)} checkpoints: once for each, or not")
+        raise ConfigError(
+            f"--strategy is given {len(codes)} times for {len(paths)} checkpoints: give it once for each, or not"
+        )
     with ExitStack() as opened:
         loaded = [opened.enter_context(load(*each, ema)) for each in zip_longest(paths, codes)]
+        if loaded[0].class_names:
+            names = described_classes(loaded[0].class_names)
+            loaded[0].fleet.first(lambda: click.echo(f"classes: {names}"))
         if listing:
             loaded[0].fleet.first(lambda: click.echo(offered(loaded[0])))
         elif figure:
@@ -90,14 +106,17 @@ def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> Non
     seeds, labels = of_classes(seeds, classes)
     layout = {"columns": columns}
     if classes:
-        layout = {"columns": len(seeds) // len(classes), "row_labels": [f"class {label}" for label in classes]}
+        layout = {
+            "columns": len(seeds) // len(classes),
+            "row_labels": [class_label(drawing, label) for label in classes],
+        }
     images = drawing.sample(seeds, labels, **options)
     drawing.fleet.first(lambda: save_picture(out, grid(images, **layout)))
 
 
 def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
     """One file per image, which the rank writes that drew it."""
-    from ganfleet.observe.grid import grid, save_picture
+    from ganfleet.observe.grid import picture_of, save_picture
     from ganfleet.store.publish import writing
 
     with drawing.fleet.agreeing():
@@ -108,7 +127,7 @@ def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
             out_dir.mkdir(parents=True, exist_ok=True)
         for i, image in drawing.each(seeds, labels, **options):
             of_class = f"class-{labels[i]:03d}-" if labels else ""
-            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", grid(image[None], scale=1))
+            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", picture_of(image))
 
 
 def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
@@ -133,6 +152,12 @@ def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
             save_picture(out, grid(drawn.images, drawn.columns, **labels))
 
     loaded.fleet.first(save)
+
+
+def class_label(drawing, number: int) -> str:
+    """What a row of images of class ``number`` is called."""
+    named = number < len(drawing.class_names)
+    return f"class {number} {drawing.class_names[number]}" if named else f"class {number}"
 
 
 def of_classes(seeds: Sequence[int] | None, classes: list[int] | None) -> tuple[list[int], list[int] | None]:
@@ -173,18 +198,6 @@ def check_targets(out: Path | None, out_dir: Path | None, figure: str | None) ->
         raise ConfigError(f"--out {out}: a picture is a file that ends in one of {', '.join(suffixes)}")
 
 
-def check_writable(out: Path) -> None:
-    """Refuse a file that cannot be written, before anything is drawn.
-
-    Raises:
-        ConfigError: there is no such folder, or a folder in the file's place.
-    """
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder: name a file in it")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
-
-
 def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
     """Refuse options that do not go together.
 
@@ -192,9 +205,15 @@ def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
         ConfigError: naming them.
     """
     if figure:
-        for option, given in (("--seeds", seeds), ("--columns", columns), ("--then", following)):
+        if following:
+            raise ConfigError(
+                "--then does not go with --figure: a figure shows the networks of one checkpoint. Leave out one of them"
+            )
+        for option, given in (("--seeds", seeds), ("--columns", columns)):
             if given:
-                raise ConfigError(f"{option} does not go with --figure, which has options of its own (see --figures)")
+                raise ConfigError(
+                    f"{option} does not go with --figure: use the options of the figure, which --figures lists"
+                )
         if out_dir:
             raise ConfigError("--figure is one picture: give --out instead of --out-dir")
         if classes and len(classes) > 1:

@@ -5,11 +5,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ganfleet import strategies
+from ganfleet.cli import example
+from ganfleet.fleet import start_mindspore
 
 
-@click.command("strategies")
+@click.command("strategies", epilog=example("ganfleet strategies"))
 def command() -> None:
     """List the strategies there are: ganfleet's own, and those of installed packages. Broken ones are warned of."""
+    start_mindspore()
     listed = strategies.listed()
     table = Table("name", "from", "what it is")
     for each in listed:

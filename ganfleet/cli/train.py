@@ -5,18 +5,25 @@ from pathlib import Path
 
 import click
 
+from ganfleet.cli import example
 from ganfleet.errors import ConfigError
 
 
-@click.command("train")
-@click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="A YAML file, see configs/.")
+@click.command(
+    "train",
+    epilog=example(
+        "ganfleet train --config quickstart --workers 2 run.name=first",
+        "ganfleet train --config my.yaml data.source=folder data.path=my/images",
+    ),
+)
+@click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")
 @click.option("--workers", type=click.IntRange(1), help="Start so many ranks on this machine.")
 @click.option("--log-dir", type=click.Path(path_type=Path), help="For the workers' output.  [default: none is kept]")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def command(path: Path, workers: int | None, log_dir: Path | None, overrides: tuple[str, ...]):
+def command(path: str, workers: int | None, log_dir: Path | None, overrides: tuple[str, ...]):
     """Train the GAN that a config describes; overrides such as train.seed=1 come after it.
 
-    Without --workers this is one rank of the fleet that msrun or mpiexec starts (launch/train.py), or a fleet of one.
+    Without --workers this is one rank of the fleet that msrun or mpiexec starts, or a fleet of one.
     """
     from ganfleet.engine import guard
     from ganfleet.fleet import start_mindspore
@@ -26,7 +33,7 @@ def command(path: Path, workers: int | None, log_dir: Path | None, overrides: tu
         return train_alone(path, overrides) if workers is None else train_fleet(path, overrides, workers, log_dir)
 
 
-def train_alone(path: Path, overrides: tuple[str, ...]) -> None:
+def train_alone(path: str, overrides: tuple[str, ...]) -> None:
     """Train in this process."""
     from ganfleet import config
     from ganfleet.engine.run import train
@@ -34,7 +41,7 @@ def train_alone(path: Path, overrides: tuple[str, ...]) -> None:
     train(config.load(path, overrides))
 
 
-def train_fleet(path: Path, overrides: tuple[str, ...], workers: int, log_dir: Path | None) -> int:
+def train_fleet(path: str, overrides: tuple[str, ...], workers: int, log_dir: Path | None) -> int:
     """Train in ``workers`` processes; the fleet's exit code."""
     from ganfleet import __file__ as package
     from ganfleet import config
@@ -48,5 +55,5 @@ def train_fleet(path: Path, overrides: tuple[str, ...], workers: int, log_dir: P
         )
     config.check_world_size(config.load(path, overrides), workers)
     script = str(Path(package).with_name("__main__.py"))
-    command = [sys.executable, script, "train", "--config", str(path), *overrides]
+    command = [sys.executable, script, "train", "--config", path, *overrides]
     return processes.launch(workers, command, log_dir)

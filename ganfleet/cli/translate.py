@@ -6,10 +6,16 @@ from pathlib import Path
 
 import click
 
+from ganfleet.cli import example
+from ganfleet.fleet import start_mindspore
+
 LINE_SECONDS = 10  # between two lines of progress where nobody watches a terminal
 
 
-@click.command("translate")
+@click.command(
+    "translate",
+    epilog=example("ganfleet translate --checkpoint runs/x --direction A2B --input a --output b"),
+)
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
 @click.option("--direction", required=True, help="From which domain to which, such as A2B.")
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="An image or a folder of them.")
@@ -19,9 +25,10 @@ LINE_SECONDS = 10  # between two lines of progress where nobody watches a termin
 def command(path: Path, direction: str, source: Path, output: Path, panel: bool, strategy: str | None):
     """Translate images of any size. Names are kept, files become PNG; what is there already is not done again.
 
-    With --panel, OUTPUT/panels has each image, its translation and that translated back. Started by msrun or mpiexec
-    (launch/translate.py), the fleet shares the files.
+    With --panel, OUTPUT/panels has each image, its translation and that translated back. The ranks that msrun or
+    mpiexec starts share the files.
     """
+    start_mindspore()
     from ganfleet.engine.loaded import load
     from ganfleet.engine.translate import jobs, translate
 

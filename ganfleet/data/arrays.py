@@ -7,9 +7,11 @@ from PIL import Image
 
 from ganfleet.data import embedded
 from ganfleet.data.idx import labels_beside, read_idx
-from ganfleet.data.images import BLACK, Resize
+from ganfleet.data.images import BLACK, OPAQUE, Resize
 from ganfleet.data.sources import ImageOptions, Source, fingerprint
+from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size
 
 
 class ArraySource(Source):
@@ -18,7 +20,7 @@ class ArraySource(Source):
     Options = ImageOptions
 
     def __init__(
-        self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int
+        self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int | Size
     ):
         """``images`` uint8 (n, height, width), ``labels`` int32 (n,)."""
         super().__init__(resolution, options.channels or 1, labels)
@@ -34,7 +36,10 @@ class ArraySource(Source):
 
     def _pixels(self, index: int) -> np.ndarray:
         image = self._images[index]
-        return image if self.channels == 1 else image.repeat(self.channels, axis=0)
+        if self.channels == 1:
+            return image
+        colours = image.repeat(3, axis=0)
+        return colours if self.channels == 3 else np.concatenate([colours, np.full_like(image, OPAQUE)])
 
     def _identity(self):
         return fingerprint({"image": self._images})
@@ -62,18 +67,20 @@ class Idx(ArraySource):
 
     @classmethod
     def open(cls, options, resolution):
-        path = options.path.expanduser()
+        path = expanded(options.path, "data.path")
         if not path.exists():
-            raise ConfigError(f"data.path: there is nothing at {path}.")
+            raise ConfigError(f"data.path: there is nothing at {path}: correct the path")
         if path.is_dir():
             raise ConfigError(f"data.path: {path} is a folder; name the idx file of images in it.")
-        labels_path = options.labels.expanduser() if options.labels else labels_beside(path)
+        labels_path = expanded(options.labels, "data.labels") if options.labels else labels_beside(path)
         if options.labels and not labels_path.exists():
-            raise ConfigError(f"data.labels: there is nothing at {labels_path}.")
+            raise ConfigError(f"data.labels: there is nothing at {labels_path}: correct the path")
         images = read_idx(path, ndim=3)
         labels = read_idx(labels_path, ndim=1).astype(np.int32) if labels_path else None
         if not len(images):
-            raise ConfigError(f"data.path: {path} holds no images.")
+            raise ConfigError(f"data.path: {path} holds no images: choose another file")
         if labels is not None and len(labels) != len(images):
-            raise DataError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {path}.")
+            raise DataError(
+                f"{labels_path} has {len(labels)} labels for the {len(images)} images of {path}: they must be as many"
+            )
         return cls(str(path), images, labels, options, resolution)

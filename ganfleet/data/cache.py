@@ -7,6 +7,7 @@ an image that the cache does not have, or has damaged, is decoded as if there we
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -23,23 +24,25 @@ from PIL import __version__ as pillow
 from ganfleet.data.images import halvings
 from ganfleet.data.threads import leave_pinned_core
 from ganfleet.errors import ConfigError, GanfleetError, StorageError
+from ganfleet.size import Size, halves
 from ganfleet.store import publish
 
 FORMAT = 1
-SMALLEST = 4
 CHUNK = 64  # images that a thread decodes before it takes the next lot
 ABSENT = -1  # no CRC-32
+Shape = tuple[int, int, int | Size]
+"""The number of images, their channels and their full resolution."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """All images at one resolution: ``pixels`` uint8 (n, channels, r, r), ``checksums`` int64 (n,)."""
+    """All images at one resolution: ``pixels`` uint8 (n, channels, h, w), ``checksums`` int64 (n,)."""
 
     pixels: np.ndarray
     checksums: np.ndarray
 
     def get(self, index: int) -> np.ndarray | None:
-        """Pixels uint8 (channels, r, r); None where they are damaged or never were."""
+        """Pixels uint8 (channels, h, w); None where they are damaged or never were."""
         image = np.array(self.pixels[index])
         return image if zlib.crc32(image) == self.checksums[index] else None
 
@@ -58,23 +61,14 @@ def key(*facts: object) -> str:
     return hashlib.sha256(json.dumps([FORMAT, pillow, facts]).encode()).hexdigest()[:32]
 
 
-def resolutions(full: int) -> list[int]:
-    """Those that a cache of images of ``full`` pixels has, the largest first."""
-    found = []
-    while full % 2 == 0 and full // 2 >= SMALLEST:
-        full //= 2
-        found.append(full)
-    return found
-
-
-def levels(root: Path, name: str, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> dict[int, Level]:
-    """The reductions of the images that ``read(index)`` gives, by resolution.
+def levels(root: Path, name: str, read: Callable[[int], np.ndarray], shape: Shape) -> dict[int | Size, Level]:
+    """The reductions of the images that ``read(index)`` gives, by resolution: its halves.
 
     They are in ``root/name`` or put there first; then other processes that want them wait.
 
     Args:
-        read: pixels uint8 (channels, full, full) from any thread. An image for which it raises a GanfleetError is left
-            out.
+        read: pixels uint8 (channels, height, width) at the full resolution, from any thread. An image for which it
+            raises a GanfleetError is left out.
         shape: (number of images, channels, full resolution).
 
     Raises:
@@ -116,13 +110,13 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def load(folder: Path, shape: tuple[int, int, int]) -> dict[int, Level] | None:
+def load(folder: Path, shape: Shape) -> dict[int | Size, Level] | None:
     """What is in ``folder``; None unless it is whole."""
     count, channels, full = shape
     try:
         checksums = np.load(folder / "checksums.npy")
         pixels = {
-            r: np.memmap(file_of(folder, r), np.uint8, "r", shape=(count, channels, r, r)) for r in resolutions(full)
+            r: np.memmap(file_of(folder, r), np.uint8, "r", shape=(count, channels, *Size.of(r))) for r in halves(full)
         }
     except (OSError, ValueError, EOFError):  # not there, or too short
         return None
@@ -131,21 +125,27 @@ def load(folder: Path, shape: tuple[int, int, int]) -> dict[int, Level] | None:
     return {r: Level(pixels[r], row) for r, row in zip(pixels, checksums, strict=True)}
 
 
-def file_of(folder: Path, resolution: int) -> Path:
+def file_of(folder: Path, resolution: int | Size) -> Path:
     return folder / f"{resolution}.u8"
 
 
-def build(folder: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> None:
+def build(folder: Path, read: Callable[[int], np.ndarray], shape: Shape) -> None:
     """Make ``folder``, which is there when it is whole."""
-    count, channels, full = shape
-    wanted = resolutions(full)
+    count, _, full = shape
+    wanted = halves(full)
     shutil.rmtree(folder, ignore_errors=True)  # it is damaged
-    refuse_if_full(folder.parent, count * channels * sum(r * r for r in wanted))
+    refuse_if_full(folder.parent, needed(shape))
     sizes = ", ".join(map(str, wanted[::-1]))
     print(f"ganfleet: decoding {count:,} images once, for resolutions {sizes}, into {folder}", file=sys.stderr)
     # Not durable: what a power failure spoils, the checksums tell.
     with publish.directory(folder, durable=False) as made:
         np.save(made / "checksums.npy", reduce(made, read, shape))
+
+
+def needed(shape: Shape) -> int:
+    """Bytes that a cache of (number of images, channels, full resolution) takes."""
+    count, channels, full = shape
+    return count * channels * sum(math.prod(Size.of(r)) for r in halves(full))
 
 
 def refuse_if_full(root: Path, needed: int) -> None:
@@ -155,15 +155,15 @@ def refuse_if_full(root: Path, needed: int) -> None:
         raise OSError(f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
 
 
-def reduce(folder: Path, read: Callable[[int], np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+def reduce(folder: Path, read: Callable[[int], np.ndarray], shape: Shape) -> np.ndarray:
     """Write one file per resolution into ``folder``; the checksums, int64 (resolutions, images)."""
     count, channels, full = shape
-    wanted = resolutions(full)
+    wanted = halves(full)
     checksums = np.full((len(wanted), count), ABSENT, np.int64)
     with ExitStack() as opened:
         files = [opened.enter_context(file_of(folder, r).open("wb")).fileno() for r in wanted]
         for file, r in zip(files, wanted, strict=True):
-            os.truncate(file, count * channels * r * r)
+            os.truncate(file, count * channels * math.prod(Size.of(r)))
 
         def store(start: int) -> None:
             for index in range(start, min(start + CHUNK, count)):

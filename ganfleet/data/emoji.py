@@ -226,7 +226,9 @@ def check(vendor: Vendor, size: int) -> None:
     if vendor.pixels is None:
         renderer()
     elif size > vendor.pixels:
-        raise ConfigError(f"--size {size}: the images of {vendor.title} have {vendor.pixels}x{vendor.pixels} pixels.")
+        raise ConfigError(
+            f"--size {size}: the images of {vendor.title} have {vendor.pixels}x{vendor.pixels} pixels: choose no more"
+        )
 
 
 def renderer() -> Callable[..., bytes]:

@@ -49,7 +49,7 @@ def run(command: list[str], folder: Path, task: str, remedy: str) -> None:
         raise ConfigError(f"cannot {task}: there is no {command[0]}. Use a Debian system, {by_hand}.") from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise DataError(f"cannot {task}: {command[0]} says {said!r}. {remedy}, {by_hand}.")
+        raise DataError(f"cannot {task}: {command[0]} says {said!r}. {remedy}, {by_hand}")
 
 
 def write(source: Path, out: Path) -> None:
@@ -77,4 +77,6 @@ def find(source: Path, name: str) -> Path:
 
 def expect(path: Path, found: tuple, wanted: tuple) -> None:
     if found != wanted:
-        raise DataError(f"{path} is not Fashion-MNIST's: it has {list(map(int, found))} where {list(wanted)} are due.")
+        raise DataError(
+            f"{path} is not Fashion-MNIST's: it has {list(map(int, found))} where {list(wanted)} are due: fetch it anew"
+        )

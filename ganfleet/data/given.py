@@ -11,6 +11,7 @@ import numpy as np
 from ganfleet.data.images import area_mean
 from ganfleet.data.sources import Source, fingerprint
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size, factor
 
 LABEL = "label"
 LIMIT = 1 + 1e-3  # of a float image's values, with room for rounding
@@ -53,10 +54,10 @@ class Given(Source):
     object raises for a sample counts as a damaged image.
     """
 
-    def __init__(self, given: Any, resolution: int, classes: int | None = None):
+    def __init__(self, given: Any, resolution: int | Size, classes: int | None = None):
         """``classes``: how many, None for what the object or all of its labels say."""
         if not _count(given):
-            raise ConfigError("the source given is empty: it has no samples")
+            raise ConfigError("the source given is empty: it must have samples")
         self._given = given
         first = self._arrays(0)
         self._kinds = _kinds(first)
@@ -68,12 +69,16 @@ class Given(Source):
         if len(set(channels.values())) > 1:
             raise ConfigError(f"the images of the source given have different numbers of channels: {channels}")
         for name, count in channels.items():
-            if count not in (1, 3):
-                raise ConfigError(f"{name!r} of the source given has {count} channels: give 1 (grey) or 3 (RGB)")
+            if count not in (1, 3, 4):
+                raise ConfigError(
+                    f"{name!r} of the source given has {count} channels: give 1 (grey), 3 (RGB) or 4 (RGBA)"
+                )
         super().__init__(resolution, next(iter(channels.values()), 1))
         self._check(first, 0)
         if LABEL in first:
             self.classes = classes or _classes_told(given) or self._count_classes()
+            told = getattr(given, "classes", None)
+            self.class_names = tuple(map(str, told)) if isinstance(told, list | tuple) else ()
 
     def __len__(self):
         return len(self._given)
@@ -83,11 +88,11 @@ class Given(Source):
         return describe(index) if describe else f"sample {index} of the source given"
 
     def __getitem__(self, index):
-        """Images uint8 or float32 (channels, resolution, resolution), ``label`` int32 (), and the other arrays."""
+        """Images uint8 or float32 (channels, height, width), ``label`` int32 (), and the other arrays."""
         sample = self._arrays(index)
         self._check(sample, index)
         for name in self._images:
-            sample[name] = area_mean(sample[name], self._full_resolution // self.resolution)
+            sample[name] = area_mean(sample[name], factor(self._full_resolution, self.resolution))
         return sample
 
     def at(self, resolution):
@@ -98,6 +103,9 @@ class Given(Source):
     def prepare(self, resolutions):
         if hasattr(self._given, "prepare"):
             self._given.prepare(resolutions)
+
+    def notes(self):
+        return list(self._given.notes()) if hasattr(self._given, "notes") else []
 
     def digest(self):
         return self._given.digest() if hasattr(self._given, "digest") else super().digest()
@@ -201,21 +209,22 @@ def _kinds(sample: dict[str, np.ndarray]) -> dict[str, str]:
     return {name: f"{array.dtype}{array.shape}" for name, array in sample.items()}
 
 
-def _refuse_shape(name: str, shape: tuple[int, ...], resolution: int) -> None:
+def _refuse_shape(name: str, shape: tuple[int, ...], resolution: int | Size) -> None:
     """
     Raises:
         ConfigError: an image of this shape cannot be used at ``resolution``.
     """
-    if len(shape) == 2 and name == "image" and shape[0] == shape[1]:
+    size = Size.of(resolution)
+    if len(shape) == 2 and name == "image" and (shape[0] == shape[1] or shape == size):
         raise ConfigError(f"{name!r} of the source given is {shape}: give it an axis for its channels, {(1, *shape)}")
-    if len(shape) != 3 or shape[1:] == (resolution, resolution):
+    if len(shape) != 3 or shape[1:] == size:
         return
-    if shape[:2] == (resolution, resolution):
+    if shape[:2] == size:
         raise ConfigError(
             f"{name!r} of the source given is {shape}: images are (channels, height, width), so move the last axis to "
             "the front"
         )
     raise ConfigError(
-        f"{name!r} of the source given is {shape}, and strategy.resolution {resolution} needs images of {resolution}x"
-        f"{resolution} pixels: resize them, or set strategy.resolution"
+        f"{name!r} of the source given is {shape}, and strategy.resolution {resolution} needs images of {size} "
+        "pixels: resize them, or set strategy.resolution"
     )

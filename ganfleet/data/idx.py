@@ -27,7 +27,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     if data[:4] != magic:
         raise DataError(
             f"{path} is no idx file of unsigned bytes in {ndim} dimensions: "
-            f"it starts with {data[:4].hex() or 'nothing'}, not {magic.hex()}."
+            f"it starts with {data[:4].hex() or 'nothing'}, which must be {magic.hex()}"
         )
     shape = np.frombuffer(data[4:header].ljust(4 * ndim, b"\0"), ">u4").tolist()
     size = int(np.prod(shape, dtype=object))

@@ -85,7 +85,9 @@ class Loader:
     def restart(self, position: int, batch_size: int, source: Source | None = None) -> None:
         """Go on from ``position``, with another batch size or source from now on."""
         if batch_size % self._lanes:
-            raise ConfigError(f"A batch of {batch_size} cannot be cut into {self._lanes} equal lanes.")
+            raise ConfigError(
+                f"a batch of {batch_size} cannot be cut into {self._lanes} equal lanes: change train.lanes"
+            )
         self._drop()
         self.position, self.batch_size = position, batch_size
         self._source = source or self._source

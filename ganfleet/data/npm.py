@@ -52,7 +52,7 @@ def fetch(package: Package, folder: Path) -> Path:
         )
     tarball = folder / json.loads(done.stdout)[0]["filename"]
     if not is_package(tarball, package):
-        raise DataError(f"what npm fetched is not {package} as it was published: its SHA-512 differs. Try again.")
+        raise DataError(f"what npm fetched is not {package} as it was published: its SHA-512 differs. Fetch it anew")
     return tarball
 
 
@@ -74,7 +74,7 @@ def is_package(tarball: Path, package: Package) -> bool:
     try:
         digest = hashlib.sha512(tarball.read_bytes()).digest()
     except OSError as error:
-        raise DataError(f"{tarball} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{tarball} cannot be read: {error.strerror}. Give another with --tarball") from error
     return f"sha512-{base64.b64encode(digest).decode()}" == package.integrity
 
 

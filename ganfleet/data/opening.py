@@ -10,9 +10,10 @@ from ganfleet.data.given import Given, Rows, kind_of
 from ganfleet.data.sources import Source
 from ganfleet.errors import ConfigError
 from ganfleet.plugins import SOURCES
+from ganfleet.size import Size
 
 
-def open_source(source: str = "embedded", *, resolution: int, **options: Any) -> Source:
+def open_source(source: str = "embedded", *, resolution: int | Size, **options: Any) -> Source:
     """Open the data that ``source`` names at ``resolution``, the largest that training will reach.
 
     Args:
@@ -30,15 +31,32 @@ def open_source(source: str = "embedded", *, resolution: int, **options: Any) ->
     except ValidationError as error:
         problems = [f"data.{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False)]
         raise ConfigError(f"data.source {source}: {'; '.join(problems)}") from error
-    return as_source(found.open(checked, resolution), resolution)
+    return as_source(_opened(source, checked, resolution), resolution)
 
 
-def open_section(data: BaseModel, resolution: int) -> Source:
+def open_section(data: BaseModel, resolution: int | Size) -> Source:
     """Open the data that ``data``, a checked config's section of that name, describes; raises as ``open_source``."""
-    return as_source(SOURCES.find(data.source).open(data, resolution), resolution)
+    return as_source(_opened(data.source, data, resolution), resolution)
 
 
-def as_source(given: Any, resolution: int) -> Source:
+def _opened(name: str, options: BaseModel, resolution: int | Size) -> Any:
+    """What the source called ``name`` opens.
+
+    Raises:
+        ConfigError: it knows no images but square ones, and these are others.
+    """
+    try:
+        return SOURCES.find(name).open(options, resolution)
+    except TypeError as error:
+        if not isinstance(resolution, Size):
+            raise
+        raise ConfigError(
+            f"data.source {name} makes square images only, and strategy.resolution is {resolution}: give one number "
+            f"there, or see ganfleet.Size.of in that source ({error})"
+        ) from error
+
+
+def as_source(given: Any, resolution: int | Size) -> Source:
     """``given`` as a source of samples at ``resolution``.
 
     Args:
@@ -51,7 +69,7 @@ def as_source(given: Any, resolution: int) -> Source:
               Source has: ``classes`` (otherwise all labels are read once), ``at``, ``prepare``, ``digest``,
               ``describe``.
 
-            Images are uint8 (channels, resolution, resolution), or floats in [-1, 1].
+            Images are uint8 (channels, height, width), or floats in [-1, 1].
 
     Raises:
         ConfigError: it is none of these, or empty; its images have another resolution.

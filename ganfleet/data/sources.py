@@ -7,7 +7,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ganfleet.data.images import area_mean
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size, factor
 
 WHOLE = 256 * 2**20  # bytes of an array up to which all are hashed
 ROWS = 1024  # that stand for those of a larger one
@@ -30,12 +31,12 @@ class ImageOptions(SourceOptions):
     """Options of sources whose images can have any size.
 
     Attributes:
-        channels: 1 for grey, 3 for RGB; None for the source's own.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA; None for the source's own.
         resize: see :class:`ganfleet.data.images.Resize`.
         upscale: whether images smaller than the resolution are enlarged; otherwise they are errors.
     """
 
-    channels: Literal[1, 3] | None = None
+    channels: Literal[1, 3, 4] | None = None
     resize: Literal["crop", "fit", "stretch", "none"] = "crop"
     upscale: bool = False
 
@@ -47,16 +48,18 @@ class Source:
         Options: the schema of what a config says of such a source.
         free_on_resume: the options that may change when a run goes on: they say where the data are, not what.
         names: what the images of a sample are called.
-        channels: of an image, 1 or 3.
+        channels: of an image, 1, 3 or 4.
         classes: how many, 0 where there are no labels.
-        resolution: width and height of the samples, in pixels.
+        class_names: of classes 0, 1, 2 …, where they have names.
+        resolution: of the samples, in pixels: an int, or where they are not square a :class:`ganfleet.size.Size`.
     """
 
     Options: ClassVar[type[SourceOptions]] = SourceOptions
     free_on_resume: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...] = ("image",)
+    class_names: tuple[str, ...] = ()
 
-    def __init__(self, resolution: int, channels: int, labels: np.ndarray | None = None):
+    def __init__(self, resolution: int | Size, channels: int, labels: np.ndarray | None = None):
         """``labels``, int32 (n,): the class of each sample."""
         self.resolution = self._full_resolution = resolution
         self.channels = channels
@@ -64,7 +67,7 @@ class Source:
         self._labels = labels
 
     @classmethod
-    def open(cls, options: SourceOptions, resolution: int) -> "Source":
+    def open(cls, options: SourceOptions, resolution: int | Size) -> "Source":
         """The source that ``options``, an instance of ``Options``, describe.
 
         Args:
@@ -84,11 +87,11 @@ class Source:
         return f"sample {index}"
 
     def _pixels(self, index: int) -> np.ndarray:
-        """uint8 (channels, full resolution, full resolution)."""
+        """uint8 (channels, height, width) at the full resolution."""
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """``image`` uint8 (channels, resolution, resolution) and, where there are labels, ``label`` int32 ().
+        """``image`` uint8 (channels, height, width) and, where there are labels, ``label`` int32 ().
 
         Raises:
             DataError: the image is missing or damaged.
@@ -100,30 +103,52 @@ class Source:
         return sample
 
     def _reduced(self, index: int) -> np.ndarray:
-        """uint8 (channels, resolution, resolution)."""
-        return area_mean(self._pixels(index), self._full_resolution // self.resolution)
+        """uint8 (channels, height, width)."""
+        return area_mean(self._pixels(index), factor(self._full_resolution, self.resolution))
 
-    def at(self, resolution: int) -> "Source":
+    def at(self, resolution: int | Size) -> "Source":
         """The same images at another resolution: means over blocks of pixels of the resolution first opened.
 
         Raises:
             ConfigError: ``resolution`` does not divide the one first opened.
             StorageError: image files reduced to it cannot be cached, see :mod:`ganfleet.data.cache`.
         """
-        if resolution < 1 or self._full_resolution % resolution:
+        if not factor(self._full_resolution, resolution):
             raise ConfigError(
-                f"Data opened at resolution {self._full_resolution} cannot be had at {resolution}, which is no divisor."
+                f"data opened at resolution {self._full_resolution} cannot be had at {resolution}: choose a divisor"
             )
         view = copy.copy(self)
         view.resolution = resolution
         return view
 
-    def prepare(self, resolutions: Iterable[int]) -> None:
+    def prepare(self, resolutions: Iterable[int | Size]) -> None:
         """Do now what takes long in the first ``at`` of one of ``resolutions``: before any other rank waits for it.
 
         Raises:
             StorageError: as ``at`` does.
         """
+
+    def notes(self) -> list[str]:
+        """What a user is told once, in a line each: which files are left out, for instance."""
+        return []
+
+    def as_in_checkpoint(self, classes: int, class_names: Sequence[str] | None) -> "Source":
+        """The same data with the classes of a checkpoint: none, or with the same names, numbered as there.
+
+        ``class_names`` are None for a checkpoint of 0.1.0, which kept none and sorted them as text. It had no classes
+        where labels are found today.
+        """
+        if not classes and self._labels is not None:
+            view = copy.copy(self)
+            view.classes, view.class_names, view._labels = 0, (), None
+            return view
+        order = sorted(self.class_names) if class_names is None else list(class_names)
+        if not self.class_names or self._labels is None or sorted(order) != sorted(self.class_names):
+            return self
+        view = copy.copy(self)
+        view.class_names = tuple(order)
+        view._labels = np.array([order.index(name) for name in self.class_names], np.int32)[self._labels]
+        return view
 
     def digest(self) -> str:
         """A SHA-256 of what the data are, by which ranks see whether they all have the same; the resolution is no part.

@@ -51,7 +51,7 @@ class Log(Callback):
     """Stats into the log, TensorBoard and the progress line."""
 
     def after_step(self, run, stats):
-        run.journal.after_step(run.clock, run.stage, stats, run.budgets.totals())
+        run.journal.after_step(run.clock, run.stage, stats, lambda: run.scheduled() | run.budgets.totals())
 
 
 class Samples(Callback):
@@ -121,8 +121,8 @@ class Checkpoints(Callback):
             if spoilt:
                 raise NonFinite(
                     f"step {run.clock.step}: {', '.join(spoilt[:3])} {'is' if len(spoilt) == 1 else 'are'} not finite, "
-                    "so no checkpoint is written; the checkpoints before are as they were. Go on from one of them with "
-                    "a lower learning rate"
+                    "so no checkpoint is written; the checkpoints before are as they were. Start again with a lower "
+                    "learning rate, and name its key in checkpoint.accept, such as checkpoint.accept='[strategy.lr]'"
                 )
             path = run.fleet.first(lambda: self._write(snapshot, run.clock.step, settings))
         self._saved_step = run.clock.step

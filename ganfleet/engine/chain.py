@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class Drawing:
     """What draws images of seeds: a loaded checkpoint, or a chain of them. A context manager that closes it.
 
-    ``fleet`` is the one this process is in; every rank calls the same methods with the same arguments.
+    ``fleet`` is the one this process is in; every rank calls the same methods with the same arguments. ``class_names``
+    are those of classes 0, 1, 2 …, where the training data had names for them.
     """
 
     fleet: Fleet
+    class_names: Sequence[str] = ()
 
     @property
     def schema(self) -> type[Options]:
@@ -100,7 +102,7 @@ class Chain(Drawing):
     """Several loaded checkpoints, each of which goes on from the images of the one before."""
 
     def __init__(self, first: "Loaded", following: list[tuple["Loaded", dict]]):
-        self.first, self.fleet = first, first.fleet
+        self.first, self.fleet, self.class_names = first, first.fleet, first.class_names
         for each, _ in following:
             if not hasattr(each, "go_on_from"):
                 raise ConfigError(f"{each!r} cannot go on in a chain: give what ganfleet.load returned")

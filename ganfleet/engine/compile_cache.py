@@ -27,6 +27,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 import ganfleet
+from ganfleet.document import expanded
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
 
 VARIABLE = "GANFLEET_COMPILE_CACHE"
@@ -36,6 +37,7 @@ LIMIT = 512 << 20  # bytes of all graphs together; those not used for longest go
 KERNELS = ("MS_", "ONEDNN_", "DNNL_", "OMP_")  # environment that may change how graphs are compiled
 CHECKSUM = 32  # bytes of SHA-256, at the end of a file
 
+around = contextlib.nullcontext  # makes what every compilation runs in: a run says it, and leaves out its time
 counts: Counter[str] = Counter()  # of graphs in this process: loaded, compiled, stored
 refusals: list[str] = []  # why graphs were compiled that could not be stored
 
@@ -53,7 +55,8 @@ class Graph(nn.Cell):
         if signature in self.compiled_for:
             super().compile(*arguments, **keywords)
         else:
-            _compile(self, super().compile, signature, arguments, keywords)
+            with around():
+                _compile(self, super().compile, signature, arguments, keywords)
             self.compiled_for.add(signature)
 
 
@@ -71,8 +74,8 @@ def place() -> Path | None:
     if chosen in ("", "0") or not usable or of_its_own:
         return None
     if chosen != "1":
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ganfleet" / "graphs"
+        return expanded(chosen, VARIABLE)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", VARIABLE) / "ganfleet" / "graphs"
 
 
 def _compile(graph: Graph, compiler, signature, arguments, keywords) -> None:

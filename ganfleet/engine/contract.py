@@ -1,7 +1,4 @@
-"""What a strategy owes the engine, checked where the engine asks for it: one error that names the culprit.
-
-What a loss owes is checked where its graph is run, in phase.py.
-"""
+"""What a strategy owes the engine, checked where it is asked for: one error names the culprit. Losses: phase.py."""
 
 import inspect
 from collections.abc import Collection
@@ -15,6 +12,7 @@ from ganfleet.engine import optimizers
 from ganfleet.engine.running import running
 from ganfleet.errors import ConfigError
 from ganfleet.nn.optim import refuse_hyper
+from ganfleet.size import Size, factor
 from ganfleet.strategies.base import Ema, Frozen, ImageSpec, Inputs, Phase, Player, Stage, Strategy
 
 
@@ -51,11 +49,13 @@ def schedule(strategy: Strategy) -> list[Stage]:
     if not (isinstance(stages, list) and stages and all(isinstance(stage, Stage) for stage in stages)):
         raise ConfigError(f"{name} must return a list of Stage, not {_shown(stages)}")
     for stage in stages:
-        for what in ("resolution", "batch_size"):
-            value = getattr(stage, what)
-            if not _is_whole(value, 1):
-                raise ConfigError(f"{name}: stage {stage.name!r} has {what} {value!r}, and it must be 1 or more")
-        if strategy.options.resolution % stage.resolution:
+        sides = stage.resolution if isinstance(stage.resolution, Size) else (stage.resolution,)
+        for what, numbers in (("resolution", sides), ("batch_size", (stage.batch_size,))):
+            if not all(_is_whole(number, 1) for number in numbers):
+                raise ConfigError(
+                    f"{name}: stage {stage.name!r} has {what} {getattr(stage, what)!r}, and it must be 1 or more"
+                )
+        if not factor(strategy.options.resolution, stage.resolution):
             raise ConfigError(
                 f"{name}: stage {stage.name!r} has resolution {stage.resolution}, which does not divide "
                 f"strategy.resolution={strategy.options.resolution}"

@@ -60,7 +60,7 @@ class DataParallel:
         hyper: Callable[[str, Clock], dict[str, float]] = lambda player, clock: {},
     ):
         if batch_size % lanes:
-            raise ConfigError(f"a batch of {batch_size} samples does not divide among {lanes} lanes")
+            raise ConfigError(f"a batch of {batch_size} samples does not divide among {lanes} lanes: give a multiple")
         if fleet is None and fleets.launcher.detect().kind != "none":
             raise ConfigError(
                 f"this process is a rank of a fleet, which must connect before networks are made: begin with fleet = "

@@ -16,6 +16,7 @@ import types
 from collections import deque
 from collections.abc import Iterator
 from pathlib import PurePath
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -27,7 +28,7 @@ LIBRARIES = {"mindspore", "numpy", "builtins", "pydantic", "pydantic_core", "ann
 # what no walk can see: files, the environment, the time.
 HARMLESS = {
     *("abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "hashlib", "itertools", "json"),
-    *("math", "numbers", "operator", "re", "string", "types", "typing"),
+    *("math", "numbers", "operator", "re", "string", "types", "typing", "unicodedata"),
 }
 READING = {"open", "input", "exec", "eval", "compile", "__import__", "globals", "locals", "id", "hash"}
 READING_OF_NUMPY = {"random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap"}
@@ -44,6 +45,7 @@ NOTES_OF_PYTHON = {
     *("__dict__", "__weakref__", "__doc__", "__annotations__", "__abstractmethods__", "_abc_impl"),
     *("__dataclass_params__", "__dataclass_fields__"),
 }
+FIELD = type(NamedTuple("Pair", [("first", int)]).first)  # what a named tuple reads an element by
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented), range, slice, np.generic)
 
 
@@ -221,7 +223,7 @@ def _unused(name: str, value: object) -> bool:
 
 
 def _slot(value: object) -> bool:
-    return isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType)
+    return isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType | FIELD)
 
 
 def _reads(module: str, name: str, steps: list[dis.Instruction]) -> bool:

@@ -90,8 +90,9 @@ class Budgets:
         message = f"step {step}: the gradients or stats of phase {phase} are not finite, every rank skips the update"
         if self.nonfinite > self._nonfinite_budget:
             raise NonFinite(
-                f"{message}; that is more than train.nonfinite_budget {self._nonfinite_budget}. Resume from the last "
-                "checkpoint with a lower learning rate, or raise the budget"
+                f"{message}; that is more than train.nonfinite_budget {self._nonfinite_budget}. Start again, to go on "
+                "from the last checkpoint, with a higher budget, or with a lower learning rate whose key "
+                "checkpoint.accept names, such as checkpoint.accept='[strategy.lr]'"
             )
         return f"{message} ({self.nonfinite} of {self._nonfinite_budget} allowed)"
 

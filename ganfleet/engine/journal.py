@@ -1,10 +1,12 @@
 """What a run says: to the log, TensorBoard, the terminal and the grid folder. Only rank 0 writes."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
 
 from ganfleet.clock import Clock
+from ganfleet.engine import compile_cache
 from ganfleet.observe import Observers
 from ganfleet.strategies.base import Stage
 
@@ -16,10 +18,13 @@ class Journal:
         self._observers = observers
 
     def __enter__(self):
+        if self._observers:
+            compile_cache.around = self._observers.compiling
         return self
 
     def __exit__(self, *_):
         if self._observers:
+            compile_cache.around = nullcontext
             self._observers.close()
 
     def say(self, message: str) -> None:
@@ -27,11 +32,13 @@ class Journal:
         if self._observers:
             self._observers.say(message)
 
-    def after_step(self, clock: Clock, stage: Stage, stats: dict[str, np.ndarray], totals: dict[str, float]) -> None:
-        """The stats of a step; those that are no single number are not shown."""
+    def after_step(
+        self, clock: Clock, stage: Stage, stats: dict[str, np.ndarray], state: Callable[[], dict[str, float]] = dict
+    ) -> None:
+        """The stats of a step, of which those that are no single number are not shown, and the ``state`` after it."""
         if self._observers:
             scalars = {name: value for name, value in stats.items() if np.ndim(value) == 0}
-            self._observers.after_step(clock, stage, scalars, totals)
+            self._observers.after_step(clock, stage, scalars, state)
 
     def samples(self, clock: Clock, images: np.ndarray) -> None:
         """A grid of images (n, channels, h, w)."""

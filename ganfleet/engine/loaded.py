@@ -48,6 +48,7 @@ class Loaded(Drawing):
         try:
             with self.fleet.agreeing():
                 self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
+                self.class_names = snapshot.facts["source"].get("class_names", ())
                 image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
                 self.strategy = new_strategy(self.config, image)
                 self._restore(snapshot)

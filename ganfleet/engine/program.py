@@ -75,7 +75,7 @@ class Program:
                 player.load(tensors)
         except (KeyError, ValueError) as error:
             raise CheckpointMismatch(
-                f"the checkpoint does not fit the networks of its config ({error}): was the strategy's code changed?"
+                f"the checkpoint does not fit the networks of its config ({error}): use the strategy's code of then"
             ) from error
 
     def inherit(self, tensors: dict[str, Tensors]) -> None:

@@ -26,10 +26,11 @@ def find(config: Config, run_dir: Path, connected: Fleet) -> Found | None:
     """The checkpoint to go on from, on every rank; its form of operators is in force from now on.
 
     Raises:
-        ConfigError: the run has checkpoints that this start would overwrite.
+        ConfigError: the run has checkpoints that this start would overwrite; ``train.init_from`` is this run.
         CheckpointDamaged: checkpoints are there, and none is whole.
         CheckpointMismatch: the config has changed in what the result depends on; this machine has not that form.
     """
+    connected.first(lambda: check_init_from(config.train.init_from, run_dir))
     path = connected.first(lambda: find_checkpoint(config, run_dir))
     if path is None:
         return None
@@ -82,6 +83,19 @@ def resume(trainer: Trainer, found: Found) -> list[str]:
         trainer.accepted.append(change)
         lines.append(f"accepted: {key} was {old}, is {new} from step {trainer.clock.step} on")
     return lines
+
+
+def check_init_from(given: str | None, run_dir: Path) -> None:
+    """Refuse to begin a run with its own weights: it would go on from its newest checkpoint.
+
+    Raises:
+        ConfigError: ``given`` is in the run's directory.
+    """
+    if given is not None and Path(given).resolve().is_relative_to(run_dir.resolve()):
+        raise ConfigError(
+            f"train.init_from is {given}, which is of this run: leave it out to go on from the newest checkpoint, or "
+            "choose another run.name to begin a new run with these weights"
+        )
 
 
 def find_checkpoint(config: Config, run_dir: Path) -> str | None:

@@ -13,6 +13,7 @@ from ganfleet import __version__, fleet
 from ganfleet import config as configs
 from ganfleet.config import Config
 from ganfleet.data import Source, as_source, open_section
+from ganfleet.data.labels import described
 from ganfleet.engine import callbacks as parts
 from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
@@ -156,7 +157,7 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
             f"{config.strategy.name}: {connected.world_size} x {connected.backend}, {connected.total_lanes} lanes, "
             f"reduction {connected.reduction}"
         )
-        for note in notes:
+        for note in [*notes, *about(trainer.source)]:
             journal.say(note)
         trainer.run()
         return path
@@ -165,7 +166,13 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
 def _observers(config: Config, trainer: Trainer, path: Path) -> Observers | None:
     if trainer.fleet.rank:
         return None
-    return Observers(path, configs.dump(config), trainer.clock, config.log.every_steps)
+    grows = len({stage.batch_size for stage in trainer.strategy.schedule()}) > 1
+    return Observers(path, configs.dump(config), trainer.clock, config.log.every_steps, by_images=grows)
+
+
+def about(source: Source) -> list[str]:
+    """What a user is told of the data once, in a line each: the numbers of the classes, and what is left out."""
+    return [f"classes: {described(source.class_names)}"] * bool(source.class_names) + source.notes()
 
 
 # ── What a config names

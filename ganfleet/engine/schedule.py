@@ -41,4 +41,6 @@ def stage_of(snapshot: Snapshot, strategy: Strategy) -> Stage:
     for stage in strategy.schedule():
         if stage.name == name:
             return stage
-    raise CheckpointMismatch(f"the checkpoint is of stage {name!r}, which this config's schedule does not have")
+    raise CheckpointMismatch(
+        f"the checkpoint is of stage {name!r}, which this config's schedule does not have: restore the schedule"
+    )

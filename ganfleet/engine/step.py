@@ -96,6 +96,11 @@ class Stepper:
                 outcome.skipped.append(compiled.name)
         return outcome
 
+    def learning_rates(self, clock: Clock) -> dict[str, float]:
+        """That of each player at ``clock``."""
+        players = self.program.players.values()
+        return {player.name: self._hyper(player, clock).get("lr", player.optimizer.lr) for player in players}
+
     def close(self) -> None:
         self._draws.close()
 

@@ -1,8 +1,9 @@
 """The training loop. Reads top to bottom; the parts do the work."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ganfleet.engine import guard
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.program import Program
+from ganfleet.engine.running import running
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.step import Memory, Stepper
@@ -146,6 +148,16 @@ class Trainer:
         """Check that every rank holds the same weights, buffers, EMA and optimizer state."""
         guard.audit(self.fleet, self.program.tensors() | {"frozen": _as_bytes(self.program.frozen)})
 
+    def scheduled(self) -> dict[str, float]:
+        """What followed the schedule in the step that the clock has just counted: learning rates by player, and what
+        the strategy adds (``schedule_values``).
+        """
+        before = replace(self.clock, step=self.clock.step - 1, nimg=self.clock.nimg - self.stage.batch_size)
+        values = {f"lr/{player}": rate for player, rate in self.stepper.learning_rates(before).items()}
+        with running("the strategy's schedule_values()", type(self.strategy)):
+            values |= {name: float(value) for name, value in self.strategy.schedule_values(before).items()}
+        return {f"Schedule/{name}": value for name, value in values.items()}
+
     # ── Samples
 
     def sample(self, seeds: list[int]) -> np.ndarray:
@@ -201,7 +213,9 @@ class Trainer:
             CheckpointMismatch: it does not fit this config's networks, or the data are not those it was made with.
         """
         facts = snapshot.facts
-        before, now = facts["source"], self._source_facts()
+        before = facts["source"]
+        self.source = self.source.as_in_checkpoint(before["classes"], before.get("class_names"))
+        now = self._source_facts()
         # An older release kept fewer facts about the data.
         changed = [
             f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]
@@ -227,9 +241,11 @@ class Trainer:
         self.accepted = list(facts["accepted"])
         self.loader.restart(facts["data"]["position"], stage.batch_size, self.source.at(stage.resolution))
 
-    def _source_facts(self) -> dict[str, int | str]:
+    def _source_facts(self) -> dict[str, Any]:
         """What the order of the data and the networks' shapes depend on."""
-        return {"images": len(self.source), "names": self.source.digest(), **asdict(self.strategy.image)}
+        facts = {"images": len(self.source), "names": self.source.digest(), **asdict(self.strategy.image)}
+        facts["classes"] = self.source.classes
+        return facts | ({"class_names": list(self.source.class_names)} if self.source.class_names else {})
 
 
 def _as_bytes(texts: dict[str, str]) -> dict[str, np.ndarray]:

@@ -9,18 +9,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ganfleet.data.files import files_below, images_among
-from ganfleet.data.images import FORMATS, SUFFIXES, decode
+from ganfleet.data.images import FORMATS, SUFFIXES, decode, open_image
 from ganfleet.data.loader import to_network
+from ganfleet.data.places import files_below, images_among
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
-from ganfleet.observe.grid import grid
+from ganfleet.observe.grid import grid, picture_of
 from ganfleet.store import publish
 from ganfleet.store.publish import writing
 from ganfleet.strategies.translation import Translation
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
 DIRECTION = "ganfleet direction"  # what the text in a PNG file is called that says how it was made
+LARGEST = 2**27  # pixels of an image
 
 
 class Translator:
@@ -48,7 +49,7 @@ class Translator:
             ConfigError: the image has other channels than the model's.
         """
         if image.ndim != 3 or image.shape[0] != self.channels:
-            raise ConfigError(f"an image has the shape {image.shape}: this model takes ({self.channels}, h, w)")
+            raise ConfigError(f"an image has the shape {image.shape}: it must be ({self.channels}, h, w)")
         height, width = image.shape[1:]
         made = [mirrored_to(np.asarray(image, np.float32), self._sides(height, width))[None]]
         for step in self._steps if back else self._steps[:1]:
@@ -101,6 +102,8 @@ def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
         folder, names = source.parent, [source.name]
     if not source.exists() or not names:
         raise ConfigError(f"--input: there is no image ({', '.join(SUFFIXES)}) at {source}")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file: name a folder")
     if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
         raise ConfigError(
             f"--output {output} is in --input {source}, so that translations would be translated again: choose a "
@@ -212,7 +215,11 @@ def read(path: Path, channels: int) -> np.ndarray:
         DataError: the image is damaged, or too large.
     """
     try:
-        pixels = np.asarray(decode(path.read_bytes(), channels))
+        data = path.read_bytes()
+        with open_image(data) as image:
+            if image.width * image.height > LARGEST:
+                raise ValueError(f"it has {image.width}x{image.height} pixels, and networks cannot hold so many")
+        pixels = np.asarray(decode(data, channels))
     except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
         raise DataError(f"{path} cannot be decoded: {error}") from error
     return to_network(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
@@ -227,7 +234,8 @@ def save(path: Path, images: list[np.ndarray], direction: str) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text(DIRECTION, direction)
     content = io.BytesIO()
-    picture = Image.fromarray(grid(np.stack(images), columns=len(images), scale=1))
+    pixels = picture_of(images[0]) if len(images) == 1 else grid(np.stack(images), columns=len(images), scale=1)
+    picture = Image.fromarray(pixels)
     picture.save(content, format="PNG", compress_level=1, pnginfo=text)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,13 @@ from ganfleet.fleet.tree import power_of_two
 
 __all__ = ["Fleet", "Launcher", "SimulatedFleet", "connect", "connect_for_sampling", "launcher", "start_mindspore"]
 
-MSRUN = "msrun --worker_num=N --local_worker_num=N --join=True launch/train.py"
+MSRUN = "msrun --worker_num=N --local_worker_num=N --join=True $(which ganfleet) train"
 STARTED_BY = {
     "hccl": ("msrun", MSRUN),
     "mccl": ("msrun", MSRUN),
-    "mpi": ("mpi", "mpiexec -n N python -m mpi4py launch/train.py"),
-    "alone": ("none", "python launch/train.py"),
-    "simulated": ("none", "python launch/train.py"),
+    "mpi": ("mpi", "mpiexec -n N python -m mpi4py -m ganfleet train"),
+    "alone": ("none", "ganfleet train"),
+    "simulated": ("none", "ganfleet train"),
 }
 
 
@@ -132,7 +132,9 @@ def check_lanes(lanes: int, world_size: int, reduction: str) -> None:
     """
     if lanes % world_size:
         possible = ", ".join(str(n) for n in range(1, lanes + 1) if lanes % n == 0)
-        raise ConfigError(f"train.lanes is {lanes}: {world_size} ranks cannot share them equally, but {possible} can")
+        raise ConfigError(
+            f"train.lanes is {lanes}: {world_size} ranks cannot share them equally, but {possible} can: start so many"
+        )
     if reduction == "exact" and not power_of_two(world_size):
         raise ConfigError(
             f"fleet.reduction exact needs a power-of-two number of ranks, not {world_size}: use auto or fast"

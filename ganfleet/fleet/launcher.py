@@ -7,11 +7,13 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ganfleet.errors import ConfigError, GanfleetError
 
 LAUNCHER_PID = "GANFLEET_LAUNCHER_PID"  # the process in which fleet.processes has started this one
 REPORT_FD = "GANFLEET_REPORT_FD"  # the pipe on which ranks report their exit codes to it
+TERMINAL = "GANFLEET_TERMINAL"  # 1 if that process shows this one's output on a terminal
 MPI_VARIABLES = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))  # size, rank
 MPI_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
@@ -79,23 +81,55 @@ def host() -> str:
 
 _rank: int | None = None  # in the connected fleet
 _report_fd: int | None = None
+_followed: int | None = None  # the launcher that this process ends with
 _PR_SET_PDEATHSIG = 1
 
 
 def follow() -> None:
-    """End when ``fleet.processes`` ends, however that happens, if it has started this process; to be called first.
+    """End when the launcher ends, however that happens, if it waits for this process; to be called first.
 
-    What this process starts is no rank, and does not find the variables.
+    ``fleet.processes`` waits, and msrun with --join=True, which would leave its processes behind. What this process
+    starts is no rank, and does not find the variables.
     """
     global _report_fd
     parent, report_fd = (os.environ.pop(name, None) for name in (LAUNCHER_PID, REPORT_FD))
-    if parent is None:
-        return
-    _report_fd = int(report_fd)
+    if parent is not None:
+        _report_fd = int(report_fd)
+        _end_with(int(parent), signal.SIGKILL)
+    elif "MS_ROLE" in os.environ and _is_waiting_msrun(parent := os.getppid()):
+        # A rank has time for a checkpoint. A scheduler has none to write, and does not heed SIGTERM.
+        _end_with(parent, signal.SIGKILL if os.environ["MS_ROLE"] == "MS_SCHED" else signal.SIGTERM)
+
+
+def is_abandoned() -> bool:
+    """Whether the launcher that this process follows has ended."""
+    return _followed is not None and os.getppid() != _followed
+
+
+def _end_with(parent: int, number: signal.Signals) -> None:
+    """Have this process get the signal ``number`` when the process ``parent`` ends, or at once if it has."""
+    global _followed
+    _followed = parent
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it has ended before this took effect
-        os.kill(os.getpid(), signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it has ended before this took effect
+        os.kill(os.getpid(), number)
+
+
+def _is_waiting_msrun(pid: int) -> bool:
+    """Whether this process is an msrun that ends after its ranks; without --join=True it ends before them."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:  # it is gone, or there is no /proc
+        return False
+    return any(Path(word).name == "msrun" for word in words[:2]) and "--join=True" in " ".join(words).replace(
+        "--join True", "--join=True"
+    )
+
+
+def on_terminal() -> bool:
+    """Whether what this rank prints goes through ``ganfleet train --workers`` to a terminal."""
+    return os.environ.get(TERMINAL) == "1"
 
 
 def connected(rank: int | None) -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -23,12 +23,13 @@ from typing import BinaryIO
 import psutil
 
 from ganfleet.errors import PeerLost, Stopped, StorageError
-from ganfleet.fleet.launcher import LAUNCHER_PID, REPORT_FD
+from ganfleet.fleet.launcher import LAUNCHER_PID, REPORT_FD, TERMINAL
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5  # for the others to fail alike once a rank has failed, and for ranks to end that have reported
 CONNECT_SECONDS = 1800  # how long MindSpore lets a rank be late to connect; a rank that dies is noticed by other means
 TAIL_LINES = 60
+SHOW_CURSOR = b"\x1b[?25h"
 PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM}
 
 
@@ -36,35 +37,18 @@ def launch(workers: int, command: list[str], log_dir: Path | None = None) -> int
     """Run ``command`` on ``workers`` ranks of this machine, showing rank 0's output; the fleet's exit code.
 
     Each rank's whole output goes to ``log_dir/worker_N.log``; where a rank fails alone, the end of it is shown. Without
-    a ``log_dir`` it is in a temporary folder, which is kept only if a message names it. SIGTERM, SIGINT and SIGHUP go
-    on to the ranks, which stop after their step. No process is left when this returns, or is killed.
+    a ``log_dir`` it goes to files without a name, of which nothing is left. SIGTERM, SIGINT and SIGHUP go on to the
+    ranks, which stop after their step. No process is left when this returns, or is killed.
 
     Raises:
         PeerLost: a rank ended without an exit code of its own, killed for instance.
         Stopped: a signal came before the ranks could take it.
         StorageError: there is no place for the output.
     """
-    folder = _folder(log_dir)
-    try:
-        with _Family(workers, folder) as family:
-            family.start(command)
-            lost = _watch(family)
-        return _outcome(family, lost)
-    finally:
-        if log_dir is None and not family.named:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folder(log_dir: Path | None) -> Path:
-    try:
-        if log_dir is None:
-            return Path(tempfile.mkdtemp(prefix="ganfleet-"))
-        log_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=log_dir).close()
-    except OSError as error:
-        place = log_dir or "the workers' output"
-        raise StorageError(f"cannot write {place}: {error.strerror or error}. Choose another --log-dir") from error
-    return log_dir
+    with _Family(workers, log_dir) as family:
+        family.start(command)
+        lost = _watch(family)
+    return _outcome(family, lost)
 
 
 def _outcome(family: "_Family", lost: set[int]) -> int:
@@ -73,17 +57,17 @@ def _outcome(family: "_Family", lost: set[int]) -> int:
     failed = [rank for rank, code in codes.items() if code]
     if failed:
         if not codes.get(0):
-            _show_end(family.named_log(failed[0]), f"rank {failed[0]} ended with {codes[failed[0]]}")
+            _show_end(family, failed[0], f"rank {failed[0]} ended with {codes[failed[0]]}")
         return codes[failed[0]]
     lost = sorted(lost or set(range(workers)) - codes.keys())
     if lost and family.received:
         raise Stopped("stopped by a signal; start again")
     if lost:
         if lost[0]:
-            _show_end(family.named_log(lost[0]), f"rank {lost[0]} was lost")
+            _show_end(family, lost[0], f"rank {lost[0]} was lost")
         raise PeerLost(
-            f"rank {', '.join(map(str, lost))} ended without an exit code, see {family.named_log(lost[0])}; "
-            "start the run again to go on from its last checkpoint"
+            f"rank {', '.join(map(str, lost))} ended without an exit code{family.killed_by(lost[0])}, see "
+            f"{family.log(lost[0]) or 'what it printed above'}; start the run again to go on from its last checkpoint"
         )
     return 0
 
@@ -93,32 +77,38 @@ def _watch(family: "_Family") -> set[int]:
 
     Returns the ranks that were the first to end, if they reported no exit code.
     """
-    with open(family.log(0), "rb") as output:
-        deadline = math.inf
-        while True:
-            family.deliver()
+    output, deadline = family.outputs[0], math.inf
+    while True:
+        family.deliver()
+        _show(output)
+        ended = family.ended()  # before the codes are read: a rank reports its code, then ends
+        family.read_reports()
+        lost = ended - family.codes.keys()
+        if lost or len(ended) == len(family.ranks) or time.monotonic() > deadline:
             _show(output)
-            ended = family.ended()  # before the codes are read: a rank reports its code, then ends
-            family.read_reports()
-            lost = ended - family.codes.keys()
-            if lost or len(ended) == len(family.ranks) or time.monotonic() > deadline:
-                _show(output)
-                return lost
-            if any(family.codes.values()) or len(family.codes) == family.workers:
-                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-            time.sleep(POLL_SECONDS)
+            return lost
+        if any(family.codes.values()) or len(family.codes) == family.workers:
+            deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _show(output: BinaryIO) -> None:
     """Pass on what rank 0 has printed since the last time, without what MindSpore's libraries say as they unload."""
-    sys.stdout.buffer.writelines(line for line in output.readlines() if not line.startswith(b"[INFO] DISTRIBUTED("))
-    sys.stdout.flush()
+    _print(b"".join(line for line in output.readlines() if not line.startswith(b"[INFO] DISTRIBUTED(")))
 
 
-def _show_end(log: Path, ending: str) -> None:
+def _print(text: bytes) -> None:
+    with suppress(OSError):  # the terminal is closed; the ranks must not end for that
+        sys.stdout.buffer.write(text)
+        sys.stdout.flush()
+
+
+def _show_end(family: "_Family", rank: int, ending: str) -> None:
     """What a rank other than 0 had to say at its end."""
-    lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-    print(*lines, f"ganfleet: {ending}; all it printed is in {log}", sep="\n", file=sys.stderr)
+    log = family.log(rank)
+    lines = family.printed(rank)[-TAIL_LINES:]
+    where = f"all it printed is in {log}" if log else "--log-dir keeps all that it prints"
+    print(*lines, f"ganfleet: {ending}; {where}", sep="\n", file=sys.stderr)
 
 
 @dataclass
@@ -126,15 +116,16 @@ class _Family:
     """The ranks and MindSpore's scheduler, none of which outlives a ``with`` block.
 
     ``codes`` are the exit codes that ranks have reported, in the order in which they came. Signals that reach this
-    process are in ``received`` as the ranks shall get them, and go on to every rank, and to nothing else.
+    process are in ``received`` as the ranks shall get them, and go on to every rank, and to nothing else. ``outputs``
+    has what each rank prints, to be read.
     """
 
     workers: int
-    log_dir: Path
+    log_dir: Path | None
     ranks: dict[int, psutil.Popen] = field(default_factory=dict)
     codes: dict[int, int] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)
-    named: bool = False  # whether a message has named a log
+    outputs: dict[int, BinaryIO] = field(default_factory=dict)
     _processes: list[psutil.Popen] = field(default_factory=list)
     _delivered: Counter[int] = field(default_factory=Counter)  # signals, by rank
 
@@ -158,18 +149,31 @@ class _Family:
         _end(self._processes)
         self._stack.close()
 
-    def log(self, rank: int) -> Path:
-        return self.log_dir / f"worker_{rank}.log"
+    def log(self, rank: int) -> Path | None:
+        """The file that keeps what a rank prints, if one does."""
+        return self.log_dir and self.log_dir / f"worker_{rank}.log"
 
-    def named_log(self, rank: int) -> Path:
-        """That rank's log, for a message."""
-        self.named = True
-        return self.log(rank)
+    def printed(self, rank: int) -> list[str]:
+        """The lines that a rank has printed."""
+        self.outputs[rank].seek(0)
+        return self.outputs[rank].read().decode(errors="replace").splitlines()
+
+    def killed_by(self, rank: int) -> str:
+        """The signal that ended a rank, for a message."""
+        code = self.ranks[rank].returncode
+        return f" (killed by {signal.Signals(-code).name})" if code is not None and code < 0 else ""
 
     def start(self, command: list[str]) -> None:
-        """Start the scheduler and the ranks."""
-        for earlier in self.log_dir.glob("worker_*.log"):  # of a larger fleet: not to be taken for this one's
-            earlier.unlink()
+        """Start the scheduler and the ranks.
+
+        Raises:
+            StorageError: there is no place for their output.
+        """
+        if self.log_dir:
+            with _storing(self.log_dir):
+                self.log_dir.mkdir(parents=True, exist_ok=True)
+                for earlier in self.log_dir.glob("worker_*.log"):  # of a larger fleet: not to be taken for this one's
+                    earlier.unlink()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -182,26 +186,37 @@ class _Family:
             LAUNCHER_PID: os.getpid(),
             REPORT_FD: self._reporting,
         }
-        self._start(command, self.log_dir / "scheduler.log", {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
+        if not self.log_dir and sys.stdout.isatty():
+            common |= {TERMINAL: 1, "COLUMNS": shutil.get_terminal_size().columns}
+            self._stack.callback(_print, SHOW_CURSOR)  # the bar of a rank that is killed hides it
+        scheduler_log = self.log_dir and self.log_dir / "scheduler.log"
+        self._start(command, scheduler_log, {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
         for rank in range(self.workers):
             own = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank, "RANK_ID": rank, "DEVICE_ID": rank}
-            self.ranks[rank] = self._start(command, self.log(rank), {**common, **own})
+            self.ranks[rank], self.outputs[rank] = self._start(command, self.log(rank), {**common, **own})
 
-    def _start(self, command: list[str], log: Path, variables: dict[str, object]) -> psutil.Popen:
-        """Start a process in a session of its own: a terminal's Ctrl-C must reach it only through here."""
-        inherited = {name: value for name, value in os.environ.items() if name != "MS_NODE_ID"}
-        with open(log, "wb") as output:
+    def _start(
+        self, command: list[str], log: Path | None, variables: dict[str, object]
+    ) -> tuple[psutil.Popen, BinaryIO]:
+        """Start a process in a session of its own: a terminal's Ctrl-C must reach it only through here.
+
+        Returns the process, and what it prints.
+        """
+        inherited = {name: value for name, value in os.environ.items() if name not in ("MS_NODE_ID", TERMINAL)}
+        with _storing(log or "the workers' output"):
+            written, read = _output(log)
+        with written:
             process = psutil.Popen(
                 command,
                 env=inherited | {name: str(value) for name, value in variables.items()},
-                stdout=output,
+                stdout=written,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[self._reporting],
                 start_new_session=True,
             )
         self._processes.append(process)
-        return process
+        return process, read
 
     def deliver(self) -> None:
         """Give the ranks the signals they have not had yet."""
@@ -221,6 +236,30 @@ class _Family:
             for line in os.read(self._reports, 1 << 16).splitlines():
                 rank, code = map(int, line.split())
                 self.codes[rank] = code
+
+
+def _output(log: Path | None) -> tuple[BinaryIO, BinaryIO]:
+    """A file to write and to read at once: ``log``, or one that has no name any more, and so needs no removal."""
+    if log:
+        return open(log, "wb"), open(log, "rb")
+    handle, name = tempfile.mkstemp(prefix="ganfleet-")
+    try:
+        return open(handle, "wb"), open(name, "rb")
+    finally:
+        os.unlink(name)
+
+
+@contextmanager
+def _storing(place: object):
+    """Turns an OSError into one that says what to do.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {place}: {error.strerror or error}. Choose another --log-dir") from error
 
 
 def _end(processes: list[psutil.Popen]) -> None:

@@ -67,18 +67,18 @@ def joins_batches():
 
 
 def conv2d(x, weight, stride=1, padding=0):
-    """(n, in, h, w), (out, in, kernel, kernel) → (n, out, ⌊(h + 2·padding − kernel) / stride⌋ + 1, …), zero-padded."""
+    """(n, in, h, w), (out, in, kh, kw) → (n, out, ⌊(h + 2·padding − kh) / stride⌋ + 1, …), zero-padded."""
     if _own(x.dtype, stride, padding):
         return cpu.conv2d(x, weight, stride, padding)
-    return ops.Conv2D(weight.shape[0], weight.shape[2], pad_mode="pad", pad=padding, stride=stride)(x, weight)
+    return ops.Conv2D(weight.shape[0], weight.shape[2:], pad_mode="pad", pad=padding, stride=stride)(x, weight)
 
 
 def conv2d_transpose(y, weight, size, stride=1, padding=0):
-    """(n, out, h, w), (out, in, kernel, kernel) → ``size``, (n, in, …): the adjoint of ``conv2d`` for that weight."""
+    """(n, out, h, w), (out, in, kh, kw) → ``size``, (n, in, …): the adjoint of ``conv2d`` for that weight."""
     if _own(y.dtype, stride, padding):
         return cpu.conv2d_transpose(y, weight, stride, padding, size)
     # MindSpore names this operator's channels after the convolution it is the adjoint of.
-    operator = ops.Conv2DTranspose(weight.shape[0], weight.shape[2], pad_mode="pad", pad=padding, stride=stride)
+    operator = ops.Conv2DTranspose(weight.shape[0], weight.shape[2:], pad_mode="pad", pad=padding, stride=stride)
     return operator(y, weight, size)
 
 

@@ -1,6 +1,6 @@
 """TensorBoard events: scalars, sample grids and the config, in the run directory. What to show is left to the caller.
 
-Every event's global_step is the clock's step, as in log.jsonl; ``Progress/kimg`` gives the images seen.
+Every event's global_step is the clock's step, as in log.jsonl, or in a board by images the number of images seen.
 """
 
 import time
@@ -24,10 +24,12 @@ class Board:
     """
 
     def __init__(self, run_dir: Path, resume_step: int):
+        """``run_dir``: the folder for the file; TensorBoard shows each folder as a run."""
         self._path = Path(run_dir)
         # Names are sorted by time; without the nanoseconds a second start in the same second would overwrite.
         suffix = f".{time.time_ns() % 10**9:09d}"
         with writing(self._path, "another run.dir"):
+            self._path.mkdir(exist_ok=True)
             self._writer = EventsWriter(str(self._path / "events"), suffix)
         # Tells TensorBoard to forget what an earlier process wrote past the step that this one resumes from.
         self._write(Event(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START)))

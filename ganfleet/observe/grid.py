@@ -15,6 +15,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.store import publish
 
 BACKGROUND = 255  # white
+SQUARE, SQUARES = 8, (204, 255)  # pixels of a checkerboard's square, and its two greys
 FRAMES_PER_SECOND = 20
 PICTURES = {
     ".png": {"format": "PNG", "compress_level": 1},  # five times as fast as the default, and a sixth larger
@@ -37,7 +38,8 @@ def grid(
     """One picture of ``images``, row by row, on white.
 
     Args:
-        images: (n, c, h, w) in [-1, 1], c = 1 or 3. Values outside are clipped, NaN is black.
+        images: (n, c, h, w) in [-1, 1], c = 1, 3 or 4. Values outside are clipped, NaN is black. The fourth channel is
+            alpha: the image is drawn over a checkerboard.
         columns: images per row; ceil(sqrt(n)) where None.
         gap: pixels between neighbours; there is no frame.
         scale: every pixel becomes scale x scale pixels; where None, the least factor that makes an image at least
@@ -45,19 +47,21 @@ def grid(
         row_labels, column_labels: drawn in a margin left of the rows and above the columns, one for each.
 
     Returns:
-        uint8, (H, W) for c = 1 or (H, W, 3). A pixel x in [-1, 1] is round(127.5 (x + 1)).
+        uint8, (H, W) for c = 1, otherwise (H, W, 3). A pixel x in [-1, 1] is round(127.5 (x + 1)).
 
     Raises:
-        ValueError: there is no image, or c is neither 1 nor 3.
+        ValueError: there is no image, or c is none of these.
     """
     n, channels, height, width = images.shape
-    if n == 0 or channels not in (1, 3):
-        raise ValueError(f"grid takes at least one image of 1 or 3 channels, got the shape {images.shape}")
+    if n == 0 or channels not in (1, 3, 4):
+        raise ValueError(f"grid takes at least one image of 1, 3 or 4 channels, got the shape {images.shape}")
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     scale = scale or math.ceil(VIEWABLE / height)
     tiles = _pixels(images).transpose(0, 2, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = height * scale, width * scale
+    if channels == 4:
+        tiles, channels = np.stack([_over_checkerboard(tile) for tile in tiles]), 3
 
     left, top = _margin(row_labels, axis=0), _margin(column_labels, axis=1)
     shape = (top + rows * (height + gap) - gap, left + columns * (width + gap) - gap, channels)
@@ -74,6 +78,12 @@ def grid(
     return picture[:, :, 0] if channels == 1 else picture
 
 
+def picture_of(image: np.ndarray) -> np.ndarray:
+    """One ``image`` (c, h, w) in [-1, 1] in its true size and with its alpha: uint8, (h, w) for c = 1 or (h, w, c)."""
+    pixels = _pixels(image)
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+
+
 def png(picture: np.ndarray) -> bytes:
     """``picture``, uint8 (H, W) or (H, W, 3), as a PNG file's bytes."""
     buffer = io.BytesIO()
@@ -83,7 +93,7 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes ``picture``, uint8 (H, W) or (H, W, 3), as the PNG, JPEG or WebP file that the suffix of ``path`` says.
+    """Writes ``picture``, uint8 (H, W), (H, W, 3) or (H, W, 4), as the PNG, JPEG or WebP file that the suffix says.
 
     Raises:
         ConfigError: ``path`` ends otherwise.
@@ -145,6 +155,14 @@ def _mp4(frames: list[Image.Image]) -> bytes:
 def _pixels(images: np.ndarray) -> np.ndarray:
     values = np.nan_to_num(np.asarray(images, np.float32), nan=-1.0)
     return np.rint((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def _over_checkerboard(tile: np.ndarray) -> np.ndarray:
+    """RGBA pixels uint8 (h, w, 4) as RGB (h, w, 3), with light squares where they are transparent."""
+    rows, columns = (np.arange(side) // SQUARE for side in tile.shape[:2])
+    ground = np.where((rows[:, None] + columns) % 2, *SQUARES)[:, :, None]
+    alpha = tile[:, :, 3:] / 255
+    return np.rint(tile[:, :, :3] * alpha + ground * (1 - alpha)).astype(np.uint8)
 
 
 def _margin(labels: Sequence[str], axis: int) -> int:

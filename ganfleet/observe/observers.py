@@ -5,7 +5,7 @@ Only rank 0 has one. Wall-clock time is read here and nowhere in training.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +17,7 @@ from ganfleet.observe.board import Board
 from ganfleet.observe.grid import grid, png
 from ganfleet.observe.log import JsonLog
 from ganfleet.observe.progress import Progress
+from ganfleet.size import Size
 from ganfleet.store import publish
 
 
@@ -30,35 +31,53 @@ class Observers:
         every_steps: steps per interval. Each interval is one line of the log, written when the step count is a
             multiple of it and at the run's end.
         stream: where progress goes; standard output where None.
+        by_images: whether TensorBoard also gets the scalars over images instead of steps, as a run ``by_images`` of its
+            own: for runs whose batch size changes.
 
-    All methods but ``pause``, ``say`` and ``close`` raise StorageError where a file cannot be written.
+    All methods but ``pause``, ``compiling``, ``say`` and ``close`` raise StorageError where a file cannot be written.
     """
 
-    def __init__(self, run_dir: Path, config_text: str, clock: Clock, every_steps: int, stream: TextIO | None = None):
+    def __init__(
+        self,
+        run_dir: Path,
+        config_text: str,
+        clock: Clock,
+        every_steps: int,
+        stream: TextIO | None = None,
+        by_images: bool = False,
+    ):
         self._samples_dir = Path(run_dir) / "samples"
         self._every_steps = every_steps
         self._log = JsonLog(Path(run_dir) / "log.jsonl")
         self._log.truncate_after(clock.step)
         self._board = Board(run_dir, resume_step=clock.step)
         self._board.text(clock.step, "config", f"```yaml\n{config_text}\n```")
+        self._by_images = Board(Path(run_dir) / "by_images", resume_step=clock.nimg) if by_images else None
         self._progress = Progress(stream)
         self._means = Means()
         self._stopwatch = Stopwatch()
         self._reported_nimg = clock.nimg
+        self._step = clock.step
+        self._compiling_told = False
 
     def after_step(
-        self, clock: Clock, stage, stats: Mapping[str, float], totals: Mapping[str, float] | None = None
+        self,
+        clock: Clock,
+        stage,
+        stats: Mapping[str, float],
+        state: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Takes the ``stats`` of the step that ``clock`` just counted; at an interval's end reports.
 
         A line has the mean of each stat over the steps of its interval that had it (after a resume: since the
-        resume). ``totals``, such as the number of updates skipped so far, are written as they are.
-        ``stage`` gives the resolution and the batch size.
+        resume). What ``state()`` gives, such as learning rates and the number of updates skipped so far, is written as
+        it is. ``stage`` gives the resolution and the batch size.
         """
+        self._step, self._compiling_told = clock.step, False
         self._means.add(stats)
         self._progress.advance(clock.nimg, _goal(clock, stage))
         if clock.step % self._every_steps == 0 or clock.done:
-            self._report(clock, stage, {**self._means.take(), **(totals or {})})
+            self._report(clock, stage, {**self._means.take(), **state()})
 
     def samples(self, clock: Clock, images: np.ndarray) -> Path:
         """Shows ``images``, (n, c, h, w) in [-1, 1], as one grid; returns the PNG's path, which sorts by kimg."""
@@ -81,6 +100,15 @@ class Observers:
         """``with observers.pause():`` leaves the block, a checkpoint for example, out of sec_per_kimg."""
         return self._stopwatch.pause()
 
+    @contextmanager
+    def compiling(self):
+        """A block that compiles a graph. It says so, once per step, and is left out of sec_per_kimg."""
+        if not self._compiling_told:
+            self._compiling_told = True
+            self.say(f"compiling graphs for step {self._step + 1} ...")
+        with self.pause():
+            yield
+
     def say(self, message: str) -> None:
         """One line on the terminal for one event: resumed, checkpoint saved, bad image."""
         self._progress.say(message)
@@ -89,15 +117,22 @@ class Observers:
         """Gives the terminal back and closes the files."""
         self._progress.close()
         self._board.close()
+        if self._by_images:
+            self._by_images.close()
 
     def _report(self, clock: Clock, stage, scalars: dict[str, float]) -> None:
         sec_per_kimg = self._stopwatch.lap() / (clock.nimg - self._reported_nimg) * 1000
         self._reported_nimg = clock.nimg
         position = {"step": clock.step, "nimg": clock.nimg, "kimg": clock.kimg, "resolution": stage.resolution}
-        record = {**position, **scalars, "sec_per_kimg": sec_per_kimg}
+        pace = {"sec_per_kimg": sec_per_kimg, "images_per_sec": 1000 / sec_per_kimg if sec_per_kimg else math.inf}
+        record = {**position, **scalars, **pace}
         self._progress.report(record, _goal(clock, stage))
         self._log.append(record)
-        self._board.scalars(clock.step, {**scalars, "Progress/kimg": clock.kimg, "Timing/sec_per_kimg": sec_per_kimg})
+        shown = {**scalars, "Progress/kimg": clock.kimg, **{f"Timing/{name}": value for name, value in pace.items()}}
+        shown["Progress/resolution"] = Size.of(stage.resolution).height
+        self._board.scalars(clock.step, shown)
+        if self._by_images:
+            self._by_images.scalars(clock.nimg, shown)
 
 
 def _goal(clock: Clock, stage) -> int:

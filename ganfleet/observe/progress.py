@@ -1,11 +1,16 @@
 """What a run says on the terminal: a bar where a person looks, one plain line per interval where a file does."""
 
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+
+from ganfleet.fleet import launcher
+
+SHORT = 10_000  # images; in runs of fewer, tenths of a kimg are too coarse
 
 
 class Progress:
@@ -13,13 +18,15 @@ class Progress:
 
     A plain line reads, with two blanks between its parts and one ``Loss/`` part per phase:
     ``step 1200  kimg 38.4/100.0  res 32  Loss/D 1.2034  Loss/G 0.8121  3.42 sec/kimg  left 3m30s``
+    Runs of less than 10 kimg count images. A closed terminal ends no run: nothing is shown there any more.
     """
 
     def __init__(self, stream: TextIO | None = None):
-        self._console = Console(file=stream or sys.stdout, highlight=False)
+        # A rank prints into a file, whatever shows that; and FORCE_COLOR makes rich take any file for a terminal.
+        through = stream is None and launcher.on_terminal()
+        self._console = Console(file=stream or sys.stdout, highlight=False, force_terminal=through or None)
         self._bar = None
-        # isatty as well: FORCE_COLOR makes rich take a file for a terminal.
-        if self._console.file.isatty() and self._console.is_interactive:
+        if (through or self._console.file.isatty()) and self._console.is_interactive:
             self._bar = Bar(
                 BarColumn(bar_width=12),
                 TextColumn("{task.fields[kimg]}  {task.fields[state]}", markup=False),
@@ -50,14 +57,16 @@ class Progress:
 
     def say(self, message: str) -> None:
         """One line for one event, above the bar where there is one."""
-        if self._bar:
-            self._console.print(message, markup=False, soft_wrap=True)
-        else:
-            print(message, file=self._console.file, flush=True)
+        with suppress(OSError):
+            if self._bar:
+                self._console.print(message, markup=False, soft_wrap=True)
+            else:
+                print(message, file=self._console.file, flush=True)
 
     def close(self) -> None:
         if self._bar:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
 
 
 def duration(seconds: float) -> str:
@@ -75,6 +84,8 @@ def duration(seconds: float) -> str:
 
 
 def _kimg(nimg: int, goal_nimg: int) -> str:
+    if goal_nimg < SHORT:
+        return f"images {nimg}/{goal_nimg}"
     return f"kimg {nimg / 1000:.1f}/{goal_nimg / 1000:.1f}"
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "within",
 ]
 
-FORMAT = 3
+FORMAT = 4
 STATE = "state.json"
 SUFFIX = ".safetensors"
 

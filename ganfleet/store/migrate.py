@@ -1,6 +1,6 @@
 """What older releases called things, as one table: a new rename is one more line here, and old checkpoints still load.
 
-Formats: 2 is that of the first edition (commit a1bd39e), 3 added ``<player>.buffers``.
+Formats: 2 is that of the first edition (commit a1bd39e), 3 added ``<player>.buffers``, 4 the fact ``form``.
 """
 
 import re

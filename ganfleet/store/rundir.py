@@ -9,7 +9,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from ganfleet.errors import ConfigError, RunInUse
+from ganfleet.document import expanded
+from ganfleet.errors import RunInUse
 from ganfleet.store import publish
 from ganfleet.store.lock import Lock
 from ganfleet.store.publish import writing
@@ -24,13 +25,10 @@ def plan(root: Path | str, name: str | None, label: str) -> "RunDir":
     Characters of ``label`` that do not belong in a folder name become ``-``; ``~`` in ``root`` is the home directory.
 
     Raises:
-        ConfigError: ``~user`` names nobody.
+        ConfigError: there is no home directory for ``~`` or ``~user``.
         StorageError: ``root`` is there and cannot be read.
     """
-    try:
-        root = Path(root).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"run.dir={root}: {error}. Write the whole path.") from error
+    root = expanded(root, "run.dir")
     if name is not None:
         return RunDir(root / name)
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)

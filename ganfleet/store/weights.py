@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
 from ganfleet.store import checkpoint, publish
 from ganfleet.store.compare import tensors_sha256
@@ -50,7 +51,7 @@ def read(path: Path | str, prefix: str = "") -> dict[str, np.ndarray]:
             ``prefix``.
         CheckpointDamaged: of the checkpoints, none is valid.
     """
-    path = Path(path).expanduser()
+    path = expanded(path, "the path of the weights")
     if path.is_dir():
         tensors = networks(checkpoint.load(checkpoint.resolve(path)[0]))
     elif path.suffix == SUFFIX:
@@ -85,7 +86,7 @@ def networks(snapshot: Snapshot, player: str | None = None, ema: bool | None = N
     for name in players if player is None else [player]:
         averages = snapshot.tensors.get(f"{name}.ema")
         if ema and averages is None:
-            raise ConfigError(f"player {name} has no EMA in this checkpoint")
+            raise ConfigError(f"player {name} has no EMA in this checkpoint: use the last weights (--no-ema)")
         tensors |= snapshot.tensors[f"{name}.weights"] | snapshot.tensors.get(f"{name}.buffers", {})
         if ema is not False:
             tensors |= averages or {}
@@ -100,9 +101,9 @@ def write(path: Path | str, tensors: Mapping[str, np.ndarray]) -> None:
         StorageError: it cannot be written; a file that was there before is as before.
         TypeError: an array has a dtype that cannot be read back.
     """
-    path = Path(path).expanduser()
+    path = expanded(path, "the path of the weights")
     if path.suffix != SUFFIX:
-        raise ConfigError(f"{path}: weights are written to a {SUFFIX} file")
+        raise ConfigError(f"{path}: weights are written to a {SUFFIX} file, name one")
     publish.file(path, safetensors.numpy.save({name: storable(array, name) for name, array in tensors.items()}))
 
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from mindspore import nn as ms_nn
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
 from ganfleet.nn.optim import refuse_hyper
+from ganfleet.size import Size, read
 from ganfleet.strategies.figure import Figure
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.translation import Translation
@@ -23,23 +24,42 @@ Betas = tuple[Decay, Decay]
 """Adam's, as an option."""
 
 
+def _square(value: Any) -> Any:
+    """
+    Raises:
+        ValueError: ``value`` is the size of images that are not square.
+    """
+    if not isinstance(value, list | tuple | dict):
+        return value
+    resolution = read(value)
+    if isinstance(resolution, Size):
+        raise ValueError("must be one number: this strategy makes square images only")
+    return resolution
+
+
 class StrategyOptions(BaseModel):
     """Base of every strategy's own schema: what may stand under ``strategy:`` beside ``name``.
 
     ``optimizers`` replaces optimizers by player: ``{D: {name: adamw, lr: 1e-4, weight_decay: 0.01, clip_norm: 1.0}}``.
     The name is one of ganfleet's, of an installed package, or ``module:Class``. ``lr`` is by default the strategy's; a
     schedule of its learning rate is scaled accordingly. ``clip_norm`` clips gradients by their global norm.
+
+    Images are square, unless a strategy says by ``resolution: ganfleet.Resolution = 32`` that it can make others.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    resolution: PositiveInt = 32
+    resolution: Annotated[PositiveInt, BeforeValidator(_square)] = 32
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def without_effect(self) -> set[str]:
+        """The options that nothing reads because of what others say; a run's ``config.yaml`` leaves them out."""
+        return set()
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the data hold: ``channels`` (1 or 3) and ``classes`` (0 where there are no labels)."""
+    """What the data hold: ``channels`` (1, 3 or 4) and ``classes`` (0 where there are no labels)."""
 
     channels: int
     classes: int = 0
@@ -47,9 +67,12 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class Stage:
-    """What stays fixed between two changes of the schedule. ``starts_at`` is in images."""
+    """What stays fixed between two changes of the schedule. ``starts_at`` is in images.
 
-    resolution: int
+    ``resolution`` is an int, and where images are not square a :class:`ganfleet.size.Size`.
+    """
+
+    resolution: int | Size
     batch_size: int
     starts_at: int = 0
     name: str = "main"
@@ -208,6 +231,10 @@ class Strategy:
         """
         return {}
 
+    def schedule_values(self, clock: Clock) -> dict[str, float]:
+        """What else follows a schedule at ``clock``, by name, such as a fade-in weight; for the log and TensorBoard."""
+        return {}
+
     # ── When
 
     def schedule(self) -> list[Stage]:
@@ -276,7 +303,7 @@ class Strategy:
             ConfigError: it cannot; that is the default.
         """
         raise ConfigError(
-            f"{type(self).__name__} cannot go on from another model's images: its class has no method from_images("
+            f"{type(self).__name__} cannot go on from another model's images: give its class the method from_images("
             "images, rng, clock, label)"
         )
 

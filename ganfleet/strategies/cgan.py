@@ -9,13 +9,14 @@ from pydantic import PositiveInt
 
 from ganfleet import nn
 from ganfleet.errors import ConfigError
+from ganfleet.size import Size
 from ganfleet.strategies.architecture import ArchitectureOptions, generator
 from ganfleet.strategies.dcgan import DCDiscriminator
 from ganfleet.strategies.gan import GAN, MLPDiscriminator
 
 
 class CGAN(GAN):
-    """The GAN's losses on pairs of image and label.
+    """Conditional GAN (arXiv:1411.1784): the GAN's losses on pairs of image and label.
 
     Real pairs are the data's; the labels of fakes are drawn uniformly, so that G learns a rare class as well as any.
     """
@@ -40,12 +41,13 @@ class CGAN(GAN):
 
     def networks(self):
         options, classes, channels = self.options, self.image.classes, self.image.channels
-        size = options.resolution
+        height, width = Size.of(options.resolution)
         g = ConditionalGenerator(generator(options, options.latent + classes, channels), classes)
         if options.architecture == "mlp":
-            d = MLPDiscriminator((channels * size * size + classes,), options.hidden[::-1])
+            d = MLPDiscriminator((channels * height * width + classes,), options.hidden[::-1])
             return g, ConditionalDiscriminator(d, classes, (classes,))
-        return g, ConditionalDiscriminator(DCDiscriminator(options.ndf, channels + 1, size), classes, (1, size, size))
+        d = DCDiscriminator(options.ndf, channels + 1, options.resolution)
+        return g, ConditionalDiscriminator(d, classes, (1, height, width))
 
     def draw(self, rng, n, clock):
         return super().draw(rng, n, clock) | {"label": rng.integers(self.image.classes, size=n, dtype=np.int32)}
@@ -92,7 +94,7 @@ class ConditionalDiscriminator(ms_nn.Cell):
     """Images and labels (n,) → the logits (n, 1) of ``net``.
 
     ``net`` gets the label's features, of ``shape``, behind those of the image: (features,) behind the flat image, or
-    (1, resolution, resolution) as one more channel.
+    (1, height, width) as one more channel.
     """
 
     def __init__(self, net: ms_nn.Cell, classes: int, shape: tuple[int, ...]):

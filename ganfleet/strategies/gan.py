@@ -8,17 +8,21 @@ from mindspore import nn as ms_nn
 from pydantic import NonNegativeFloat, PositiveInt
 
 from ganfleet import nn
+from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Betas, Ema, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.figure import Interpolate
 
 
 class GAN(Strategy):
-    """min over G, max over D of E log D(x) + E log(1 − D(G(z))), or G's non-saturating form E −log D(G(z)).
+    """GAN (arXiv:1406.2661): a generator G against a discriminator D, both multilayer perceptrons.
 
-    Both players' networks give and take images (n, channels, resolution, resolution) in [-1, 1]; D gives logits.
+    min over G, max over D of E log D(x) + E log(1 − D(G(z))), or G's non-saturating form E −log D(G(z)).
+
+    Both players' networks give and take images (n, channels, height, width) in [-1, 1]; D gives logits.
     """
 
     class Options(StrategyOptions):
+        resolution: Resolution = 32
         loss: Literal["non_saturating", "minimax"] = "non_saturating"
         latent: PositiveInt = 64
         hidden: tuple[PositiveInt, ...] = (256, 512)
@@ -28,7 +32,7 @@ class GAN(Strategy):
 
     def networks(self) -> tuple[ms_nn.Cell, ms_nn.Cell]:
         """G and D."""
-        shape = (self.image.channels, self.options.resolution, self.options.resolution)
+        shape = (self.image.channels, *Size.of(self.options.resolution))
         hidden = self.options.hidden
         return MLPGenerator(self.options.latent, hidden, shape), MLPDiscriminator(shape, hidden[::-1])
 

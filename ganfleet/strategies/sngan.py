@@ -13,6 +13,7 @@ from mindspore import ops
 from pydantic import NonNegativeFloat, PositiveInt, field_validator
 
 from ganfleet import nn
+from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Betas, Ema, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.figure import Interpolate
 
@@ -21,7 +22,9 @@ SLOPE = 0.1  # of D's leaky ReLU, in the paper's table 3
 
 
 class SNGAN(Strategy):
-    """min over G of −E D(G(z)), and over D of E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))).
+    """SNGAN (arXiv:1802.05957): a discriminator of bounded slope, by spectral normalisation, and the hinge loss.
+
+    min over G of −E D(G(z)), and over D of E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))).
 
     Every layer of D is divided by its largest singular value, so D's slope has a bound. The architectures are the
     paper's for 32x32: "cnn" of its table 3, "resnet" of its table 4. D's u moves once per update of D.
@@ -30,6 +33,7 @@ class SNGAN(Strategy):
     class Options(StrategyOptions):
         """``ngf`` and ``ndf`` are the fewest channels in G and D; None for the paper's."""
 
+        resolution: Resolution = 32
         architecture: Literal["cnn", "resnet"] = "cnn"
         latent: PositiveInt = 128
         ngf: PositiveInt | None = None
@@ -42,18 +46,18 @@ class SNGAN(Strategy):
         @field_validator("resolution")
         @classmethod
         def _multiple_of_eight(cls, resolution):
-            if resolution < 16 or resolution % 8:
+            if any(side < 16 or side % 8 for side in Size.of(resolution)):
                 raise ValueError("must be a multiple of 8, 16 or more")
             return resolution
 
     def players(self, stage):
         options, channels = self.options, self.image.channels
-        side = options.resolution // 8
+        start = Size(*(side // 8 for side in Size.of(options.resolution)))
         if options.architecture == "cnn":
-            g = Generator(options.latent, options.ngf or 64, channels, side)
-            d = Discriminator(options.ndf or 64, channels, side)
+            g = Generator(options.latent, options.ngf or 64, channels, start)
+            d = Discriminator(options.ndf or 64, channels, start)
         else:
-            g = ResNetGenerator(options.latent, options.ngf or 256, channels, side)
+            g = ResNetGenerator(options.latent, options.ngf or 256, channels, start)
             d = ResNetDiscriminator(options.ndf or 128, channels)
         ema = Ema(half_life_kimg=options.ema_kimg) if options.ema_kimg else None
         return {
@@ -80,16 +84,16 @@ class SNGAN(Strategy):
 
 
 class Generator(ms_nn.Cell):
-    """Latents (n, latent) → images (n, channels, 8·side, 8·side) in [-1, 1].
+    """Latents (n, latent) → images (n, channels, 8h, 8w) in [-1, 1].
 
     The first layer has batch norm and ReLU as in the authors' code; table 3 does not show them.
     """
 
-    def __init__(self, latent: int, ngf: int, channels: int, side: int):
+    def __init__(self, latent: int, ngf: int, channels: int, start: Size):
         super().__init__()
-        self.side = side
+        self.start = tuple(start)
         widths = [8 * ngf, 4 * ngf, 2 * ngf, ngf]
-        self.first = nn.Dense(latent, widths[0] * side**2, init=INIT)
+        self.first = nn.Dense(latent, widths[0] * math.prod(start), init=INIT)
         self.convs = ms_nn.CellList(
             [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False, init=INIT) for a, b in pairwise(widths)]
         )
@@ -97,7 +101,7 @@ class Generator(ms_nn.Cell):
         self.last = nn.Conv2d(ngf, channels, 3, 1, 1, init=INIT)
 
     def construct(self, z):
-        x = self.first(z).reshape(z.shape[0], -1, self.side, self.side)
+        x = self.first(z).reshape(z.shape[0], -1, *self.start)
         x = ops.relu(self.norms[0](x))
         for i in range(len(self.convs)):
             x = ops.relu(self.norms[i + 1](self.convs[i](x)))
@@ -105,9 +109,9 @@ class Generator(ms_nn.Cell):
 
 
 class Discriminator(ms_nn.Cell):
-    """Images (n, channels, 8·side, 8·side) → scores (n, 1)."""
+    """Images (n, channels, 8h, 8w) → scores (n, 1)."""
 
-    def __init__(self, ndf: int, channels: int, side: int):
+    def __init__(self, ndf: int, channels: int, start: Size):
         super().__init__()
         convs, width = [], channels
         for after in (ndf, 2 * ndf, 4 * ndf):
@@ -115,7 +119,7 @@ class Discriminator(ms_nn.Cell):
             convs += [nn.SpectralConv2d(after, after, 4, 2, 1, init=INIT)]
             width = after
         self.convs = ms_nn.CellList([*convs, nn.SpectralConv2d(width, 8 * ndf, 3, 1, 1, init=INIT)])
-        self.last = nn.SpectralDense(8 * ndf * side**2, 1, init=INIT)
+        self.last = nn.SpectralDense(8 * ndf * math.prod(start), 1, init=INIT)
 
     def construct(self, image):
         x = image
@@ -125,18 +129,19 @@ class Discriminator(ms_nn.Cell):
 
 
 class ResNetGenerator(ms_nn.Cell):
-    """Latents (n, latent) → images (n, channels, 8·side, 8·side) in [-1, 1]; every layer is ``width`` wide."""
+    """Latents (n, latent) → images (n, channels, 8h, 8w) in [-1, 1]; every layer is ``width`` wide."""
 
-    def __init__(self, latent: int, width: int, channels: int, side: int):
+    def __init__(self, latent: int, width: int, channels: int, start: Size):
         super().__init__()
-        self.side = side
-        self.first = nn.Dense(latent, width * side**2, init=glorot(latent, width * side**2))
+        self.start = tuple(start)
+        features = width * math.prod(start)
+        self.first = nn.Dense(latent, features, init=glorot(latent, features))
         self.blocks = ms_nn.CellList([UpBlock(width) for _ in range(3)])
         self.norm = nn.BatchNorm(width)
         self.last = nn.Conv2d(width, channels, 3, 1, 1, init=glorot(9 * width, 9 * channels))
 
     def construct(self, z):
-        x = self.first(z).reshape(z.shape[0], -1, self.side, self.side)
+        x = self.first(z).reshape(z.shape[0], -1, *self.start)
         for block in self.blocks:
             x = block(x)
         return nn.tanh(self.last(ops.relu(self.norm(x))))

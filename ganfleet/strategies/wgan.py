@@ -11,9 +11,11 @@ from mindspore import ops
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ganfleet import nn
+from ganfleet.size import Resolution, Size
 from ganfleet.strategies.architecture import ArchitectureOptions, generator
 from ganfleet.strategies.base import Betas, Phase, Player, Strategy
 from ganfleet.strategies.dcgan import CONV_INIT, layer_widths
+from ganfleet.strategies.doubling import doublings
 from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.gan import MLPDiscriminator
 
@@ -28,15 +30,18 @@ class Wasserstein(Strategy):
     """
 
     class Options(ArchitectureOptions):
-        resolution: PositiveInt = 64
+        resolution: Resolution = 64
         critic: Literal["conv", "mlp"] | None = None  # None: as the generator's architecture
         critic_steps: PositiveInt = 5
 
+        def without_effect(self):
+            return self._unread(self.architecture, self.critic or self.architecture)
+
     def critic(self) -> ms_nn.Cell:
-        """Images (n, channels, resolution, resolution) → scores (n, 1)."""
+        """Images (n, channels, height, width) → scores (n, 1)."""
         options, channels = self.options, self.image.channels
         if (options.critic or options.architecture) == "mlp":
-            return MLPDiscriminator((channels, options.resolution, options.resolution), options.hidden[::-1])
+            return MLPDiscriminator((channels, *Size.of(options.resolution)), options.hidden[::-1])
         return ConvCritic(options.ndf, channels, options.resolution)
 
     def generator(self) -> ms_nn.Cell:
@@ -65,7 +70,7 @@ def critic_loss(real_scores, fake_scores):
 
 
 class WGAN(Wasserstein):
-    """The critic's weights are clipped to ±``clip`` after every update (arXiv:1701.07875, algorithm 1), and at first.
+    """WGAN (arXiv:1701.07875): the critic's weights are clipped to ±clip, at first and after every update.
 
     Neither optimizer has momentum. G waits for ``critic_steps`` steps of the critic; in its first 25 rounds, and then
     in every 500th, for ``long_critic_steps``.
@@ -95,7 +100,7 @@ class WGAN(Wasserstein):
 
 
 class WGANGP(Wasserstein):
-    """The critic's slope is drawn to 1 at points between real and fake images (arXiv:1704.00028)."""
+    """WGAN-GP (arXiv:1704.00028): the critic's slope is drawn to 1 at points between real and fake images."""
 
     class Options(Wasserstein.Options):
         lr: NonNegativeFloat = 1e-4
@@ -143,13 +148,14 @@ class Clipped:
 
 
 class ConvCritic(ms_nn.Cell):
-    """Images (n, channels, resolution, resolution) → scores (n, 1): DCGAN's D with biases instead of batch norm."""
+    """Images (n, channels, height, width) → scores (n, 1): DCGAN's D with biases instead of batch norm."""
 
-    def __init__(self, ndf: int, channels: int, resolution: int):
+    def __init__(self, ndf: int, channels: int, resolution: int | Size):
         super().__init__()
+        start = Size.of(doublings(resolution)[0])
         widths = [channels, *layer_widths(ndf, resolution)]
         self.convs = ms_nn.CellList([nn.Conv2d(a, b, 4, 2, 1, init=CONV_INIT) for a, b in pairwise(widths)])
-        self.last = nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False, init=CONV_INIT)
+        self.last = nn.Conv2d(widths[-1], 1, start, 1, 0, bias=False, init=CONV_INIT)
 
     def construct(self, image):
         x = image

@@ -135,6 +135,11 @@ def test_export_of_a_player_without_ema_takes_its_weights(averaged, tmp_path):
         (("--player", "E", "--out", "a.safetensors"), "no player E: its players are D, G"),
         (("--player", "D", "--ema", "--out", "a.safetensors"), "player D has no EMA"),
         (("--player", "G", "--out", "a.ckpt"), "a .safetensors file"),
+        (
+            ("--player", "G", "--out", "no/a.safetensors"),
+            "--out no/a.safetensors: there is no folder no, make it first",
+        ),
+        (("--player", "G", "--out", "."), "--out . is a folder: name a file in it"),
     ],
 )
 def test_export_refuses_what_is_not_there_and_writes_nothing(averaged, tmp_path, monkeypatch, options, told):

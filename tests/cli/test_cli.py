@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import click
 import pytest
 
 from ganfleet import __version__, cli, errors
+from ganfleet.plugins import STRATEGIES
 
 HERE = Path(__file__).parents[1]
 START = "import sys; from ganfleet.cli import main; sys.argv[0] = 'ganfleet'; main()"
@@ -190,5 +192,23 @@ def test_a_reader_that_has_read_enough_is_no_internal_error(verb):
     command = [sys.executable, "-u", "-c", START, *verb]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE)
     process.stdout.close()
-    assert process.stderr.read() == "ganfleet: error: the output was closed before its end\n"
+    assert process.stderr.read() == "ganfleet: error: the output was closed before its end: read all of it\n"
     assert process.wait() == 74
+
+
+@pytest.mark.parametrize("encoding, shown", [("gbk", "数据 \\xf6 \\udcc4"), ("latin-1", "\\u6570\\u636e ö \\udcc4")])
+def test_what_a_terminal_cannot_show_is_escaped(encoding, shown):
+    """Characters that its encoding lacks, and bytes of a file name that are no text."""
+    code = "import click; from ganfleet.cli import run; "
+    code += "run(click.Command('c', callback=lambda: print('\\u6570\\u636e \\xf6 \\udcc4')), [])"
+    environ = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environ)
+    assert (done.returncode, done.stdout.decode(encoding)) == (0, f"{shown}\n")
+
+
+def test_every_strategy_of_ganfleets_own_is_listed_with_its_paper():
+    listed = [each for each in STRATEGIES.listed() if each.origin == "ganfleet"]
+    assert len(listed) > 7
+    assert [
+        each.name for each in listed if not re.match(r"[\w -]*GAN[-\w]* \(arXiv:\d{4}\.\d{4,5}\)", each.summary)
+    ] == []

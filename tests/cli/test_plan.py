@@ -118,7 +118,7 @@ def test_the_command_prints_tables_or_json(path):
 
 def test_data_still_to_come_are_taken_for_rgb(path):
     planned = plan(configs.load(path, ["data.source=folder", "data.path=nowhere"]))
-    assert planned["images"] == {"count": None, "channels": 3, "classes": 0}
+    assert planned["images"] == {"count": None, "channels": 3, "classes": 0, "class_names": [], "notes": []}
     assert planned["stages"][1]["networks"][0]["parameters"] == 3 * 64 + 1
 
 

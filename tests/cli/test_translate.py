@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 from stored import save_start_of
 
 from ganfleet import load
+from ganfleet.data.images import SUFFIXES
 from ganfleet.store import checkpoint
 
 YAML = "strategy: {name: cyclegan, resolution: 24, ngf: 2, ndf: 2, blocks: 1}\ntrain: {batch_size: 1, lanes: 1}\n"
@@ -139,8 +140,8 @@ def test_a_damaged_image_is_named_and_all_others_are_translated(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "no image (.png, .jpg, .jpeg, .webp) at nowhere"),
-        ("run", "no image (.png, .jpg, .jpeg, .webp) at run"),
+        ("nowhere", f"no image ({', '.join(SUFFIXES)}) at nowhere"),
+        ("run", f"no image ({', '.join(SUFFIXES)}) at run"),
     ],
 )
 def test_an_input_without_images_is_refused(source, message):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ganfleet.data import cache, open_source
 from ganfleet.errors import ConfigError, DataError, StorageError
+from ganfleet.size import Size
 from ganfleet.store import publish
 
 FULL, COUNT = 32, cache.CHUNK + 6  # images for two threads
@@ -68,6 +69,15 @@ def test_every_lower_resolution_has_the_bits_of_decoding_in_full(noise, tmp_path
     for resolution in (4, 8, 16, 32):
         assert equal(images(kept.at(resolution)), images(plain.at(resolution)))
     assert len(images(kept.at(4))) == COUNT - 1
+
+
+def test_images_that_are_not_square_are_cached_too(noise, tmp_path):
+    sizes = {"resolution": Size(24, 32), "channels": 1}
+    kept, plain = opened(noise, tmp_path, **sizes), opened(noise, "none", **sizes)
+    for size in (Size(12, 16), Size(6, 8)):
+        assert equal(images(kept.at(size)), images(plain.at(size)))
+        assert kept.at(size)[0]["image"].shape == (1, *size)
+    assert {path.name for path in folder_of(tmp_path).iterdir()} == {"checksums.npy", "12x16.u8", "6x8.u8"}
 
 
 def test_files_are_read_once_for_all_resolutions(noise, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 
 from ganfleet.data import Loader, as_source, open_source
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size
 from ganfleet.testing import FakeImages
 
 PIXELS = np.random.Generator(np.random.Philox(3)).integers(0, 256, (12, 3, 8, 8), dtype=np.uint8)
@@ -54,6 +55,20 @@ def test_images_are_given_back_as_they_are(given):
     source = as_source(given, 8)
     assert (len(source), source.channels, source.classes, source.names, source.resolution) == (12, 3, 0, ("image",), 8)
     assert all((source[i]["image"] == PIXELS[i]).all() and set(source[i]) == {"image"} for i in range(12))
+
+
+def test_images_that_are_not_square_are_taken_and_reduced():
+    wide = np.random.Generator(np.random.Philox(4)).integers(0, 256, (12, 1, 8, 12), dtype=np.uint8)
+    source = as_source(wide, Size(8, 12))
+    assert (source[3]["image"] == wide[3]).all()
+    halved = wide[3].reshape(1, 4, 2, 6, 2).astype(float).mean(axis=(2, 4))
+    assert np.abs(source.at(Size(4, 6))[3]["image"] - halved).max() <= 0.5
+    assert as_source(FakeImages(), Size(8, 12))[0]["image"].shape == (1, 8, 12)
+    for wrong, told in ((Size(12, 8), "needs images of 12x8 pixels"), (8, "needs images of 8x8 pixels")):
+        with pytest.raises(ConfigError, match=told):
+            as_source(wide, wrong)
+    with pytest.raises(ConfigError, match="move the last axis to the front"):
+        as_source(wide.transpose(0, 2, 3, 1), Size(8, 12))
 
 
 @pytest.mark.parametrize("given", [{"image": PIXELS, "label": LABELS}, Listed(listed())], ids=["dict", "object"])
@@ -150,7 +165,10 @@ def test_an_object_with_a_resolution_of_its_own_is_asked_for_it():
             {"image_a": PIXELS, "image_b": PIXELS[:, :1]},
             r"different numbers of channels: \{'image_a': 3, 'image_b': 1\}",
         ),
-        (np.zeros((4, 2, 8, 8), np.uint8), r"'image' of the source given has 2 channels: give 1 \(grey\) or 3 \(RGB\)"),
+        (
+            np.zeros((4, 2, 8, 8), np.uint8),
+            r"'image' of the source given has 2 channels: give 1 \(grey\), 3 \(RGB",
+        ),
         (Uncountable(), r"has no len\(\): ValueError"),
         (Vanishing(), r"what at\(8\) of the source given returned is of type NoneType"),
         ("photos", "is of type str"),
@@ -237,8 +255,9 @@ def test_a_large_array_is_sampled_for_its_digest(monkeypatch):
 def test_an_object_can_say_itself_what_its_data_are():
     given = Listed(listed())
     assert as_source(given, 8).digest() != as_source(Listed(listed()[1:]), 8).digest()
-    given.digest = lambda: "mine"
+    given.digest, given.notes = lambda: "mine", lambda: ["three are missing"]
     given.prepare = given.read.extend
     source = as_source(given, 8)
     source.prepare([4])
+    assert source.notes() == ["three are missing"]
     assert source.digest() == "mine" and given.read[-1] == 4

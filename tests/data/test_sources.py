@@ -1,6 +1,7 @@
 """Sources: what is in them, in which order, under which labels, and what is said of damaged ones."""
 
 import gzip
+import os
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from PIL import Image
 from ganfleet.data import Source, SourceOptions, open_source
 from ganfleet.errors import ConfigError, DataError
 from ganfleet.plugins import SOURCES
+from ganfleet.size import Size
 
 
 def reds(source):
@@ -95,6 +97,60 @@ class TestFolder:
         with pytest.raises(ConfigError, match=r"cats/1\.png has 8x8 pixels, too few for resolution 16"):
             open_source("folder", path=photos, resolution=16)
 
+    def test_counts_each_real_folder_and_file_once_however_links_run(self, photos):
+        for name, target in [("a", "."), ("b", "."), ("dogs/up", ".."), ("cats/0.png", "../dogs/0.png"), ("z", "cats")]:
+            (photos / name).symlink_to(target)
+        source = open_source("folder", path=photos, resolution=8, classes="subfolder")
+        assert reds(source) == CATS_THEN_DOGS and source.classes == 2
+        assert source.notes() == [f"{photos}: left out: links to what is there under another name (5)"]
+
+    def test_follows_links_to_what_is_elsewhere_once(self, photos, tmp_path):
+        (tmp_path / "all").mkdir()
+        for name, target in [("x", photos / "cats"), ("y", photos), ("one.png", photos / "dogs" / "2.png")]:
+            (tmp_path / "all" / name).symlink_to(target)
+        (photos / "loop").symlink_to(tmp_path / "all")
+        source = open_source("folder", path=tmp_path / "all", resolution=8)
+        assert sorted(reds(source)) == sorted(CATS_THEN_DOGS)
+        assert [source.describe(i).split("all/")[1] for i in (0, 5)] == ["x/1.png", "y/dogs/0.png"]
+
+    def test_a_link_into_a_hidden_store_is_an_image(self, photos, tmp_path):
+        (photos / "cats").rename(photos / ".store")
+        (photos / "cats").mkdir()
+        for path in (photos / ".store").iterdir():
+            (photos / "cats" / path.name).symlink_to(path)
+        assert reds(open_source("folder", path=photos, resolution=8)) == CATS_THEN_DOGS
+
+    def test_never_reads_a_pipe(self, photos, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        (photos / "pipe.png").symlink_to(tmp_path / "pipe")
+        os.mkfifo(photos / "cats" / "pipe.png")
+        source = open_source("folder", path=photos, resolution=8)
+        assert len(source) == 10 and source.notes() == [f"{photos}: left out: pipes, sockets or devices (2)"]
+
+    def test_names_a_link_that_leads_nowhere(self, photos):
+        (photos / "cats" / "0.png").symlink_to("gone.png")
+        (photos / "cats" / "2.png").symlink_to("2.png")
+        source = open_source("folder", path=photos, resolution=8)
+        assert len(source) == 12
+        for index, name in ((0, "0"), (2, "2")):
+            with pytest.raises(DataError, match=rf"cats/{name}\.png cannot be decoded"):
+                source[index]
+
+    def test_a_name_that_is_no_utf8_is_written_with_escapes(self, photos):
+        Path(os.fsdecode(os.fsencode(photos / "cats") + b"/\xc4\xe3\n.png")).write_bytes(b"damaged")
+        source = open_source("folder", path=photos, resolution=8)
+        with pytest.raises(DataError, match=r"cats/\\xc4\\xe3\\n\.png cannot be decoded") as refused:
+            source[5]
+        str(refused.value).encode()
+
+    def test_says_what_other_files_it_leaves_out(self, photos):
+        for name in ("a.heic", "b.HEIC", "cats/c.txt", "README", ".hidden", "cats/.d/e.txt"):
+            (photos / name).parent.mkdir(exist_ok=True)
+            (photos / name).touch()
+        source = open_source("folder", path=photos, resolution=8)
+        told = "4 files are no images that ganfleet reads: 2 .heic, 1 .txt, 1 without a suffix"
+        assert source.notes() == [f"{photos}: {told}"]
+
     def test_opens_although_the_first_image_is_damaged(self, photos):
         (photos / "cats" / "1.png").write_bytes(b"")
         assert len(open_source("folder", path=photos, resolution=8)) == 10
@@ -138,10 +194,18 @@ class TestZip:
         with pytest.raises(DataError, match=r"a\.zip cannot be read as a ZIP file"):
             open_source("zip", path=tmp_path / "a.zip", resolution=8)
 
+    def test_links_in_an_archive_are_left_out(self, archive):
+        with zipfile.ZipFile(archive, "a") as added:
+            link = zipfile.ZipInfo("cats/link.png")
+            link.create_system, link.external_attr = 3, 0o120777 << 16
+            added.writestr(link, "1.png")
+        source = open_source("zip", path=archive, resolution=8)
+        assert len(source) == 10 and "another name (1)" in source.notes()[0]
+
     def test_refuses_an_archive_without_images(self, tmp_path):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("notes.txt", "nothing to see")
-        with pytest.raises(ConfigError, match="no images"):
+        with pytest.raises(ConfigError, match=r"no images .*, only 1 \.txt: choose"):
             open_source("zip", path=tmp_path / "a.zip", resolution=8)
 
 
@@ -187,7 +251,7 @@ class TestIdx:
             (lambda data: data + b"x", "65 bytes long"),
             (lambda data: b"", "starts with nothing"),
             (lambda data: data[:6], "6 bytes long"),
-            (lambda data: b"\0\0\x0d\3" + data[4:], "starts with 00000d03, not 00000803"),
+            (lambda data: b"\0\0\x0d\3" + data[4:], "starts with 00000d03, which must be 00000803"),
             (lambda data: gzip.compress(data)[:-9], "cannot be read"),
             (lambda data: gzip.compress(data)[:20] + b"????" + gzip.compress(data)[24:], "cannot be read"),
         ],
@@ -205,7 +269,22 @@ class TestIdx:
             open_source("idx", path=path, resolution=4)
 
 
+class Squares(Source):
+    """Knows numbers only."""
+
+    Options = SourceOptions
+
+    @classmethod
+    def open(cls, options, resolution):
+        return [np.zeros((1, resolution, resolution), np.uint8)]
+
+
 class TestEverySource:
+    def test_of_a_stranger_that_knows_squares_only_is_told_apart_from_a_fault(self):
+        assert len(open_source("test_sources:Squares", resolution=8)) == 1
+        with pytest.raises(ConfigError, match=r"test_sources:Squares makes square images only, .* is 8x12: give one"):
+            open_source("test_sources:Squares", resolution=Size(8, 12))
+
     def test_at_a_lower_resolution_gives_means_of_the_pixels_of_the_full_one(self, photos):
         for source in (open_source(resolution=32), open_source("folder", path=photos, resolution=8)):
             full = source[3]["image"].astype(float)
@@ -218,6 +297,16 @@ class TestEverySource:
     def test_at_refuses_what_does_not_divide(self):
         with pytest.raises(ConfigError, match="resolution 32 cannot be had at 12"):
             open_source(resolution=32).at(12)
+
+    def test_both_sides_are_divided_by_the_same_number(self):
+        source = open_source(resolution=Size(8, 16), resize="fit")
+        full = source[3]["image"].astype(float)
+        assert full.shape == (1, 8, 16)
+        halved = full.reshape(1, 4, 2, 8, 2).mean(axis=(2, 4))
+        assert np.abs(source.at(Size(4, 8))[3]["image"] - halved).max() <= 0.5
+        for other in (4, Size(4, 4), Size(8, 4), Size(3, 6)):
+            with pytest.raises(ConfigError, match=f"resolution 8x16 cannot be had at {other}"):
+                source.at(other)
 
     @pytest.mark.parametrize("kind", ["folder", "zip", "idx"])
     def test_refuses_a_path_where_there_is_nothing(self, kind, tmp_path):
@@ -233,7 +322,7 @@ class TestEverySource:
         [
             ({"source": "folder"}, "path"),
             ({"path": "somewhere"}, "path"),
-            ({"channels": 4}, "channels"),
+            ({"channels": 2}, "channels"),
             ({"resize": "shrink"}, "resize"),
             ({"classes": "subfolder"}, "classes"),
             ({"labels": "somewhere"}, "labels"),

@@ -6,7 +6,8 @@ from PIL import Image
 
 from ganfleet.data import Loader, open_source
 from ganfleet.data.order import index_at
-from ganfleet.errors import ConfigError
+from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size
 
 LANES, BATCH, SEED = 4, 8, 5
 
@@ -87,6 +88,32 @@ def test_samples_are_cut_anywhere_and_mirrored_half_of_the_time(ramps):
     assert corners["image_a"] != corners["image_b"]
 
 
+def test_samples_that_are_not_square_are_cut_anywhere_too(ramps):
+    a, b = ramps
+    source = open_source("unpaired", path=a, path_b=b, resolution=Size(4, 8), load_size=12)
+    expected = 16 * np.arange(4)[:, None] + np.arange(8)
+    corners = set()
+    for seed in range(400):
+        cut = source.sample(0, np.random.default_rng(seed))["image_a"][0].astype(int)
+        np.testing.assert_array_equal(cut - cut[0, 0], expected)
+        corners.add(divmod(cut[0, 0], 16))
+    assert corners == {(y, x) for y in range(9) for x in range(5)}
+    np.testing.assert_array_equal(source[0]["image_b"][0], 16 * 4 + 2 + expected)
+    with pytest.raises(ConfigError, match=r"data\.load_size is 12, and must be 8x16 or more"):
+        open_source("unpaired", path=a, path_b=b, resolution=Size(8, 16), load_size=12)
+
+
+def test_square_samples_are_cut_where_older_releases_cut_them(ramps):
+    a, b = ramps
+    source = open_source("unpaired", path=a, path_b=b, resolution=4, load_size=12)
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        sample = source.sample(0, np.random.default_rng(seed))
+        rng.integers(1)  # which image of B
+        corners = [tuple(rng.integers(9, size=2)) for _ in range(2)]
+        assert [divmod(int(sample[name][0, 0, 0]), 16) for name in ("image_a", "image_b")] == corners
+
+
 def test_without_flip_and_load_size_samples_are_the_images(ramps):
     a, b = ramps
     source = open_source("unpaired", path=a, path_b=b, resolution=12)
@@ -157,3 +184,13 @@ def test_one_other_file_in_either_domain_is_another_digest(domains):
             (domains / other).rename(domains / other.replace("00", "99"))
         digests.append(open_source("unpaired", path=domains, resolution=8).digest())
     assert len(set(digests)) == 3
+
+
+def test_a_domain_of_pointers_alone_is_one_error_that_names_a_file(domains):
+    for path in (domains / "trainA").iterdir():
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    (domains / "trainB" / "notes.txt").touch()
+    source = open_source("unpaired", path=domains, resolution=8)
+    assert source.notes() == [f"{domains / 'trainB'}: 1 file is no image that ganfleet reads: 1 .txt"]
+    with pytest.raises(DataError, match=r"trainA/\d+\.png cannot be decoded: it is a pointer of Git LFS"):
+        read(source, 1)

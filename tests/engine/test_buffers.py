@@ -166,6 +166,7 @@ def test_a_buffer_moves_by_the_mean_over_all_lanes_of_its_own_players_phase():
     np.testing.assert_array_equal(run.snapshot.tensors["G.buffers"]["G.mean.value"], 0.0)
 
 
+@pytest.mark.slow
 def test_buffers_are_equal_on_every_fleet_and_after_a_resume():
     testing.assert_fleet_invisible(Records, steps=2)
     testing.assert_resumes(Records, steps=2)

@@ -110,6 +110,7 @@ STRATEGIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [pytest.param("wgan_gp", marks=pytest.mark.slow), "dcgan"])
 def test_training_and_samples_have_the_same_bits_whether_graphs_are_compiled_or_loaded(strategy, tmp_path, monkeypatch):
     yaml = f"strategy: {{name: {strategy}, resolution: 8, {STRATEGIES[strategy]}}}\n"
@@ -302,6 +303,7 @@ print(compile_cache.counts["loaded"])
 """
 
 
+@pytest.mark.slow
 def test_processes_that_compile_at_once_and_in_other_orders_get_their_own_graphs(folder):
     code = PROCESS.format(tests=str(Path(__file__).parents[1]))
 

@@ -10,6 +10,7 @@ from ganfleet.engine import contract, run
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import seeded
 from ganfleet.errors import ConfigError, StrategyFailed
+from ganfleet.size import Size
 from ganfleet.strategies.base import Ema, ImageSpec, Phase, Player, Stage
 from ganfleet.strategies.gan import GAN
 
@@ -91,6 +92,8 @@ def strategy_with(**methods):
         ([Stage(4, 8), Stage(4, 8, 0, "next")], r"not at \[0, 0\]"),
         ([Stage(4, 0)], "stage 'main' has batch_size 0"),
         ([Stage(3, 8)], "has resolution 3, which does not divide strategy.resolution=4"),
+        ([Stage(Size(2, 4), 8)], "has resolution 2x4, which does not divide strategy.resolution=4"),
+        ([Stage(Size(0, 4), 8)], r"has resolution Size\(height=0, width=4\), and it must be 1 or more"),
     ],
 )
 def test_a_schedule_that_cannot_be_followed_is_refused(stages, told):

@@ -49,6 +49,7 @@ def test_the_update_is_that_of_float32_but_for_rounding():
     assert np.abs(moved[1]).max() > 1e-6 and not np.array_equal(*moved)
 
 
+@pytest.mark.slow
 def test_fleets_and_resumes_are_equal_in_float16():
     testing.assert_fleet_invisible(Steep, steps=8, precision="float16")
     testing.assert_resumes(Steep, steps=5, precision="float16")

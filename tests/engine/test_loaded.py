@@ -104,6 +104,7 @@ def test_an_image_has_the_same_bits_in_any_company_and_on_any_fleet(low):
     np.testing.assert_array_equal(simulated, images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "chain"), [(2, True), pytest.param(3, False, marks=pytest.mark.slow)])
 def test_any_number_of_ranks_draws_what_one_process_draws(ranks, chain, low, high, tmp_path, monkeypatch):
     """The runs were trained with fleet.reduction exact, which three ranks could not have."""
@@ -141,7 +142,9 @@ def test_a_chain_goes_on_from_the_images_before(low, high):
 
 
 def test_a_model_that_cannot_go_on_says_which_method_to_write(low):
-    with pytest.raises(ConfigError, match=r"Looped cannot go on .* no method from_images\(images, rng, clock, label\)"):
+    with pytest.raises(
+        ConfigError, match=r"Looped cannot .* give its class the method from_images\(images, rng, clock"
+    ):
         low.then(low).sample([0])
 
 

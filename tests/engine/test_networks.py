@@ -193,6 +193,7 @@ class TwoStages(Plain):
         return nets.E(image.reshape(image.shape[0], -1)).mean(), {}
 
 
+@pytest.mark.slow
 def test_a_player_that_first_appears_in_a_later_stage_starts_there():
     first, second = testing.simulate(TwoStages, 1, 2), testing.simulate(TwoStages, 1, 4)
     assert "E.weights" not in first.snapshot.tensors

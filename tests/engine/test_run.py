@@ -136,6 +136,14 @@ def test_a_run_may_begin_with_the_weights_of_another(trained):
     )
 
 
+@pytest.mark.parametrize("which", ["", "checkpoints/step-00000004"])
+def test_a_run_does_not_begin_with_its_own_weights(which, trained):
+    before = tree(trained)
+    error = one_error(again(trained, "run.name=first", f"train.init_from={trained}/runs/first/{which}"), 2)
+    assert "which is of this run: leave it out to go on from the newest checkpoint" in error
+    assert tree(trained) == before
+
+
 def test_weights_that_do_not_match_are_refused_and_listed_or_left_out(trained):
     wider = ("strategy.hidden=[24]", "train.init_from=" + str(trained / "runs/first"))
     error = one_error(again(trained, "run.name=wider", *wider), 85)

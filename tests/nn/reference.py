@@ -113,9 +113,9 @@ def conv(x, weight, stride=1, padding=0):
 
 
 def conv_transpose(x, weight, stride=1, padding=0):
-    border = weight.shape[-1] - 1 - padding
+    borders = [(side - 1 - padding,) * 2 for side in weight.shape[2:]]
     flipped = jnp.flip(weight, (2, 3)).transpose(1, 0, 2, 3)
-    return jax.lax.conv_general_dilated(x, flipped, (1, 1), [(border, border)] * 2, lhs_dilation=(stride, stride))
+    return jax.lax.conv_general_dilated(x, flipped, (1, 1), borders, lhs_dilation=(stride, stride))
 
 
 def channels(vector):

@@ -315,6 +315,7 @@ def start(code, cores=None, **environment):
     )
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_processes_have_equal_bits_on_one_core_or_two():
     code = PRINT_BITS.format(tests=str(HERE.parent))
@@ -471,8 +472,8 @@ def test_another_library_than_onednn_3_is_refused(anew, capfd, monkeypatch, tmp_
         ),
     ]:
         source.write_text(code)
-        other = tmp_path / reason / "libdnnl.so.3"
-        other.parent.mkdir()
+        # Not called libdnnl.so.3: from now on it is among this process's libraries, where the real one is looked for.
+        other = tmp_path / f"{reason}.so"
         monkeypatch.setattr(library, "onednn_path", lambda other=other: other)
         subprocess.run(["c++", "-shared", "-fPIC", "-o", other, source], check=True)
         assert_stock(capfd, str(other), reason)
@@ -489,6 +490,7 @@ def test_other_processors_and_instruction_sets_run_stock_without_a_word(anew, ca
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_four_processes_that_compile_at_once_all_get_the_kernels(tmp_path):
     code = "import ganfleet; from ganfleet.nn import forms; print(forms.form())"

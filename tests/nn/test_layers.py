@@ -32,7 +32,7 @@ class Jitted(ms_nn.Cell):
 
 def test_convolution_is_exact_to_second_order():
     net = ms_nn.SequentialCell(
-        nn.Conv2d(3, 4, 3, padding=2), nn.Tanh(), nn.Conv2d(4, 5, 4, stride=2, padding=1, bias=False)
+        nn.Conv2d(3, 4, (3, 5), padding=2), nn.Tanh(), nn.Conv2d(4, 5, 4, stride=2, padding=1, bias=False)
     )
 
     def reference(params, x):
@@ -44,7 +44,7 @@ def test_convolution_is_exact_to_second_order():
 
 def test_transposed_convolution_is_exact_to_second_order():
     net = ms_nn.SequentialCell(
-        nn.ConvTranspose2d(5, 4, 4), ms_nn.ReLU(), nn.ConvTranspose2d(4, 3, 4, stride=2, padding=1, bias=False)
+        nn.ConvTranspose2d(5, 4, (4, 6)), ms_nn.ReLU(), nn.ConvTranspose2d(4, 3, 4, stride=2, padding=1, bias=False)
     )
 
     def reference(params, x):

@@ -51,6 +51,7 @@ def after_power_step(w, u, training):
     return w / jnp.einsum("i,ij,j", u, matrix, v), u
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_normalised_layers_are_exact_to_second_order(training):
     net = Net().set_train(training)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from ganfleet.errors import ConfigError, StorageError
-from ganfleet.observe.grid import grid, save_animation, save_png
+from ganfleet.observe.grid import grid, picture_of, save_animation, save_png
 
 
 def flat(values, channels=1, size=4):
@@ -56,7 +56,27 @@ def test_enlarging_repeats_pixels():
     np.testing.assert_array_equal(grid(image, scale=3), [[0, 0, 0, 255, 255, 255]] * 3)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_pixels_show_a_checkerboard():
+    image = np.full((1, 4, 16, 24), -1.0)
+    image[0, 0] = 1.0  # red
+    image[0, 3, :, :16], image[0, 3, :, 16:] = -1.0, 1.0
+    image[0, 3, 0, 0] = 1 / 255  # an alpha of 128
+    picture = grid(image, scale=1)
+    assert picture.shape == (16, 24, 3)
+    assert picture[[1, 1, 8, 8], [1, 8, 1, 8]].tolist() == [[g] * 3 for g in (255, 204, 204, 255)]
+    assert (picture[:, 16:] == [255, 0, 0]).all()
+    assert picture[0, 0].tolist() == [255, 127, 127]  # 255 (1 - 128 / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_one_image_in_its_true_size_keeps_its_channels(channels):
+    pixels = np.random.default_rng(1).integers(0, 256, (channels, 5, 7), dtype=np.uint8)
+    picture = picture_of(pixels / 127.5 - 1)
+    assert picture.shape == ((5, 7) if channels == 1 else (5, 7, channels))
+    np.testing.assert_array_equal(picture.reshape(5, 7, channels), pixels.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_labels_are_drawn_beside_the_images_and_leave_every_image_pixel_alone(channels):
     images = flat([-1, 0, 0.5, -0.5, 0.2, 0.8], channels, size=40)
     plain = grid(images, columns=3, scale=1)

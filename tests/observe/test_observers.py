@@ -50,7 +50,7 @@ def test_a_line_has_the_mean_of_its_own_interval(run_dir):
     first, second = lines(run_dir)
     assert (first["Loss/D"], first["Loss/G"]) == (3.0, 3.0)  # (1+2+4+5)/4, (2+4)/2
     assert (second["Loss/D"], second["Loss/G"]) == (11.0, 7.0)
-    assert list(first) == ["step", "nimg", "kimg", "resolution", "Loss/D", "Loss/G", "sec_per_kimg"]
+    assert list(first) == ["step", "nimg", "kimg", "resolution", "Loss/D", "Loss/G", "sec_per_kimg", "images_per_sec"]
     assert [second[key] for key in ("step", "nimg", "kimg", "resolution")] == [8, 256, 0.256, 32]
 
 
@@ -59,7 +59,7 @@ def test_totals_are_written_as_they_are(run_dir):
     observers = observe(run_dir, clock)
     for skipped in (0, 3):
         clock.tick(32)
-        observers.after_step(clock, STAGE, {"Loss/D": 1.0}, {"nonfinite": skipped})
+        observers.after_step(clock, STAGE, {"Loss/D": 1.0}, lambda skipped=skipped: {"nonfinite": skipped})
     observers.close()
     assert lines(run_dir)[0]["nonfinite"] == 3
 
@@ -86,7 +86,10 @@ def test_killed_and_resumed_at_an_interval_the_record_is_that_of_one_run(run_dir
         return {"Loss/D": 1 / step}
 
     def scalars(folder):
-        return [{key: value for key, value in line.items() if key != "sec_per_kimg"} for line in lines(folder)]
+        return [
+            {key: value for key, value in line.items() if key not in ("sec_per_kimg", "images_per_sec")}
+            for line in lines(folder)
+        ]
 
     def curve(folder):
         return [point for point in shown(folder) if point[0] in ("Loss/D", "Progress/kimg")]
@@ -110,6 +113,8 @@ def test_tensorboard_gets_the_scalars_the_pace_and_the_config(run_dir, events, s
     assert points["Loss/D"] == (2, 0.5) and points["Loss/scores/real"] == (2, 0.25)
     assert points["Progress/kimg"] == (2, pytest.approx(0.064))
     assert points["Timing/sec_per_kimg"] == (2, pytest.approx(lines(run_dir)[0]["sec_per_kimg"]))
+    assert points["Timing/images_per_sec"][1] * points["Timing/sec_per_kimg"][1] == pytest.approx(1000)
+    assert points["Progress/resolution"] == (2, 32)
     config = next(value for event in events(run_dir) for value in event.summary.value if value.tag.startswith("config"))
     assert "train: {kimg: 1}" in config.tensor.string_val[0].decode()
 
@@ -162,4 +167,39 @@ def test_the_plain_line_counts_down_to_whichever_limit_comes_first(run_dir, monk
     train(observers, clock, lambda step: {"Loss/D": 1.0}, steps=4)
     observers.say("stopped")
     observers.close()
-    assert stream.getvalue() == "step 4  kimg 0.1/0.3  res 32  Loss/D 1.0000  62.50 sec/kimg  left 12s\nstopped\n"
+    assert stream.getvalue() == "step 4  images 128/320  res 32  Loss/D 1.0000  62.50 sec/kimg  left 12s\nstopped\n"
+
+
+def test_what_compiles_is_told_once_per_step_and_not_part_of_the_pace(run_dir, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    stream, clock = io.StringIO(), Clock(total_nimg=64)
+    observers = observe(run_dir, clock, every_steps=1, stream=stream)
+    for graphs in (2, 0, 1):
+        for _ in range(graphs):
+            with observers.compiling():
+                now += 60.0
+        now += 0.5
+        train(observers, clock, lambda step: {}, steps=1)
+    observers.close()
+    told = [line for line in stream.getvalue().splitlines() if "compiling" in line]
+    assert told == ["compiling graphs for step 1 ...", "compiling graphs for step 3 ..."]
+    assert [line["images_per_sec"] for line in lines(run_dir)] == [64.0, 64.0, 64.0]
+
+
+def test_a_growing_run_is_in_tensorboard_over_images_too_and_resumes_there(run_dir, shown):
+    clock = Clock(total_nimg=10**6)
+    for batch_sizes in ((64, 16), (16, 16)):  # the second process goes on from the first one's step 1
+        observers = Observers(run_dir, "", clock, 1, io.StringIO(), by_images=True)
+        for batch_size in batch_sizes:
+            clock.tick(batch_size)
+            stage = SimpleNamespace(resolution=32, batch_size=batch_size)
+            observers.after_step(clock, stage, {"Loss/D": clock.step / 4})
+        observers.close()
+        clock = Clock(total_nimg=10**6, step=1, nimg=64)
+    by_step, by_images = (
+        [(at, value) for tag, at, value in shown(folder) if tag == "Loss/D"]
+        for folder in (run_dir, run_dir / "by_images")
+    )
+    assert by_step == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert by_images == [(64, 0.25), (80, 0.5), (96, 0.75)]

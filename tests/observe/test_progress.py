@@ -85,3 +85,27 @@ def test_a_message_above_the_bar_is_one_whole_line_with_its_brackets(terminal):
 )
 def test_durations_have_their_two_largest_units(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_rank_whose_output_is_shown_on_a_terminal_draws_the_bar(terminal, monkeypatch, capsys):
+    Progress().report(RECORD, goal_nimg=100_000)
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setenv("GANFLEET_TERMINAL", "1")
+    progress = Progress()
+    progress.advance(38400, goal_nimg=100_000)
+    progress.close()
+    assert "kimg 38.4/100.0" in (shown := capsys.readouterr().out) and "\x1b[?25h" in shown
+
+
+class Closed(io.StringIO):
+    """A terminal that is not there any more."""
+
+    def write(self, _):
+        raise OSError(5, "Input/output error")
+
+
+def test_a_closed_terminal_ends_no_run():
+    progress = Progress(Closed())
+    progress.report(RECORD, goal_nimg=100_000)
+    progress.say("saved")
+    progress.close()

@@ -78,6 +78,7 @@ def test_a_phase_is_shown_what_an_earlier_phase_kept_on_the_same_lane(make):
         assert (made[4 + lane] != made[lane]).all()
 
 
+@pytest.mark.slow
 def test_memory_of_every_lane_is_in_the_checkpoint_and_comes_back_on_another_fleet(make):
     straight, first, second = make(), make(), make()
     step(straight, 6)

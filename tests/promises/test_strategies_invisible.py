@@ -36,6 +36,7 @@ def trained(strategy, world_size, steps, directory, resumed_from=None):
     return trainer.snapshot()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", [pytest.param("wgan_gp", marks=pytest.mark.slow), "wgan", pytest.param("cgan", marks=pytest.mark.slow)]
 )

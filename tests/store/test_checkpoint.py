@@ -385,7 +385,7 @@ def test_a_later_format_is_refused_as_a_mismatch_and_not_taken_for_damage(tmp_pa
     path = save(tmp_path, snapshot(), 10, keep=1)
     monkeypatch.undo()
     with pytest.raises(
-        CheckpointMismatch, match=r"format 99, but this ganfleet reads the formats 2 to 3.*or a newer one"
+        CheckpointMismatch, match=r"format 99, but this ganfleet reads the formats 2 to 4.*or a newer one"
     ):
         load(path)
 

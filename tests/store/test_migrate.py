@@ -61,7 +61,7 @@ def test_an_old_checkpoint_has_its_bits_under_the_names_of_today(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_old_checkpoint_keeps_its_facts_and_gets_those_that_are_new(name):
     old, new = checkpoint.load(path_of(name), as_written=True).facts, checkpoint.load(path_of(name)).facts
-    assert new == {**old, "scaler": {}, "frozen": {}, "accepted": []}
+    assert new == {**old, "scaler": {}, "frozen": {}, "accepted": [], "form": "stock"}
     assert old["clock"]["step"] == 4 and old["data"]["position"] == old["clock"]["nimg"]
 
 

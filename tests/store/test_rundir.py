@@ -54,7 +54,7 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert rundir.plan("~/runs", "mine", "gan").path == tmp_path / "runs" / "mine"
     assert rundir.plan("~/runs", None, "gan").path == tmp_path / "runs" / "00000-gan"
-    with pytest.raises(ConfigError, match=r"run\.dir=~nobody-has-this-name"):
+    with pytest.raises(ConfigError, match=r"run\.dir is ~nobody-has-this-name"):
         rundir.plan("~nobody-has-this-name/runs", "mine", "gan")
 
 

@@ -175,6 +175,7 @@ def small(request):
     return SimpleNamespace(architecture=request.param, program=program, components=components, phases=phases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("player", ["D", pytest.param("G", marks=pytest.mark.slow)])
 def test_gradients_equal_float64_for_every_weight(player, small):
     real, z = np.tanh(normal(4, 3, 16, 16, seed=1)), normal(4, 6, seed=2)

@@ -281,6 +281,25 @@ def test_weaker_noise_is_the_same_noise_scaled():
     np.testing.assert_array_equal(draws[1]["z"], draws[0]["z"])
 
 
+def test_images_that_are_not_square_grow_on_both_sides_and_are_looked_up_by_height():
+    strategy = StyleGAN(
+        StyleGAN.Options(resolution=[32, 48], batch_sizes={16: 24}, lrs={32: 5e-3}, latent=4),
+        ImageSpec(channels=3),
+        batch_size=8,
+    )
+    stages = strategy.schedule()
+    assert [stage.name for stage in stages] == ["8x12", "16x24-fade", "16x24", "32x48-fade", "32x48"]
+    assert [stage.resolution for stage in stages] == [(8, 12), (16, 24), (16, 24), (32, 48), (32, 48)]
+    assert [stage.batch_size for stage in stages] == [8, 24, 24, 8, 8]
+    square = StyleGAN(StyleGAN.Options(resolution=32), ImageSpec(channels=3), batch_size=8).schedule()
+    assert [stage.starts_at for stage in stages] == [stage.starts_at for stage in square]
+    first, last = Clock(10**9), Clock(10**9, nimg=stages[-1].starts_at)
+    assert [strategy.hyper("G", clock) for clock in (first, last)] == [{"lr": 1e-3}, {"lr": 5e-3}]
+    drawn = strategy.draw(np.random.default_rng(0), 2, first)
+    sizes = [array.shape[2:] for name, array in drawn.items() if name.startswith("noise")]
+    assert sizes == [(4, 6), (4, 6), (8, 12), (8, 12)]
+
+
 # ── Bad input
 
 
@@ -289,6 +308,8 @@ def test_weaker_noise_is_the_same_noise_scaled():
     [
         ({"resolution": 48}, "resolution is 48, but it must be a power of two"),
         ({"resolution": 2048}, "from 4 to 1024"),
+        ({"resolution": [16, 2048]}, "resolution is 16x2048, but it must be no more than 1024 pixels high and wide"),
+        ({"resolution": [36, 64], "start_resolution": 8}, "is 8, but it must be one of 9, 18, 36"),
         ({"resolution": 16, "start_resolution": 32}, "start_resolution 32 is above resolution 16"),
         ({"ema_kimg": 1, "ema_decay": 0.9}, "ema_kimg and ema_decay are both set"),
     ],

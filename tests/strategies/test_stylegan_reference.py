@@ -13,6 +13,7 @@ from nn.reference import FIRST, SECOND, assert_close, normal, rng
 
 from ganfleet.engine.tensors import named
 from ganfleet.nn import Constant, buffers_of, gradient_penalty, scored_r1
+from ganfleet.size import Size
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator, feature_maps
 
 BATCH, LATENT = 8, 6
@@ -20,8 +21,8 @@ SMALL = {"base": 64, "maximum": 5}  # 5, 5, 4, 2 … channels: odd ones, and nar
 CASES = {  # variant, resolution, fade, classes
     "8x8 stable with labels": ("stylegan", 8, False, 3),
     "16x16 in a fade with labels": ("stylegan", 16, True, 3),
-    "32x32 stable": ("stylegan", 32, False, 0),
-    "ProGAN 8x8 in a fade with labels": ("progan", 8, True, 3),
+    "32x48 stable": ("stylegan", Size(32, 48), False, 0),
+    "ProGAN 8x12 in a fade with labels": ("progan", Size(8, 12), True, 3),
 }
 # The first takes seconds; the others are among the slow tests.
 CHEAP, *OTHERS = CASES
@@ -83,7 +84,9 @@ class Case:
 
     def __init__(self, variant, resolution, fade, classes):
         self.styled, self.fade, self.labelled = variant == "stylegan", fade, classes > 0
-        self.layers = 2 * resolution.bit_length() - 4
+        height, width = Size.of(resolution)
+        self.layers = 2 * height.bit_length() - 4
+        self.sides = [(4 << i, (4 * width // height) << i) for i in range(self.layers // 2)]
         sizes = {"latent": LATENT, "classes": classes, **SMALL}
         if self.styled:
             self.g = Generator(resolution, 3, fade, mapping_layers=2, **sizes)
@@ -92,9 +95,9 @@ class Case:
         self.d = Discriminator(resolution, 3, fade, classes=classes, blur=self.styled, **SMALL)
         for net in (self.g, self.d):
             fill(net)
-        self.z, self.image = normal(BATCH, LATENT, seed=1), normal(BATCH, 3, resolution, resolution, seed=2)
+        self.z, self.image = normal(BATCH, LATENT, seed=1), normal(BATCH, 3, height, width, seed=2)
         self.strengths = 1 + 0.3 * normal(1, self.layers, 1, seed=3)
-        self.noise = [normal(BATCH, 1, 4 << i // 2, 4 << i // 2, seed=10 + i) for i in range(self.layers)]
+        self.noise = [normal(BATCH, 1, *self.sides[i // 2], seed=10 + i) for i in range(self.layers)]
         self.image_probe, self.score_probe = normal(*self.image.shape, seed=4), normal(BATCH, seed=5)
         self.one_hot = np.eye(3)[LABELS] if self.labelled else None
         self._g = GeneratorNumbers(self.g, self.styled, self.labelled, self.layers)
@@ -166,7 +169,7 @@ def test_images_and_the_gradients_of_every_weight_equal_float64(name):
             styles = float64.mapping(w, c.z.astype(float), c.one_hot)[:, None] * c.strengths
             image = float64.synthesis(w, styles, noise, float(ALPHA), c.fade)
         else:
-            image = float64.pro_generator(w, c.z.astype(float), float(ALPHA), c.fade, c.one_hot)
+            image = float64.pro_generator(w, c.z.astype(float), float(ALPHA), c.fade, c.one_hot, c.sides[0])
         return (image**2 * c.image_probe).sum(), image
 
     image, gradients = c.generate()
@@ -238,6 +241,7 @@ def grown():
         p.set_data(ms.Tensor(value))
 
 
+@pytest.mark.slow
 def test_at_fade_0_the_grown_networks_are_the_old_ones(grown):
     old, new = grown
     new.strengths[:, : old.layers] = old.strengths

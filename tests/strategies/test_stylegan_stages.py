@@ -23,6 +23,7 @@ def test_one_step_in_mid_fade_reaches_every_weight_in_use(resolution):
     assert (stage.resolution, stage.fades) == (resolution, True)
     clock = Clock(10**9, nimg=stage.starts_at + 300_000)
     assert strategy.fade_in(clock) == pytest.approx(0.5, abs=1e-5)
+    assert strategy.schedule_values(clock) == {"fade_in": strategy.fade_in(clock)}
     model, rng = Program(strategy, stage, 0), np.random.Generator(np.random.Philox(0))
     real = {"image": rng.standard_normal((4, 1, resolution, resolution), dtype=np.float32)}
     for compiled in model.phases:

@@ -25,6 +25,7 @@ def test_a_trained_discriminator_is_the_ratio_of_densities_and_its_value_the_div
     assert mean_error(sigmoid(logits(trained)), p_g) < 0.02
 
 
+@pytest.mark.slow
 def test_against_a_perfect_generator_the_discriminator_is_one_half_and_its_value_minus_log_4(tmp_path):
     seen = Values(P_DATA, every=10)
     trained = train(P_DATA, 100, tmp_path, seen)

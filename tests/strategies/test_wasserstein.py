@@ -19,6 +19,7 @@ def test_the_closed_forms_are_what_scipy_computes(theta):
     assert jensenshannon(p, q) ** 2 == pytest.approx(np.log(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", TRAINED)
 def test_a_trained_discriminator_finds_log_2_at_any_distance_and_gives_no_gradient(theta, tmp_path):
     trained = train("JSGame", theta, 300, tmp_path)
@@ -27,6 +28,7 @@ def test_a_trained_discriminator_finds_log_2_at_any_distance_and_gives_no_gradie
     assert abs(slope(trained, trained.strategy.minimax_g_loss)) < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theta", TRAINED)
 def test_a_trained_critic_finds_the_distance_and_its_gradient_is_as_large_at_any(theta, tmp_path):
     trained = train("WGame", theta, 300, tmp_path)

@@ -110,7 +110,7 @@ def compiled(onednn: OneDNN) -> Path:
     Raises:
         Unavailable: there is no compiler, it fails, or there is no place for what it makes.
     """
-    facts = (SOURCE.read_text(), FLAGS, mindspore.__version__, onednn)
+    facts = (SOURCE.read_bytes(), FLAGS, mindspore.__version__, onednn)
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     path = cache() / f"kernels-{name}.so"
     if ":" in str(path):

@@ -7,6 +7,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, field_validat
 
 from ganfleet import nn
 from ganfleet.errors import ConfigError
+from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Betas, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, PatchDiscriminator, ResNetGenerator
 from ganfleet.strategies.cyclegan.pool import exchange
@@ -14,7 +15,9 @@ from ganfleet.strategies.translation import Translation
 
 
 class CycleGAN(Strategy):
-    """Translates images of a domain A to a domain B and back, learned from ``image_a`` and ``image_b``, no pairs.
+    """CycleGAN (arXiv:1703.10593): translates images of a domain A to a domain B and back, learned without pairs.
+
+    It learns from ``image_a`` and ``image_b``.
 
     The generators G_AB and G_BA are updated first. The discriminators D_A and D_B then see the same fakes, or earlier
     ones of the lane's pools.
@@ -26,7 +29,7 @@ class CycleGAN(Strategy):
         The learning rate is ``lr`` for ``lr_constant_kimg``, then falls linearly to 0 over ``lr_decay_kimg``.
         """
 
-        resolution: PositiveInt = 256
+        resolution: Resolution = 256
         ngf: PositiveInt = 64
         ndf: PositiveInt = 64
         blocks: PositiveInt | None = None
@@ -42,7 +45,7 @@ class CycleGAN(Strategy):
         @field_validator("resolution")
         @classmethod
         def _fits_both_networks(cls, resolution):
-            if resolution < 24 or resolution % DOWNSCALE:
+            if any(side < 24 or side % DOWNSCALE for side in Size.of(resolution)):
                 raise ValueError(f"must be a multiple of {DOWNSCALE}, 24 or more")
             return resolution
 
@@ -51,7 +54,7 @@ class CycleGAN(Strategy):
 
     def players(self, stage):
         options, channels = self.options, self.image.channels
-        blocks = options.blocks or (9 if options.resolution >= 256 else 6)
+        blocks = options.blocks or (9 if min(Size.of(options.resolution)) >= 256 else 6)
         generators = {name: ResNetGenerator(channels, options.ngf, blocks) for name in ("G_AB", "G_BA")}
         discriminators = {name: PatchDiscriminator(channels, options.ndf) for name in ("D_A", "D_B")}
         return {

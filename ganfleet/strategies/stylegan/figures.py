@@ -87,7 +87,9 @@ class Noise(Figure):
             drawn = draw([with_noise(own, which) for which in NOISE_PANELS] + others)
             spread = drawn[len(NOISE_PANELS) :].std(0).mean(0, keepdims=True)
             shown = 2 * spread / max(spread.max(), 1e-9) - 1
-            images += [*drawn[: len(NOISE_PANELS)], np.broadcast_to(shown, drawn.shape[1:])]
+            panel = np.broadcast_to(shown, drawn.shape[1:]).copy()
+            panel[3:] = 1  # alpha, where there is one
+            images += [*drawn[: len(NOISE_PANELS)], panel]
             labels.append(f"seed {seed}, std <= {spread.max() * 127.5:.1f}")
         columns = [*NOISE_PANELS.values(), "std"]
         return Picture(np.stack(images), len(columns), labels, columns)

@@ -1,8 +1,8 @@
 """The networks of StyleGAN (arXiv:1812.04948) and ProGAN (arXiv:1710.10196) for one resolution of their growth.
 
-Everything that belongs to a resolution stands in a list that starts at 4x4, so a parameter has the same name in every
-network that has it, and a grown network finds its old weights by name. Images are (n, channels, resolution, resolution)
-and ``label`` is (n,), integers below ``classes``.
+Everything that belongs to a resolution stands in a list that starts at 4x4, and for images of 32x48 at 4x6. So a
+parameter has the same name in every network that has it, and a grown network finds its old weights by name. Images are
+(n, channels, height, width) and ``label`` is (n,), integers below ``classes``.
 
 With ``fade`` the newest resolution is blended in with the one below, with weight ``alpha``, a tensor () in [0, 1]: at 0
 the network is exactly the old one (its image enlarged, its image to be judged reduced), at 1 exactly the new one.
@@ -17,6 +17,13 @@ from mindspore import ops
 
 from ganfleet import nn
 from ganfleet.nn import forms
+from ganfleet.size import SMALLEST, Size
+from ganfleet.strategies.doubling import doublings
+
+
+def all_feature_maps(resolution, base, maximum):
+    """Channels of the layers at each resolution up to this one, as if growth had started at 4x4."""
+    return [feature_maps(SMALLEST << times, base, maximum) for times in range(len(doublings(resolution)))]
 
 
 def feature_maps(resolution, base=8192, maximum=512):
@@ -83,14 +90,13 @@ class Mapping(ms_nn.Cell):
 class Synthesis(ms_nn.Cell):
     """styles (n, layers, latent) and noise → images.
 
-    ``noise`` has "noise0", "noise1" … for every layer: (n, 1, h, w) at the layer's resolution, 4, 4, 8, 8, 16 …
+    ``noise`` has "noise0", "noise1" … for every layer: (n, 1, h, w) at the layer's resolution, 4x4, 4x4, 8x8 …
     """
 
     def __init__(self, resolution, channels, fade, base, maximum, latent):
         super().__init__()
-        sizes = resolutions(resolution)
-        maps = [feature_maps(size, base, maximum) for size in sizes]
-        layers = [ConstantLayer(maps[0], latent), StyledConv(maps[0], maps[0], latent)]
+        maps = all_feature_maps(resolution, base, maximum)
+        layers = [ConstantLayer(maps[0], latent, start_of(resolution)), StyledConv(maps[0], maps[0], latent)]
         for below, here in pairwise(maps):
             layers += [StyledConv(below, here, latent, resample="up"), StyledConv(here, here, latent)]
         self.layers = ms_nn.CellList(layers)
@@ -123,11 +129,11 @@ class StyledConv(ms_nn.Cell):
 
 
 class ConstantLayer(ms_nn.Cell):
-    """A learned 4x4 constant, at first ones, in place of a convolution."""
+    """A learned constant of the size ``start``, at first ones, in place of a convolution."""
 
-    def __init__(self, channels, latent):
+    def __init__(self, channels, latent, start):
         super().__init__()
-        self.constant = nn.parameter("constant", (1, channels, 4, 4), nn.Constant(1.0))
+        self.constant = nn.parameter("constant", (1, channels, *start), nn.Constant(1.0))
         self.epilogue = Epilogue(channels, latent)
 
     def construct(self, x, w, noise):
@@ -178,10 +184,9 @@ class Discriminator(ms_nn.Cell):
 
     def __init__(self, resolution, channels, fade, *, base=8192, maximum=512, group=4, classes=0, blur=True):
         super().__init__()
-        sizes = resolutions(resolution)
-        maps = [feature_maps(size, base, maximum) for size in sizes]
+        maps = all_feature_maps(resolution, base, maximum)
         self.from_rgb = ms_nn.CellList([nn.EqualizedConv2d(channels, here, 1) for here in maps])
-        judge = Judge(maps[0], feature_maps(2, base, maximum), group, classes)
+        judge = Judge(maps[0], feature_maps(2, base, maximum), group, classes, start_of(resolution))
         reductions = [Reduction(here, below, blur) for below, here in pairwise(maps)]
         self.blocks = ms_nn.CellList([judge, *reductions])
         self.fade = fade
@@ -215,13 +220,13 @@ class Reduction(ms_nn.Cell):
 
 
 class Judge(ms_nn.Cell):
-    """(n, in, 4, 4) → scores (n,)."""
+    """(n, in, h, w) → scores (n,); h and w are those of ``start``."""
 
-    def __init__(self, in_channels, features, group, classes):
+    def __init__(self, in_channels, features, group, classes, start):
         super().__init__()
         self.group, self.classes = group, classes
         self.conv = nn.EqualizedConv2d(in_channels + 1, in_channels, 3)
-        self.dense = nn.EqualizedDense(16 * in_channels, features)
+        self.dense = nn.EqualizedDense(math.prod(start) * in_channels, features)
         self.last = nn.EqualizedDense(features, max(classes, 1), gain=1)
 
     def construct(self, x, label):
@@ -238,10 +243,10 @@ class ProGenerator(ms_nn.Cell):
 
     def __init__(self, resolution, channels, fade, *, base=8192, maximum=512, latent=512, classes=0):
         super().__init__()
-        sizes = resolutions(resolution)
-        maps = [feature_maps(size, base, maximum) for size in sizes]
-        self.classes = classes
-        self.dense = nn.EqualizedDense(latent + classes, 16 * maps[0], gain=math.sqrt(2) / 4, bias=False)
+        maps = all_feature_maps(resolution, base, maximum)
+        self.classes, self.start = classes, tuple(start_of(resolution))
+        features = math.prod(self.start) * maps[0]
+        self.dense = nn.EqualizedDense(latent + classes, features, gain=math.sqrt(2) / 4, bias=False)
         self.bias = nn.parameter("bias", (maps[0],), nn.Constant(0.0))
         convs = [NormedConv(maps[0], maps[0])]
         for below, here in pairwise(maps):
@@ -252,7 +257,7 @@ class ProGenerator(ms_nn.Cell):
     def construct(self, z, alpha, label=None):
         if self.classes:
             z = ops.concat((z, nn.one_hot(label, self.classes)), 1)
-        x = self.dense(nn.pixel_norm(z)).reshape(z.shape[0], -1, 4, 4)
+        x = self.dense(nn.pixel_norm(z)).reshape(z.shape[0], -1, *self.start)
         x, below = nn.pixel_norm(nn.leaky_relu(ops.bias_add(x, self.bias))), None
         for i in range(len(self.convs)):
             if i % 2 == 1:
@@ -272,9 +277,9 @@ class NormedConv(ms_nn.Cell):
         return nn.pixel_norm(nn.leaky_relu(self.conv(x)))
 
 
-def resolutions(last):
-    """4, 8, 16 … up to ``last``."""
-    return [2**i for i in range(2, last.bit_length())]
+def start_of(resolution):
+    """The size at which the networks begin: 4x4, and of 32x48 4x6."""
+    return Size.of(doublings(resolution)[0])
 
 
 def freeze(cells):

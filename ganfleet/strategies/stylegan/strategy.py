@@ -10,7 +10,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.nn import forms
+from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Decay, Ema, Phase, Player, Stage, Strategy, StrategyOptions
+from ganfleet.strategies.doubling import doublings, needed
 from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
@@ -28,7 +30,9 @@ class Growth(Stage):
 
 
 class StyleGAN(Strategy):
-    """Both networks grow from ``start_resolution`` by doubling: new layers fade in over ``fade_kimg``, then train alone
+    """StyleGAN (arXiv:1812.04948), and with variant: progan Progressive GAN (arXiv:1710.10196), grown by the clock.
+
+    Both networks grow from ``start_resolution`` by doubling: new layers fade in over ``fade_kimg``, then train alone
     for ``stable_kimg``. Batch size and learning rate change where a fade begins; optimizers start afresh where it
     begins and where it ends.
     """
@@ -37,9 +41,9 @@ class StyleGAN(Strategy):
 
     class Options(StrategyOptions):
         variant: Literal["stylegan", "progan"] = "stylegan"
-        resolution: PositiveInt = 64
+        resolution: Resolution = 64
 
-        # Growth. What is None takes the value of the variant's paper.
+        # Growth. What is None takes the value of the variant's paper. Resolutions are told by their heights.
         start_resolution: PositiveInt | None = None
         stable_kimg: PositiveFloat = 600
         fade_kimg: NonNegativeFloat = 600
@@ -76,19 +80,29 @@ class StyleGAN(Strategy):
         @model_validator(mode="after")
         def _complete(self):
             pro = self.variant == "progan"
+            wanted = needed(self.resolution, times=0, most=LARGEST)
+            if wanted:
+                raise ValueError(f"resolution is {self.resolution}, but it must be {wanted}")
+            heights = [Size.of(each).height for each in doublings(self.resolution)]
             if self.start_resolution is None:
-                self.start_resolution = 4 if pro else 8
-            for name, value in (("resolution", self.resolution), ("start_resolution", self.start_resolution)):
-                if not (4 <= value <= LARGEST and value & (value - 1) == 0):
-                    raise ValueError(f"{name} is {value}, but it must be a power of two from 4 to {LARGEST}")
-            if self.start_resolution > self.resolution:
+                self.start_resolution = heights[0] * (1 if pro else 2)
+            if self.start_resolution > heights[-1]:
                 raise ValueError(f"start_resolution {self.start_resolution} is above resolution {self.resolution}")
+            if self.start_resolution not in heights:
+                raise ValueError(
+                    f"start_resolution is {self.start_resolution}, but it must be one of {', '.join(map(str, heights))}"
+                )
             self.loss = self.loss or ("wgan_gp" if pro else "logistic")
             if self.ema_kimg is not None and self.ema_decay is not None:
                 raise ValueError("ema_kimg and ema_decay are both set: leave one out")
             if self.ema_kimg is None and self.ema_decay is None:
                 self.ema_kimg, self.ema_decay = (None, 0.999) if pro else (10.0, None)
             return self
+
+        def without_effect(self):
+            of_style = {"mapping_layers", "mapping_lr", "w_avg_beta", "style_mixing", "noise"}
+            of_loss = {"gp_weight", "drift"} if self.loss == "logistic" else {"r1_gamma", "r1_every"}
+            return of_loss if self.variant == "stylegan" else of_style | of_loss
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
@@ -104,10 +118,11 @@ class StyleGAN(Strategy):
         """The stages of arXiv:1812.04948's lod schedule, in images, whatever the length of the run."""
         options, stages = self.options, []
         stable, fade = round(options.stable_kimg * 1000), round(options.fade_kimg * 1000)
-        resolution, start = options.start_resolution, 0
-        stages.append(self._growth(resolution, start, fades=False))
-        while resolution < options.resolution:
-            resolution, start = resolution * 2, start + stable
+        grown = [each for each in doublings(options.resolution) if Size.of(each).height >= options.start_resolution]
+        start = 0
+        stages.append(self._growth(grown[0], start, fades=False))
+        for resolution in grown[1:]:
+            start += stable
             if fade:
                 # At the very image the fade begins with, the schedule's lod is still whole and the old stage in force.
                 stages.append(self._growth(resolution, start + 1, fades=True))
@@ -116,8 +131,11 @@ class StyleGAN(Strategy):
         return stages
 
     def _growth(self, resolution, starts_at, fades):
-        batch_size = self.options.batch_sizes.get(resolution, self.batch_size)
+        batch_size = self.options.batch_sizes.get(Size.of(resolution).height, self.batch_size)
         return Growth(resolution, batch_size, starts_at, f"{resolution}-fade" if fades else f"{resolution}", fades)
+
+    def schedule_values(self, clock):
+        return {"fade_in": self.fade_in(clock)}
 
     def fade_in(self, clock) -> float:
         """The weight of the newest layers, from 0 where a fade begins to 1 where it ends, and 1 outside of fades."""
@@ -125,7 +143,7 @@ class StyleGAN(Strategy):
         return (clock.nimg - (stage.starts_at - 1)) / (self.options.fade_kimg * 1000) if stage.fades else 1.0
 
     def hyper(self, player, clock):
-        lr = self.options.lrs.get(self.stage(clock).resolution, self.options.lr)
+        lr = self.options.lrs.get(Size.of(self.stage(clock).resolution).height, self.options.lr)
         return {"lr": lr * lazy_share(self.lazy if player == "D" else 1)}
 
     def check(self, stage, lane_size):
@@ -261,20 +279,19 @@ class StyleGAN(Strategy):
                 drawn["z_mixed"] = latents(rng, n, options.latent)
                 mixed, cutoff = rng.random() < options.style_mixing, rng.integers(1, layers)
                 drawn["cutoff"] = np.int32(cutoff if mixed else layers)
-            drawn |= self._noise(rng, n, layers)
+            drawn |= self._noise(rng, n, stage.resolution)
         if options.loss == "wgan_gp":
             drawn["u"] = rng.random((n, 1, 1, 1), dtype=np.float32)
         if options.mirror:
             drawn["mirror"] = rng.integers(0, 2, (n, 1, 1, 1)).astype(np.float32)
         return drawn
 
-    def _noise(self, rng, n: int, layers: int) -> dict[str, np.ndarray]:
+    def _noise(self, rng, n: int, resolution: int | Size) -> dict[str, np.ndarray]:
         """One value per pixel of each layer, N(0, noise²)."""
-        sides = [4 << (i // 2) for i in range(layers)]
+        sizes = [Size.of(each) for each in doublings(resolution) for _ in range(2)]
         scale = np.float32(self.options.noise)
         return {
-            f"noise{i}": scale * rng.standard_normal((n, 1, side, side), dtype=np.float32)
-            for i, side in enumerate(sides)
+            f"noise{i}": scale * rng.standard_normal((n, 1, *size), dtype=np.float32) for i, size in enumerate(sizes)
         }
 
     # ── Sampling
@@ -284,8 +301,9 @@ class StyleGAN(Strategy):
         options = self.options
         inputs = {"z": latents(rng, 1, options.latent), "alpha": np.float32(self.fade_in(clock))}
         if options.variant == "stylegan":
-            layers = layers_at(self.stage(clock).resolution)
-            inputs |= {"z_mixed": inputs["z"]} | self._noise(rng, 1, layers)
+            resolution = self.stage(clock).resolution
+            layers = layers_at(resolution)
+            inputs |= {"z_mixed": inputs["z"]} | self._noise(rng, 1, resolution)
             inputs |= {"mixed": np.zeros((1, layers), np.float32), "psi": np.ones((1, layers), np.float32)}
         if self.classes:
             label = rng.integers(self.classes) if label is None else label
@@ -320,9 +338,9 @@ def lazy_share(lazy: int) -> float:
     return lazy / (lazy + 1) if lazy > 1 else 1.0
 
 
-def layers_at(resolution: int) -> int:
-    """Two for 4x4 and two for every doubling."""
-    return 2 * (resolution.bit_length() - 2)
+def layers_at(resolution: int | Size) -> int:
+    """Two for the start and two for every doubling."""
+    return 2 * len(doublings(resolution))
 
 
 def latents(rng, n: int, size: int) -> np.ndarray:
