@@ -9,7 +9,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-GRADIENT, WEIGHT = 2e-4, 2e-6  # tolerances, of the largest value
+# Tolerances, of the largest value. Where a leaky ReLU's input is zero but for rounding, sides take different slopes: of a
+# deep D, a gradient of either side differs from float64's by up to 1.5e-3.
+LOSS, GRADIENT, WEIGHT = 1e-4, 5e-3, 2e-6
 
 
 class Loop:
@@ -106,7 +108,7 @@ class Loop:
         for phase, player, _ in self.peer.phases:
             real, noise = self.inputs(phase, "real"), self.inputs(phase, "noise")
             loss, expected = self.loss(phase, player, real, noise), float(self.reference[f"{phase}/loss"])
-            self.compare(worst, "loss", phase, torch.tensor(loss), torch.tensor(expected), GRADIENT)
+            self.compare(worst, "loss", phase, torch.tensor(loss), torch.tensor(expected), LOSS)
             weights = self.weights(player)
             largest = max(self.recorded(f"{phase}/gradient", name).abs().max() for name in weights)
             for name, weight in weights.items():
