@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-# Tolerances, of the largest value. Where a leaky ReLU's input is zero but for rounding, sides take different slopes: of a
-# deep D, a gradient of either side differs from float64's by up to 1.5e-3.
+# Tolerances, of the largest value. Where a leaky ReLU's input is zero but for rounding, the sides take different slopes:
+# in a deep D, ganfleet's gradients differ from those of float64 by up to 1.5e-3.
 LOSS, GRADIENT, WEIGHT = 1e-4, 5e-3, 2e-6
 
 
