@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-# Tolerances, of the largest value. Where a leaky ReLU's input is zero but for rounding, the sides take different slopes:
+# Tolerances, of the largest value. Where a leaky ReLU's input is zero but for rounding, both sides take other slopes:
 # in a deep D, ganfleet's gradients differ from those of float64 by up to 1.5e-3.
 LOSS, GRADIENT, WEIGHT = 1e-4, 5e-3, 2e-6
 
