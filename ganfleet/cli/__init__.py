@@ -52,7 +52,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         code = tell(error, rank if rank.kind == "none" else launcher.detect())  # which knows more once it has connected
     _flush()
     rank.report_exit(code)
-    if rank.kind == "msrun":
+    if launcher.is_abandoned() or (rank.kind == "msrun" and launcher.has_connected()):
         _leave(code)
     sys.exit(code)
 
