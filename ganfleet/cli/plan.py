@@ -46,7 +46,7 @@ def plan(config: Config, measured: bool = False) -> dict:
     """Stages, lanes, networks, collectives, memory and checkpoint size of ``config``, sizes in bytes.
 
     The data say the number of channels and classes; where they are still to come, RGB without classes is assumed.
-    Where it is ``measured``, each phase has its cost on this machine too (see ``engine.measure``).
+    Where it is ``measured``, each phase has its cost on this machine too (see ``engine.cost``).
 
     Raises:
         ConfigError: a stage whose batch the lanes cannot share; data that are to be measured with and are not there.
@@ -87,16 +87,16 @@ def plan(config: Config, measured: bool = False) -> dict:
 
 def _add_costs(stages: list[dict], config: Config, strategy, source) -> None:
     """Give each phase of ``stages`` its cost, and each stage the seconds that a rank with all lanes takes per kimg."""
-    from ganfleet.engine.measure import measure
+    from ganfleet.engine.cost import costs
     from ganfleet.fleet import connect
 
     with connect(config.fleet, config.train.lanes):
         for stage in stages:
             declared = next(each for each in strategy.schedule() if each.name == stage["name"])
-            costs = measure(config, strategy, source, declared)
+            each = costs(config, strategy, source, declared)
             seconds = 0.0
             for phase in stage["phases"]:
-                cost = costs[phase["name"]]
+                cost = each[phase["name"]]
                 phase |= asdict(cost)
                 seconds += cost.seconds / (1 if phase["every"] == "scheduled" else phase["every"])
             stage["seconds_per_kimg"] = seconds * config.train.lanes / stage["batch_size"] * 1000

@@ -33,7 +33,7 @@ class Cost:
     peak_bytes: int | None
 
 
-def measure(config: Config, strategy: Strategy, source: Source, stage: Stage) -> dict[str, Cost]:
+def costs(config: Config, strategy: Strategy, source: Source, stage: Stage) -> dict[str, Cost]:
     """The cost of each phase of ``stage`` by name. Trains a lane for two steps, and forgets them."""
     train, n = config.train, stage.batch_size // config.train.lanes
     program = Program(strategy, stage, train.seed, train.precision)
