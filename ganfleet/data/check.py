@@ -16,6 +16,7 @@ from ganfleet.data import cache
 from ganfleet.data.images import convert, open_image, upright
 from ganfleet.data.labels import Labels, from_subfolders, labels_of
 from ganfleet.data.places import Files, files_at, kinds
+from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError, printable
 
 CHUNK = 16  # images that a thread reads before it takes the next lot
@@ -153,7 +154,7 @@ def check(path: Path, resolution: int | None, track: Callable[[Iterable, int], I
         ConfigError: there is nothing, or no image.
         DataError: a folder cannot be listed, or the ZIP file is damaged as a whole.
     """
-    path = path.expanduser()
+    path = expanded(path, "the path")
     if not path.exists():
         raise ConfigError(f"there is nothing at {path}: give a folder or a ZIP file")
     try:

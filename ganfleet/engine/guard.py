@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,18 @@ def stopping_at_once():
     def end(_number, _frame):
         _leave(Stopped.exit_code, "stopped by a signal; start again")
 
-    before = {number: signal.signal(number, end) for number in STOPS}
+    before = _handle(end)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _handle(handler) -> dict[int, Any]:
+    """Have ``handler`` called for STOPS, but not for a SIGHUP that nohup has had ignored; the handlers before."""
+    heeded = [each for each in STOPS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heeded}
 
 
 class StopSignal:
@@ -44,7 +51,7 @@ class StopSignal:
         self._received_at = 0.0
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._receive) for number in STOPS}
+        self._before = _handle(self._receive)
         return self
 
     def __exit__(self, *_):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ganfleet.data.images import FORMATS, SUFFIXES, decode, open_image
+from ganfleet.data.images import SUFFIXES, decode, open_image
 from ganfleet.data.loader import to_network
 from ganfleet.data.places import files_below, images_among
 from ganfleet.errors import ConfigError, DataError, GanfleetError
@@ -94,7 +94,6 @@ def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
     Raises:
         ConfigError: there is nothing, or no image, at ``source``; two images would become one file, or a translation
             would be among the images.
-        DataError: a file with the name of an image is none.
     """
     if source.is_dir():
         folder, names = source, images_among(files_below(source))
@@ -114,7 +113,6 @@ def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
     for name in names:
         target = Path(name).with_suffix(".png")
         job = Job(folder / name, output / target, output / PANELS / target if panel else None)
-        check_is_image(job.original)
         for written in job.written:
             if written in origin:
                 raise ConfigError(f"--input: {origin[written]} and {job.original} would both become {written}")
@@ -123,21 +121,6 @@ def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
             origin[written] = job.original
         found.append(job)
     return found
-
-
-def check_is_image(path: Path) -> None:
-    """Look at the first bytes of a file.
-
-    Raises:
-        DataError: it is no image. One that is too large or damaged is found out when it is its turn.
-    """
-    try:
-        Image.open(path, formats=FORMATS).close()
-    except OSError as error:
-        reason = error.strerror or f"it is not one of {', '.join(FORMATS)}"
-        raise DataError(f"{path} is not an image that can be read: {reason}") from error
-    except Exception:  # Pillow raises a dozen kinds on damaged bytes, and one on what is too large
-        return
 
 
 def translate(
@@ -152,7 +135,7 @@ def translate(
 
     Raises:
         ConfigError: what is there already was translated in another direction.
-        DataError: images are damaged; all others are translated.
+        DataError: images are damaged, or files with their names are none; all others are translated.
         StorageError: a file cannot be written.
     """
     missing = fleet.first(lambda: left_of(todo, translator.direction))
@@ -212,7 +195,7 @@ def read(path: Path, channels: int) -> np.ndarray:
     """float32 (channels, h, w) in [-1, 1].
 
     Raises:
-        DataError: the image is damaged, or too large.
+        DataError: it is no image, damaged, or too large.
     """
     try:
         data = path.read_bytes()

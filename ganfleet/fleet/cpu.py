@@ -1,5 +1,6 @@
 """Fix how many cores the kernels of one rank may use: the bits of a oneDNN weight gradient depend on that number."""
 
+import errno
 import itertools
 import os
 import socket
@@ -106,9 +107,11 @@ def _claimed(name: str) -> socket.socket | None:
     claim = socket.socket(socket.AF_UNIX)
     try:
         claim.bind(name)
-    except OSError:  # another process has it
-        claim.close()
-        return None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            claim.close()
+            return None
+        # No name can be had here, so nobody claims: every rank takes its cores by its number.
     return claim
 
 

@@ -24,7 +24,7 @@ BINOMIAL = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
 
 def form() -> str:
     """The name of the form in force, "stock" for MindSpore's own. The same form gives the same bits."""
-    return cpu.FORM if cpu is not None and ms.get_context("device_target") == "CPU" else STOCK
+    return kernels.form() if cpu is not None and ms.get_context("device_target") == "CPU" else STOCK
 
 
 def use(name: str | None = None) -> str:

@@ -78,3 +78,8 @@ def test_what_holds_no_images_is_refused(make, told, code, tmp_path):
     make(tmp_path / "here")
     error = one_error(ganfleet("data", "check", str(tmp_path / "here")), code)
     assert told in error and "data.path" not in error
+
+
+def test_a_home_folder_that_is_not_there_is_told():
+    message = one_error(ganfleet("data", "check", "~nobody_here/photos"), 2)
+    assert "the path is ~nobody_here/photos, and there is no such home folder here" in message

@@ -115,26 +115,24 @@ def test_one_image_goes_the_other_way():
     assert np.abs(pixels("back/whole.png") - expected("G_BA", pixels("photos/whole.png"))).max() <= 1
 
 
-def test_a_file_that_is_no_image_is_named_before_anything_is_written(tmp_path):
-    (tmp_path / "in").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "in" / "a.png")
-    (tmp_path / "in" / "b.png").write_text("no image")
-    message = one_error(translate("--input", tmp_path / "in", "--output", tmp_path / "out"), 65)
-    assert f"{tmp_path}/in/b.png is not an image" in message
-    assert not (tmp_path / "out").exists()
-    message = one_error(translate("--input", "photos/README.txt", "--output", tmp_path / "out"), 65)
-    assert "photos/README.txt is not an image" in message
-
-
-def test_a_damaged_image_is_named_and_all_others_are_translated(tmp_path):
+def test_what_is_damaged_or_no_image_is_named_and_all_others_are_translated(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in ("a.png", "b.png", "c.png"):
         Image.effect_noise((16, 8), 50).save(photos / name)
     (photos / "b.png").write_bytes((photos / "a.png").read_bytes()[:100])
+    (photos / "d.png").write_text("no image")
+    (photos / "e.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     message = one_error(translate("--input", photos, "--output", tmp_path / "out"), 65)
-    assert f"1 of 3 images are left out, all others are there: {photos}/b.png cannot be decoded" in message
+    assert f"3 of 5 images are left out, all others are there: {photos}/b.png cannot be decoded" in message
+    assert f"{photos}/d.png cannot be decoded: it is not one of" in message
+    assert f"{photos}/e.png cannot be decoded: it is a pointer of Git LFS, not the image: fetch it with `git lfs" in message
     assert files(tmp_path / "out") == {"a.png", "c.png"}
+
+
+def test_one_file_that_is_no_image_is_named(tmp_path):
+    message = one_error(translate("--input", "photos/README.txt", "--output", tmp_path / "out"), 65)
+    assert "photos/README.txt cannot be decoded: it is not one of" in message
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Which cores a rank is bound to, and that it gives them back."""
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -107,3 +109,16 @@ def test_the_core_of_a_process_that_was_killed_is_free_again(started):
     killed.kill()
     killed.wait()
     assert started(0, 1)[1] == core
+
+
+@needs_cores
+def test_where_no_core_can_be_claimed_a_rank_takes_those_of_its_number(free, monkeypatch):
+    """As in a sandbox that allows no sockets with names."""
+
+    class NoNames(socket.socket):
+        def bind(self, name):
+            raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(socket, "socket", NoNames)
+    with cpu.pin(1, local_rank=1) as pinned:
+        assert pinned.cores == {sorted(ALL)[1]}

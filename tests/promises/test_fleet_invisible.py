@@ -2,7 +2,7 @@
 
 import pytest
 from commands import ganfleet
-from fleets import digest, mpiexec, msrun, newest, one_at_a_time, run, workers
+from fleets import alone, digest, mpiexec, msrun, newest, one_at_a_time, run, workers
 
 pytestmark = one_at_a_time
 TINY = {
@@ -69,6 +69,17 @@ def test_fleets_that_train_a_run_in_turn_end_with_the_bits_of_one_process(strate
     components = digest(tmp_path / "runs" / "in-turn")
     assert components == digest(tmp_path / "runs" / "alone")
     assert {"G.weights", "G.ema", "G.optimizer", "D.weights", "D.optimizer", "clock", "data"} <= set(components)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", ["auto", "stock"])
+def test_a_process_that_may_use_all_cores_has_the_bits_of_one_that_has_one(kernels, config, train, tmp_path):
+    """This one is pinned to a core."""
+    arguments = ("--config", config("dcgan"), "train.steps=2", f"fleet.kernels={kernels}")
+    ended = run(alone(*arguments, "run.name=all"), tmp_path)
+    assert ended.code == 0, ended.output
+    train("simulated 1", *arguments, "run.name=one")
+    assert digest(tmp_path / "runs" / "all") == digest(tmp_path / "runs" / "one")
 
 
 def test_another_seed_gives_other_bits(config, train, tmp_path):

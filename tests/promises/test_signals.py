@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run after its step, with a checkpoint from which it goes on as if nothing had been."""
+"""A signal ends a run after its step, with a checkpoint from which it goes on as if nothing had been."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def interrupted(command, cwd, sign, *signals):
 
 
 @pytest.mark.slow
-def test_a_run_stopped_by_either_signal_ends_with_the_bits_of_one_straight_through(directory):
+def test_a_run_stopped_by_any_signal_ends_with_the_bits_of_one_straight_through(directory):
     arguments = ["--config", tiny(directory), FAULTY, "strategy.seconds=0.5", "log.every_steps=1"]
     straight = ganfleet("train", *arguments, "run.name=straight")
     assert straight.code == 0, straight.output
@@ -57,6 +57,7 @@ def test_a_run_stopped_by_either_signal_ends_with_the_bits_of_one_straight_throu
     for command, sign, number in [
         (workers(2, *arguments), "step 2 ", signal.SIGTERM),
         ([GANFLEET, "train", *arguments], "step 6 ", signal.SIGINT),
+        ([GANFLEET, "train", *arguments], "step 9 ", signal.SIGHUP),
     ]:
         code, output = interrupted(command, directory, sign, number)
         assert code == 75, output
@@ -65,6 +66,14 @@ def test_a_run_stopped_by_either_signal_ends_with_the_bits_of_one_straight_throu
     ended = ganfleet("train", *arguments)
     assert ended.code == 0 and "resumed from runs/stopped/checkpoints/step-" in ended.output
     assert digest(Path("runs/stopped")) == digest(Path("runs/straight"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [[GANFLEET, "train"], workers(2)])
+def test_under_nohup_a_run_outlives_its_terminal(command, directory):
+    arguments = ["--config", tiny(directory), FAULTY, "strategy.seconds=0.3", "log.every_steps=1"]
+    code, output = interrupted(["nohup", *command, *arguments], directory, "step 2 ", signal.SIGHUP)
+    assert code == 0 and "step 12 " in output, output
 
 
 @pytest.mark.parametrize("command", [[GANFLEET, "train"], pytest.param(workers(2), marks=pytest.mark.slow)])

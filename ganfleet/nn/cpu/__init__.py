@@ -1,8 +1,8 @@
 """Operators for CPUs that MindSpore's own are too slow for: oneDNN's best convolutions, leaky ReLU, blur.
 
 They exist in float32 on x86-64 with AVX2 and a C++ compiler; elsewhere ``form()`` is "stock", and nobody may call them.
-``ganfleet.nn.forms`` is who decides. On Ascend nothing in here is imported. To import it takes the seconds of a
-compilation, once on each machine.
+``ganfleet.nn.forms`` is who decides. On Ascend nothing in here is imported. The first to ask for them waits some
+seconds for a compiler, once on each machine.
 """
 
 from ganfleet.errors import ConfigError
@@ -14,7 +14,7 @@ STOCK = operators.STOCK
 
 def form() -> str:
     """The form in force: "stock", or such as "onednn-any/3.10.1/avx2". Its bits are its own."""
-    return operators.FORM
+    return operators.FORM or use()
 
 
 def use(name: str | None = None) -> str:
@@ -31,6 +31,3 @@ def use(name: str | None = None) -> str:
     operators.FORM = name or best
     operators.LIBRARY = found.path if found else ""
     return operators.FORM
-
-
-use()

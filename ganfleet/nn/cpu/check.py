@@ -2,7 +2,6 @@
 
 import ctypes
 import itertools
-from pathlib import Path
 
 import numpy as np
 
@@ -15,10 +14,10 @@ CONVOLUTIONS = [
 ]
 
 
-def wrong_kernel(path: Path) -> str | None:
+def wrong_kernel(path: str) -> str | None:
     """The name of the first kernel of the library at ``path`` that is missing or wrong, or None."""
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(path)
     except OSError:
         return "everything"
     draw = np.random.Generator(np.random.Philox(0))

@@ -1,7 +1,8 @@
 """The compiled kernels: from kernels.cc to a shared library that is known to compute what it should.
 
-It is compiled once, when first asked for, by this machine's C++ compiler, against the oneDNN that MindSpore brings.
-No MindSpore operator runs in here: the first one fixes how many cores a process uses, which is the fleet's to say.
+It is compiled once, when first asked for, by this machine's C++ compiler, against the oneDNN that MindSpore brings, and
+checked by a process of its own: the first kernel that oneDNN runs fixes how many cores it uses, which is the fleet's to
+say, and decides the bits of MindSpore's operators too.
 """
 
 import contextlib
@@ -19,9 +20,8 @@ from pathlib import Path
 
 import mindspore
 
-from ganfleet.nn.cpu.check import wrong_kernel
-
 SOURCE = Path(__file__).with_name("kernels.cc")
+CHECK = Path(__file__).with_name("check.py")
 # No flag may let the compiler round otherwise than the source says: the bits must not depend on the compiler. Without
 # -fno-trapping-math, GCC makes jumps of the gate, five times as slow as what it makes of them with it; and without
 # -fno-math-errno, it asks of each root whether to call it an error.
@@ -64,8 +64,6 @@ def kernels() -> Kernels | None:
         if onednn.instructions != AVX2:
             return None
         path = compiled(onednn)
-        if wrong := wrong_kernel(path):
-            raise Unavailable(f"{wrong} in {path} computes something else than it should: delete this file")
     except Unavailable as reason:
         print(f"ganfleet: MindSpore's own convolutions run, at half the speed: {reason}", file=sys.stderr)
         return None
@@ -105,12 +103,12 @@ def load_onednn(path: Path) -> OneDNN:
 
 
 def compiled(onednn: OneDNN) -> Path:
-    """The shared library of kernels.cc for ``onednn``: from the cache, or compiled into it.
+    """The shared library of kernels.cc for ``onednn``: from the cache, or compiled into it and checked.
 
     Raises:
-        Unavailable: there is no compiler, it fails, or there is no place for what it makes.
+        Unavailable: there is no compiler, it fails, what it makes is wrong, or there is no place for it.
     """
-    facts = (SOURCE.read_bytes(), FLAGS, mindspore.__version__, onednn)
+    facts = (SOURCE.read_bytes(), CHECK.read_bytes(), FLAGS, mindspore.__version__, onednn, _processor())
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     path = cache() / f"kernels-{name}.so"
     if ":" in str(path):
@@ -128,7 +126,21 @@ def compiled(onednn: OneDNN) -> Path:
 
 
 def cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ganfleet"
+    """The folder for it.
+
+    Raises:
+        Unavailable: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ganfleet"
+    except RuntimeError:
+        raise Unavailable("there is no home folder for its cache: set XDG_CACHE_HOME") from None
+
+
+def _processor() -> str:
+    """What this machine's processor can do."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line for line in lines if line.startswith("flags")), "")
 
 
 def sound(path: Path) -> bool:
@@ -141,7 +153,11 @@ def sound(path: Path) -> bool:
 
 
 def publish(path: Path, compiler: str, onednn: Path) -> None:
-    """Compile to a file aside, add its digest and rename it. All ranks may do so at once: their files are alike."""
+    """Compile to a file aside, check it, add its digest and rename it. All ranks may do so at once: files are alike.
+
+    Raises:
+        Unavailable: the compiler fails, or what it makes is wrong.
+    """
     handle, aside = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     os.close(handle)
     link = (str(onednn), f"-Wl,-rpath,{onednn.parent}", "-Wl,-z,defs")  # defs: a missing function is an error now
@@ -151,6 +167,8 @@ def publish(path: Path, compiler: str, onednn: Path) -> None:
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
             raise Unavailable(f"{compiler} cannot compile {SOURCE}: {said}")
+        if wrong := wrong_kernel(aside):
+            raise Unavailable(f"{wrong}, as {compiler} compiles it, is wrong: name another compiler in CXX")
         with open(aside, "r+b") as file:
             digest = hashlib.sha256(file.read()).digest()
             file.write(digest)
@@ -160,3 +178,16 @@ def publish(path: Path, compiler: str, onednn: Path) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
+
+
+def wrong_kernel(path: str) -> str | None:
+    """The name of the first kernel of the library at ``path`` that computes something else than it should, or None."""
+    code = (
+        "import runpy, sys; check, library, *sys.path = sys.argv[1:]; "
+        "sys.exit(runpy.run_path(check)['wrong_kernel'](library))"
+    )
+    command = [sys.executable, "-I", "-c", code, str(CHECK), path, *sys.path]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
+    if done.returncode == 0:
+        return None
+    return done.stderr.strip().splitlines()[-1] if done.returncode == 1 and done.stderr.strip() else "everything"

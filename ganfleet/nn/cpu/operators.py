@@ -7,7 +7,7 @@ from mindspore.ops.auto_generate import BatchNormGradGrad
 
 # Set by ``ganfleet.nn.cpu.use``. They are plain values here, so that they count in the name of a stored graph.
 STOCK = "stock"
-FORM = STOCK
+FORM = ""  # until somebody asks
 LIBRARY = ""
 TINY = 1e-30
 
