@@ -126,7 +126,7 @@ def test_what_is_damaged_or_no_image_is_named_and_all_others_are_translated(tmp_
     message = one_error(translate("--input", photos, "--output", tmp_path / "out"), 65)
     assert f"3 of 5 images are left out, all others are there: {photos}/b.png cannot be decoded" in message
     assert f"{photos}/d.png cannot be decoded: it is not one of" in message
-    assert f"{photos}/e.png cannot be decoded: it is a pointer of Git LFS, not the image: fetch it with `git lfs" in message
+    assert f"{photos}/e.png cannot be decoded: it is a pointer of Git LFS, not the image: fetch" in message
     assert files(tmp_path / "out") == {"a.png", "c.png"}
 
 
