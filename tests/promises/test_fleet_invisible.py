@@ -84,6 +84,6 @@ def test_a_process_that_may_use_all_cores_has_the_bits_of_one_that_has_one(kerne
 
 def test_another_seed_gives_other_bits(config, train, tmp_path):
     for seed in (3, 4):
-        train("simulated 1", "--config", config("gan"), f"run.name={seed}", "train.steps=2", f"train.seed={seed}")
-    first, second = (digest(tmp_path / "runs" / name) for name in "34")
+        train("simulated 1", "--config", config("gan"), f"run.name=seed{seed}", "train.steps=2", f"train.seed={seed}")
+    first, second = (digest(tmp_path / "runs" / name) for name in ("seed3", "seed4"))
     assert first["G.weights"] != second["G.weights"] and first["total"] != second["total"]
