@@ -42,8 +42,13 @@ def train_alone(path: str, overrides: tuple[str, ...]) -> None:
     train(config.load(path, overrides))
 
 
+BYTES_PER_RANK = 2**30 // 4  # of a rank's own, before it has a network: Python and MindSpore
+
+
 def train_fleet(path: str, overrides: tuple[str, ...], workers: int, log_dir: Path | None) -> int:
     """Train in ``workers`` processes, which say what is wrong with the config; the fleet's exit code."""
+    import psutil
+
     from ganfleet import __file__ as package
     from ganfleet.fleet import launcher, processes
 
@@ -52,6 +57,12 @@ def train_fleet(path: str, overrides: tuple[str, ...], workers: int, log_dir: Pa
         raise ConfigError(
             f"--workers starts ranks of its own, but {started.sign} says that a launcher has started this process as "
             f"one: leave out --workers, or unset {started.sign}"
+        )
+    room = psutil.virtual_memory().available // BYTES_PER_RANK
+    if workers > max(room, 1):
+        raise ConfigError(
+            f"--workers {workers}: this machine has memory for {room} ranks, of which each takes "
+            f"{BYTES_PER_RANK / 2**30:g} GiB or more: start so many at most"
         )
     script = str(Path(package).with_name("__main__.py"))
     command = [sys.executable, script, "train", "--config", path, *overrides]

@@ -61,6 +61,12 @@ def test_what_the_config_alone_shows_is_told_once_and_leaves_no_run(override, to
     assert not (tmp_path / "runs").exists()
 
 
+def test_more_workers_than_the_memory_has_room_for_are_refused(tmp_path):
+    message = one_error(ganfleet("train", "--workers", "1000000", "--config", tiny(tmp_path)), 2)
+    room = int(re.search(r"--workers 1000000: this machine has memory for (\d+) ranks", message)[1])
+    assert 0 < room < 100_000
+
+
 @one_at_a_time
 def test_lanes_that_mpiexecs_ranks_cannot_share_are_told_once(tmp_path):
     ended = run(mpiexec(2, "--config", tiny(tmp_path), "train.lanes=1"), tmp_path)
