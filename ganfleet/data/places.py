@@ -265,5 +265,7 @@ def hidden(name: str) -> bool:
 
 def common_folder(names: list[str]) -> str:
     """The folders that all of ``names`` are in, with a ``/`` at the end; empty where there are none."""
-    common = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
+    if len({name.startswith("/") for name in names}) != 1:  # none, or absolute ones beside others
+        return ""
+    common = os.path.commonpath([os.path.dirname(name) for name in names])
     return f"{common}/" if common else ""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -83,3 +84,12 @@ def test_what_holds_no_images_is_refused(make, told, code, tmp_path):
 def test_a_home_folder_that_is_not_there_is_told():
     message = one_error(ganfleet("data", "check", "~nobody_here/photos"), 2)
     assert "the path is ~nobody_here/photos, and there is no such home folder here" in message
+
+
+def test_a_zip_with_absolute_names_beside_others_is_read(photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        for name in ("/abs.png", "in/plain.png"):
+            archive.writestr(zipfile.ZipInfo(name), (photos / "dogs" / "3.png").read_bytes())
+    ended = ganfleet("data", "check", str(tmp_path / "odd.zip"))
+    assert ended.code == 0, ended.output
+    assert "odd.zip: 2 images, 2 can be read" in ended.output
