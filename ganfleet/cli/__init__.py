@@ -5,6 +5,7 @@ A verb's module is imported when the verb is used, so that ``ganfleet --help`` a
 
 import atexit
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -102,6 +103,8 @@ def _ending(error: BaseException, rank: launcher.Launcher) -> tuple[int, list[st
             return error.exit_code, [] if told is None else _usage(error)
         case click.Abort():
             return INTERRUPTED, []
+        case OSError(errno=errno.ENOSPC):
+            return _ending(StorageError(f"the disk is full ({error}): free space where the output goes"), rank)
         case GanfleetError():
             told = rank.telling(error)
             return error.exit_code, [] if told is None else [f"ganfleet: error: {told}"]

@@ -104,6 +104,15 @@ def test_training_names_a_variable_that_was_left(variable, tmp_path):
     assert done.stderr.count("error:") == 1 and f"unset {variable}" in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a full disk at hand")
+@pytest.mark.parametrize("arguments", [["--version"], ["strategies"], ["configs"]])
+def test_output_to_a_full_disk_ends_with_74(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", START, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("ganfleet: error: the disk is full")) == (74, 1), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_workers_are_not_started_by_what_is_a_rank_itself(tmp_path):
     left = WORKER | {"MS_NODE_ID": "0", "DEVICE_ID": "0"}
     done = ganfleet("train", "--workers", "2", "--config", "any.yaml", cwd=tmp_path, **left)
