@@ -18,9 +18,8 @@ import pytest
 from ganfleet.store import checkpoint
 
 REPOSITORY = Path(__file__).parent.parent
-one_at_a_time = pytest.mark.xdist_group(
-    "fleets"
-)  # for tests that start one: on one worker, no other waits for the lock
+# For tests that start a fleet: on one worker, none waits for another's.
+one_at_a_time = pytest.mark.xdist_group("fleets")
 SCRIPT = str(REPOSITORY / "launch" / "train.py")
 BIN = Path(sys.executable).parent
 

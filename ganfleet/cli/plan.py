@@ -93,10 +93,10 @@ def _add_costs(stages: list[dict], config: Config, strategy, source) -> None:
     with connect(config.fleet, config.train.lanes):
         for stage in stages:
             declared = next(each for each in strategy.schedule() if each.name == stage["name"])
-            each = costs(config, strategy, source, declared)
+            measured = costs(config, strategy, source, declared)
             seconds = 0.0
             for phase in stage["phases"]:
-                cost = each[phase["name"]]
+                cost = measured[phase["name"]]
                 phase |= asdict(cost)
                 seconds += cost.seconds / (1 if phase["every"] == "scheduled" else phase["every"])
             stage["seconds_per_kimg"] = seconds * config.train.lanes / stage["batch_size"] * 1000
