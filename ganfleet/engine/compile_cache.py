@@ -29,6 +29,7 @@ from mindspore import Parameter, Tensor, nn
 import ganfleet
 from ganfleet.document import expanded
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
+from ganfleet.nn import forms
 
 VARIABLE = "GANFLEET_COMPILE_CACHE"
 FORMAT = 1
@@ -110,6 +111,7 @@ def _surroundings() -> list:
         FORMAT,
         [ganfleet.__version__, ms.__version__, np.__version__, platform.python_version(), platform.machine(), _cpu()],
         [library.st_size, library.st_mtime_ns],
+        forms.form(),  # asked for here, as operators that ask while a graph is compiled would change its name
         [ms.get_context(name) for name in ("mode", "device_target", "deterministic")],
         sorted(
             (name, value)

@@ -30,6 +30,9 @@ HARMLESS = {
     *("abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "hashlib", "itertools", "json"),
     *("math", "numbers", "operator", "re", "string", "types", "typing", "unicodedata"),
 }
+# Modules of ours that are not followed: this cache, and what compiles the CPU's kernels, of which graphs get the form
+# and the path by their values (``_surroundings`` asks for them first).
+OURS_AS_LIBRARIES = {"ganfleet.engine.compile_cache", "ganfleet.nn.cpu.library"}
 READING = {"open", "input", "exec", "eval", "compile", "__import__", "globals", "locals", "id", "hash"}
 READING_OF_NUMPY = {"random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap"}
 # What MindSpore notes in a Cell while it works, and what does not reach a graph.
@@ -213,7 +216,7 @@ class _Walk:
 
 
 def _library(module: str) -> bool:
-    return module.partition(".")[0] in LIBRARIES or module == "ganfleet.engine.compile_cache"
+    return module.partition(".")[0] in LIBRARIES or module in OURS_AS_LIBRARIES
 
 
 def _unused(name: str, value: object) -> bool:

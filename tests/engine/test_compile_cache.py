@@ -17,6 +17,7 @@ from mindspore import Parameter, Tensor, ops
 from ganfleet.engine import compile_cache
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
+from ganfleet.nn import forms
 from ganfleet.store import checkpoint
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -102,6 +103,24 @@ def test_a_graph_that_writes_parameters_writes_those_of_whoever_loads_it():
     assert what_was_done() == (1, 1)
     np.testing.assert_array_equal(first.count.asnumpy(), X[1])
     np.testing.assert_array_equal(second.count.asnumpy(), 2 * X[1])
+
+
+def smoothed(x):
+    return forms.conv2d(x.reshape((1, 1, 2, 3)), ops.ones((1, 1, 3, 3), ms.float32), padding=1).reshape((2, 3))
+
+
+def test_operators_with_several_forms_are_stored_and_each_form_is_a_graph_of_its_own():
+    best = forms.form()
+    results = {}
+    for form in dict.fromkeys((best, forms.STOCK)):
+        with forms.using(form):
+            results[form] = Affine(function=smoothed).of()
+            assert what_was_done() == (0, 1)
+    for form, result in results.items():
+        with forms.using(form):
+            np.testing.assert_array_equal(Affine(function=smoothed).of(), result)
+            assert what_was_done() == (1, 0)
+    assert compile_cache.refusals == []
 
 
 STRATEGIES = {
