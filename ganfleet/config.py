@@ -6,6 +6,7 @@ own schema.
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -57,6 +58,16 @@ def _expanded(path: str) -> str:
         raise ValueError("there is no such home folder here, write the path out") from error
 
 
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError("must name a folder in run.dir, by letters, digits, _, - and ., with no - or . at its start")
+    return name
+
+
+# Bounds that no run reaches. Beyond them are slips of the keyboard, which would fill the memory or overflow somewhere.
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Kimg = Annotated[float, Field(ge=0.001, le=1e12)]  # from one image on
 Place = Annotated[str, Field(min_length=1), AfterValidator(_expanded)]
 
 
@@ -80,9 +91,9 @@ class DataConfig(Section):
     """``data:`` as far as every source shares it; ``_schema`` joins it with the source's own options."""
 
     source: str = "embedded"
-    workers: int = Field(2, ge=1)
-    prefetch: int = Field(2, ge=0)
-    bad_budget: int = Field(10, ge=0)
+    workers: int = Field(2, ge=1, le=1024)
+    prefetch: int = Field(2, ge=0, le=1024)
+    bad_budget: Whole = 10
 
 
 class UncheckedData(DataConfig):
@@ -94,13 +105,13 @@ class UncheckedData(DataConfig):
 class TrainConfig(Section):
     """A run ends after ``kimg`` thousand images or ``steps`` steps, whichever comes first."""
 
-    kimg: float = Field(1000.0, gt=0)
-    steps: int | None = Field(None, ge=1)
-    batch_size: int = Field(64, ge=1)
-    lanes: int = Field(8, ge=1)
+    kimg: Kimg = 1000.0
+    steps: Annotated[int, Field(ge=1, lt=2**53)] | None = None
+    batch_size: Positive = 64
+    lanes: Positive = 8
     seed: int = Field(0, ge=0, lt=2**64)
-    audit_every: int = Field(500, ge=0)
-    nonfinite_budget: int = Field(10, ge=0)
+    audit_every: Whole = 500
+    nonfinite_budget: Whole = 10
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     init_from: Place | None = None
     init_strict: bool = True
@@ -108,34 +119,34 @@ class TrainConfig(Section):
 
 class FleetConfig(Section):
     backend: Literal["auto", "hccl", "mccl", "mpi", "simulated", "alone"] = "auto"
-    world_size: int | None = Field(None, ge=1)
+    world_size: Positive | None = None
     reduction: Literal["auto", "exact", "fast"] = "auto"
-    cpu_threads: int = Field(1, ge=1)
+    cpu_threads: int = Field(1, ge=1, le=4096)
     kernels: Literal["auto", "stock"] = "auto"
 
 
 class CheckpointConfig(Section):
-    every_kimg: float = Field(10.0, gt=0)
-    keep: int = Field(3, ge=1)
-    keep_every_kimg: float | None = Field(None, gt=0)
+    every_kimg: Kimg = 10.0
+    keep: Positive = 3
+    keep_every_kimg: Kimg | None = None
     resume: Place = "auto"
     accept: tuple[str, ...] = ()
 
 
 class LogConfig(Section):
-    every_steps: int = Field(50, ge=1)
-    samples_every_kimg: float = Field(5.0, gt=0)
-    samples: int = Field(64, ge=1)
+    every_steps: Positive = 50
+    samples_every_kimg: Kimg = 5.0
+    samples: int = Field(64, ge=1, le=10_000)
 
 
 class MetricsConfig(Section):
-    every_kimg: float | None = Field(None, gt=0)
+    every_kimg: Kimg | None = None
     names: tuple[str, ...] = ()
 
 
 class RunConfig(Section):
     dir: Place = "runs"
-    name: str | None = Field(None, pattern=r"^\w[\w.-]*$")
+    name: Annotated[str, AfterValidator(_folder_name)] | None = None
     callbacks: tuple[str, ...] = ()
 
 

@@ -16,6 +16,8 @@ from ganfleet.errors import ConfigError
 Keys = tuple[str | int, ...]
 
 GIVEN = "in the dict given"  # instead of file:line
+DEPTH = 50  # of lists and mappings in each other; no config needs as many, and recursion has an end
+TOO_DEEP = f"more than {DEPTH} lists or mappings in each other"
 
 INT = "tag:yaml.org,2002:int"
 FLOAT = "tag:yaml.org,2002:float"
@@ -51,6 +53,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars; no aliases and no tags, so that a value is what its line says."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012 (add_implicit_resolver fills it)
+    depth = 0
 
     def compose_node(self, parent, index):
         event = self.peek_event()
@@ -58,7 +61,13 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(
                 None, None, "aliases and tags are not supported, write the value out", event.start_mark
             )
-        return super().compose_node(parent, index)
+        if self.depth == DEPTH:
+            raise yaml.composer.ComposerError(None, None, TOO_DEEP, event.start_mark)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 class _Dumper(yaml.SafeDumper):
@@ -202,7 +211,11 @@ class Document:
     def _build(self, node: yaml.Node, keys: Keys, override: Place | None) -> Any:
         """The plain data of ``node``, which stands at ``keys``; notes the place of every key in it."""
         if isinstance(node, yaml.ScalarNode):
-            return VALUE_OF.get(node.tag, str)(node.value)
+            try:
+                return VALUE_OF.get(node.tag, str)(node.value)
+            except ValueError:  # Python reads no more than some thousand digits
+                self._add(override or self._place(node), keys, f"a number of {len(node.value)} digits is too long")
+                return None
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self.places[(*keys, index)] = override or self._place(item)
@@ -225,6 +238,9 @@ class Document:
         """``value``, which stands at ``keys`` of what a program gave, as plain data; notes the place of all in it."""
         if keys:
             self.places[keys] = Place(len(self.places), GIVEN)
+        if len(keys) > DEPTH:
+            self.report(keys[:1], TOO_DEEP)
+            return None
         if isinstance(value, Mapping):
             return {str(key): self._copy(each, (*keys, str(key))) for key, each in value.items()}
         if isinstance(value, list | tuple):

@@ -32,6 +32,10 @@ class ConfigError(GanfleetError):
     exit_code = 2
 
 
+class NotEnoughMemory(ConfigError):
+    """Something asked for is larger than this machine's memory."""
+
+
 class StrategyFailed(GanfleetError):
     """A strategy's own code raised something."""
 

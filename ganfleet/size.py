@@ -67,9 +67,22 @@ def read(value: Any) -> int | Size:
     return Size(*sides).resolution
 
 
-def _plain(resolution: int | Size) -> int | list[int]:
+def read_text(text: str) -> int | Size:
+    """What a command line says: ``64``, or ``32x48``, the height first.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and len(side) < 10 for side in sides):
+        raise ValueError(f"{text!r} is no resolution: write 64, or 32x48 for a height of 32 and a width of 48")
+    return read([int(side) for side in sides * (2 // len(sides))])
+
+
+def plain(resolution: int | Size) -> int | list[int]:
+    """``resolution`` as JSON and YAML have it."""
     return list(resolution) if isinstance(resolution, tuple) else resolution
 
 
-Resolution = Annotated[int | Size, PlainValidator(read), PlainSerializer(_plain)]
+Resolution = Annotated[int | Size, PlainValidator(read), PlainSerializer(plain)]
 """An option that is a resolution; without it, ``strategy.resolution`` is one integer."""

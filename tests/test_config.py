@@ -204,11 +204,27 @@ def test_a_section_without_keys_is_named(problems):
         ("train.seed.x=3", "train.seed holds no keys"),
         ("train.seed={", "not valid YAML: "),
         ("train.kmig=3", "unknown key, did you mean kimg?"),
+        ("train.kimg=1e-9", "must be greater than or equal to 0.001, got"),
+        ("train.steps=1" + 30 * "0", "must be less than"),
+        ("train.steps=1" + 6000 * "0", "a number of 6001 digits is too long"),
+        ("log.samples=100000000000", "must be less than or equal to 10000, got"),
+        ("strategy.lr=.inf", "must be a finite number, got"),
+        ("data.workers=99999999999", "must be less than or equal to 1024, got"),
+        ("checkpoint.accept=" + 5000 * "[", "not valid YAML: more than 50 lists or mappings in each other"),
+        ("run.name=..", "must name a folder in run.dir"),
+        ("run.name=a/b", "must name a folder in run.dir"),
     ],
 )
 def test_a_wrong_override_is_reported_as_typed(problems, override, message):
     (line,) = problems("train: {seed: 1}", override)
     assert line.startswith(f"override {override}: {message}")
+
+
+def test_a_dict_that_holds_itself_is_refused():
+    sections = {"strategy": {"name": "gan"}, "train": {}}
+    sections["train"]["steps"] = sections["train"]
+    with pytest.raises(ConfigError, match="train: more than 50 lists or mappings in each other"):
+        configs.Config.from_dict(sections)
 
 
 def test_values_that_do_not_go_together_are_in_the_same_report(problems):
@@ -301,7 +317,7 @@ def test_installed_packages_bring_strategies(tmp_path, monkeypatch):
 
 def test_a_dumped_config_loads_back_equal(load, tmp_path):
     config = load(
-        "run: {name: 2e-4x, dir: '2e-4'}\ntrain: {kimg: 1e-7}",
+        "run: {name: 2e-4x, dir: '2e-4'}\ntrain: {kimg: 1e7}",
         "strategy.betas=[0, 0.9]",
         "strategy.batch_sizes={4: 512}",
         "data.source=folder",

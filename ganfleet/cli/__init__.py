@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from ganfleet import __version__
-from ganfleet.errors import INTERRUPTED, ConfigError, GanfleetError, StorageError
+from ganfleet.errors import INTERRUPTED, ConfigError, GanfleetError, NotEnoughMemory, StorageError
 from ganfleet.fleet import launcher
 
 VERBS = {
@@ -105,6 +105,8 @@ def _ending(error: BaseException, rank: launcher.Launcher) -> tuple[int, list[st
             return INTERRUPTED, []
         case OSError(errno=errno.ENOSPC):
             return _ending(StorageError(f"the disk is full ({error}): free space where the output goes"), rank)
+        case MemoryError():
+            return _ending(NotEnoughMemory(f"more memory is needed than there is ({error}): ask for less"), rank)
         case GanfleetError():
             told = rank.telling(error)
             return error.exit_code, [] if told is None else [f"ganfleet: error: {told}"]

@@ -12,6 +12,7 @@ import click
 
 from ganfleet.cli import example
 from ganfleet.errors import ConfigError, DataError
+from ganfleet.size import Size, read_text
 
 SHOWN = 10  # names of a kind, where people read
 PATH = click.Path(path_type=Path)
@@ -20,6 +21,18 @@ SIZE = click.option("--size", default=64, show_default=True, type=click.IntRange
 TARBALL = click.option(
     "--tarball", "tarballs", type=PATH, multiple=True, help="What `npm pack` gave, instead of fetching it; repeatable."
 )
+
+
+class ResolutionParam(click.ParamType):
+    """``64``, or ``32x48``."""
+
+    name = "resolution"
+
+    def convert(self, value, param, ctx):
+        try:
+            return read_text(value)
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
 
 
 @click.group("data", epilog=example("ganfleet data fashion-mnist --out data/fashion"))
@@ -100,9 +113,11 @@ def fashion_mnist(out: Path, given: Path | None) -> None:
 
 @command.command(epilog=example("ganfleet data check photos --resolution 64"))
 @click.argument("path", type=PATH)
-@click.option("--resolution", type=click.IntRange(min=1), help="What training is to reach; smaller images are faults.")
+@click.option(
+    "--resolution", type=ResolutionParam(), help="What training is to reach, 64 or 32x48; smaller images are faults."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all names.")
-def check(path: Path, resolution: int | None, as_json: bool) -> None:
+def check(path: Path, resolution: int | Size | None, as_json: bool) -> None:
     """Read every image in a folder or ZIP file, and report what is there.
 
     Counts by format, mode, size and class; files that are damaged, doubled, too small or no images; what the cache
@@ -136,8 +151,10 @@ def lines(report) -> list[str]:
     doubled = sum(map(len, facts["duplicates"])) - len(facts["duplicates"])
     told += section(f"files with the content of another: {doubled:,}", [" = ".join(g) for g in facts["duplicates"]])
     for each in facts["resolutions"]:
-        side, cache = each["resolution"], f"{each['cache_bytes'] / 1e6:,.1f} MB"
-        told.append(f"at {side}x{side}: {each['too_small']:,} too small; the cache takes {cache} in RGB")
+        cache = f"{each['cache_bytes'] / 1e6:,.1f} MB"
+        told.append(
+            f"at {Size.of(each['resolution'])}: {each['too_small']:,} too small; the cache takes {cache} in RGB"
+        )
     return told + report.notes()
 
 

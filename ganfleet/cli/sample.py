@@ -45,7 +45,7 @@ class NumbersParam(click.ParamType):
 @click.option("--seeds", type=NumbersParam("seeds"), help="One image per seed, such as 0-63,99.  [default: 0-63]")
 @click.option("--classes", type=NumbersParam("classes"), help="One row of these classes each, such as 0-9.")
 @click.option("--columns", type=click.IntRange(1), help="Images per row.  [default: nearly square]")
-@click.option("--ema/--no-ema", default=True, show_default=True, help="The averaged weights, or the training ones.")
+@click.option("--ema/--no-ema", default=None, help="Averaged weights or the last ones; averaged where there are any.")
 @click.option("--figure", help="Draw this figure of the checkpoint's strategy instead of a plain grid.")
 @click.option("--figures", "listing", is_flag=True, help="List the figures and options that the checkpoint offers.")
 @click.option(

@@ -27,6 +27,8 @@ def command(path: str, workers: int | None, log_dir: Path | None, overrides: tup
     """
     from ganfleet.engine import guard
 
+    if log_dir and workers is None:
+        raise ConfigError("--log-dir keeps what the ranks print that --workers starts: add --workers, or leave it out")
     with guard.stopping_at_once():
         return train_alone(path, overrides) if workers is None else train_fleet(path, overrides, workers, log_dir)
 

@@ -18,6 +18,7 @@ from ganfleet.data.labels import Labels, from_subfolders, labels_of
 from ganfleet.data.places import Files, files_at, kinds
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError, DataError, printable
+from ganfleet.size import Size, plain
 
 CHUNK = 16  # images that a thread reads before it takes the next lot
 SIZES = tuple(2**i for i in range(3, 11))  # resolutions that are reported on where none is asked for
@@ -59,7 +60,7 @@ class Report:
     images: list[Image]
     labels: Labels | None
     labels_problem: str | None
-    resolutions: tuple[int, ...]
+    resolutions: tuple[int | Size, ...]
     chosen: bool
 
     @property
@@ -78,15 +79,16 @@ class Report:
             groups[image.content].append(image.name)
         return [names for names in groups.values() if len(names) > 1]
 
-    def too_small(self, resolution: int) -> list[Image]:
-        return [image for image in self.sound if min(image.size) < resolution]
+    def too_small(self, resolution: int | Size) -> list[Image]:
+        height, width = Size.of(resolution)
+        return [image for image in self.sound if image.size[0] < width or image.size[1] < height]
 
     def problems(self) -> list[str]:
         """What training could not use, in a few words each."""
         found = [f"{len(self.damaged):,} damaged"] if self.damaged else []
         for resolution in self.resolutions if self.chosen else ():
             if small := self.too_small(resolution):
-                found.append(f"{len(small):,} too small for {resolution}x{resolution}")
+                found.append(f"{len(small):,} too small for {Size.of(resolution)}")
         return found + ([self.labels_problem] if self.labels_problem else [])
 
     def notes(self) -> list[str]:
@@ -122,7 +124,7 @@ class Report:
             "duplicates": [list(map(printable, names)) for names in self.duplicates],
             "resolutions": [
                 {
-                    "resolution": resolution,
+                    "resolution": plain(resolution),
                     "too_small": len(self.too_small(resolution)),
                     "cache_bytes": self.cache_bytes(resolution),
                 }
@@ -132,7 +134,7 @@ class Report:
             "left_out": dict(self.files.left_out),
         }
 
-    def cache_bytes(self, resolution: int) -> int:
+    def cache_bytes(self, resolution: int | Size) -> int:
         """Of these images in RGB, where training reaches ``resolution`` from lower ones."""
         return cache.needed((len(self.images), RGB, resolution))
 
@@ -143,7 +145,7 @@ class Report:
         return [name for name in self.files.others if name not in self._used()]
 
 
-def check(path: Path, resolution: int | None, track: Callable[[Iterable, int], Iterable]) -> Report:
+def check(path: Path, resolution: int | Size | None, track: Callable[[Iterable, int], Iterable]) -> Report:
     """Read every image at ``path``, with all cores.
 
     Args:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ganfleet.data import cache
 from ganfleet.data.images import Resize, decode
-from ganfleet.data.labels import Labels, labels_of
+from ganfleet.data.labels import Labels, file_among, labels_of
 from ganfleet.data.places import Files, folder_files, zip_files
 from ganfleet.data.sources import ImageOptions, Source, refuse_if_too_small
 from ganfleet.document import expanded
@@ -43,7 +43,7 @@ class FileSource(Source):
     def __init__(self, files: Files, labels: Labels | None, options: Options, resolution: int | Size):
         super().__init__(resolution, options.channels or 3, labels and labels.numbers)
         self.class_names = labels.names if labels else ()
-        self._files, self._labels_file = files, labels and labels.file
+        self._files, self._labels_file, self._asked = files, labels and labels.file, options.classes
         self._resize = Resize(resolution, options.resize, options.upscale)
         self._cached_in = cache.place(options.cache)
         self._level: cache.Level | None = None
@@ -93,6 +93,10 @@ class FileSource(Source):
         return cache.levels(self._cached_in, name, self._pixels, shape)
 
     def notes(self):
+        unread = file_among(self._files)
+        if unread and self._labels_file is None and self._asked is None:
+            told = f'{self._files.describe(unread)} has no "labels", so images have no classes'
+            return [told, *self._files.notes(used=[unread])]
         if self._labels_file is None or not self.classes:
             return self._files.notes()
         told = f"classes are those of {self._files.describe(self._labels_file)}"

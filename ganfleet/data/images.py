@@ -5,6 +5,7 @@ Which images there are and how they are read is the business of sources.py.
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ TOO_LARGE = f"it has more than {LARGEST:,} pixels: make it smaller"
 # Pillow's own limits refuse good files: images of 179 million pixels, and more than a megabyte of zipped text in one
 # piece, as editors write it.
 Image.MAX_IMAGE_PIXELS = LARGEST
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # ``open_image`` says it
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 POINTERS = {

@@ -92,19 +92,23 @@ def natural(name: str) -> tuple[list, str]:
 # ── dataset.json
 
 
+def file_among(files: Files) -> str | None:
+    """The name of the ``dataset.json`` at the root of the data."""
+    return next((name for name in (FILE, files.wrapper + FILE) if name in files.others), None)
+
+
 def from_file(files: Files) -> Labels | None:
     """The labels of the ``dataset.json`` at the root of the data, ``{"labels": [[name, class], …]}``.
 
     Raises:
         DataError: as ``labels_of`` does.
     """
-    present = set(files.others)
-    folder = next((each for each in ("", files.wrapper) if each + FILE in present), None)
-    if folder is None:
+    file = file_among(files)
+    if file is None:
         return None
-    where = files.describe(folder + FILE)
+    folder, where = file.removesuffix(FILE), files.describe(file)
     try:
-        content = json.loads(files.read(folder + FILE))
+        content = json.loads(files.read(file))
     except Exception as error:  # of JSON, of a damaged archive, of its encoding, of a file that cannot be read
         raise DataError(f"{where} cannot be read: {error}. Repair it, or {OTHERWISE}") from error
     if not isinstance(content, dict) or content.get("labels") is None:
@@ -113,7 +117,7 @@ def from_file(files: Files) -> Labels | None:
     images = [plain(name.removeprefix(folder)) for name in files.names]
     refuse(where, "has no label for", [name for name in images if name not in classes])
     refuse(where, "has a label for what is no image here:", sorted(classes.keys() - set(images)))
-    return Labels(np.array([classes[name] for name in images], np.int32), file=folder + FILE)
+    return Labels(np.array([classes[name] for name in images], np.int32), file=file)
 
 
 def classes_by_name(labels: Any, where: str) -> dict[str, int]:

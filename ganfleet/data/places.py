@@ -194,13 +194,19 @@ def zip_files(path: Path) -> Files:
     """The files in a ZIP file, which often wraps all it holds in one folder: that is no class.
 
     Raises:
-        ConfigError: there is no image in it.
+        ConfigError: it is no file, or there is no image in it.
         DataError: it is damaged, or no ZIP file.
     """
+    if path.is_dir():
+        raise ConfigError(f"data.path: {path} is a folder: choose a ZIP file, or data.source: folder for this one")
+    if path.exists() and not path.is_file():  # reading it might never end
+        raise ConfigError(f"data.path: {path} is neither a folder nor a regular file: choose a folder or a ZIP file")
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a ZIP file: {error}. Make it anew") from error
+        raise DataError(
+            f"{path} cannot be read as a ZIP file: {error}. Give a folder, or if it should be one, make it anew"
+        ) from error
     inside = {path_of(member): member for member in archive.infolist()}
     inside = {name: member for name, member in inside.items() if not (name.endswith("/") or hidden(name))}
     files = {name: member for name, member in inside.items() if not stat.S_ISLNK(member.external_attr >> 16)}

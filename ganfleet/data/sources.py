@@ -24,7 +24,7 @@ ROWS = 1024  # that stand for those of a larger one
 class SourceOptions(BaseModel):
     """Base of every source's own schema: what may stand under ``data:`` beside what all sources share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImageOptions(SourceOptions):

@@ -10,7 +10,7 @@ from mindspore import nn
 from ganfleet.clock import Clock
 from ganfleet.engine import optimizers
 from ganfleet.engine.running import running
-from ganfleet.errors import ConfigError
+from ganfleet.errors import ConfigError, NonFinite
 from ganfleet.nn.optim import refuse_hyper
 from ganfleet.size import Size, factor
 from ganfleet.strategies.base import Ema, Frozen, ImageSpec, Inputs, Phase, Player, Stage, Strategy
@@ -259,6 +259,30 @@ def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, pha
     return _arrays(drawn, n, "draw()", f"a lane of {n} samples (phase {phase.name!r})")
 
 
+Kinds = dict[str, tuple[tuple[int, ...], str]]  # shape and type by name
+
+
+def kinds(inputs: Inputs) -> Kinds:
+    return {name: (np.shape(array), str(np.asarray(array).dtype)) for name, array in inputs.items()}
+
+
+def same_kinds(inputs: Inputs, first: tuple[int, Kinds], step: int, phase: Phase) -> None:
+    """A phase has one graph, so what it draws must keep its names, shapes and types as long as the stage lasts.
+
+    Raises:
+        ConfigError: it is of another kind at ``step`` than it was at the step that ``first`` names.
+    """
+    before, now = first[1], kinds(inputs)
+    if now == before:
+        return
+    name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+    was, got = (f"{kind[1]} of shape {kind[0]}" if kind else "not there" for kind in (before.get(name), now.get(name)))
+    raise ConfigError(
+        f"draw() for phase {phase.name!r}: {name!r} is {got} at step {step}, and was {was} at step {first[0]}: it must "
+        "stay the same within a stage"
+    )
+
+
 def sample_inputs(
     strategy: Strategy, rng: np.random.Generator, clock: Clock, label: int | None
 ) -> dict[str, np.ndarray]:
@@ -270,6 +294,30 @@ def sample_inputs(
     with _method(strategy, "sample_inputs"):
         drawn = strategy.sample_inputs(rng, clock, label)
     return _arrays(drawn, 1, "sample_inputs()", "one image")
+
+
+def images(strategy: Strategy, made: object, n: int) -> np.ndarray:
+    """``n`` images that ``strategy`` has drawn.
+
+    Raises:
+        ConfigError: they are no images of its channels.
+        NonFinite: they have pixels that are no numbers.
+    """
+    channels = strategy.image.channels
+    shape = getattr(made, "shape", None)
+    if shape is None or len(shape) != 4 or shape[:2] != (n, channels) or made.dtype.kind != "f":
+        got = _shown(made) if shape is None else f"{made.dtype} of shape {tuple(shape)}"
+        raise ConfigError(
+            f"the images of {type(strategy).__name__} must be float of shape ({n}, {channels}, height, width) for {n} "
+            f"samples of {channels} channels, not {got}: mend its sample() or sampler()"
+        )
+    if not np.isfinite(made).all():
+        raise NonFinite(
+            f"the images that {type(strategy).__name__} draws are not finite: its weights have diverged, or its "
+            "sample() divides by zero or the like. Take an earlier checkpoint, or start again with a lower learning "
+            "rate"
+        )
+    return made
 
 
 def _arrays(drawn, n: int, method: str, wanted: str) -> Inputs:

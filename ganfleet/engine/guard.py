@@ -14,7 +14,6 @@ from ganfleet.errors import INTERRUPTED, NonFinite, ReplicasDiverged, Stopped, T
 from ganfleet.fleet import Fleet, launcher
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-ECHO_SECONDS = 0.5
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
@@ -59,7 +58,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _receive(self, number, _frame):
-        if self.received is not None and time.monotonic() - self._received_at > ECHO_SECONDS:
+        if self.received is not None and time.monotonic() - self._received_at > launcher.ECHO_SECONDS:
             _leave(INTERRUPTED, "interrupted twice, stopping without a checkpoint")
         if self.received is None:
             self.received, self._received_at = signal.Signals(number), time.monotonic()

@@ -5,6 +5,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ class Loaded(Drawing):
         clock: when they were.
     """
 
-    def __init__(self, path: str | Path, strategy: str | None = None, ema: bool = True):
+    def __init__(self, path: str | Path, strategy: str | None = None, ema: bool | None = None):
         """Load the checkpoint that ``path`` means: itself, or the newest valid one of a run directory. See ``load``."""
-        self.path, self.ema = Path(path), ema
+        self.path, self.ema = Path(path), ema is not False
         self._averaged, self._holds_average = ExitStack(), False
         self.fleet = _fleet_of_this_process()
         _open.add(self)
@@ -52,6 +53,7 @@ class Loaded(Drawing):
                 image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
                 self.strategy = new_strategy(self.config, image)
                 self._restore(snapshot)
+                self._check_average(ema)
         except BaseException:
             self.close()
             raise
@@ -178,7 +180,16 @@ class Loaded(Drawing):
             inputs.append(self.strategy.with_options(made, options))
         return self._sampler.draw(inputs)
 
+    def _check_average(self, asked: bool | None) -> None:
+        """
+        Raises:
+            ConfigError: averaged weights are asked for, and there are none.
+        """
+        if asked and not any(player.ema for player in self._program.players.values()):
+            raise ConfigError(f"{self.path} has no averaged weights: leave ema (--ema) out to use the trained ones")
+
     def _holding(self, ema):
+        self._check_average(ema)
         self._hold(self.ema if ema is None else ema)
         after = ExitStack()
         after.callback(self._hold, self.ema)
@@ -194,7 +205,7 @@ class Loaded(Drawing):
         self._holds_average = average
 
 
-def load(path: str | Path, strategy: str | None = None, ema: bool = True) -> Loaded:
+def load(path: str | Path, strategy: str | None = None, ema: bool | None = None) -> Loaded:
     """The checkpoint that ``path`` means, itself or the newest valid one of a run directory, ready to make images.
 
     Nothing is written. Started by msrun or mpiexec, every rank loads it, and they share the work; how many ranks
@@ -204,13 +215,16 @@ def load(path: str | Path, strategy: str | None = None, ema: bool = True) -> Loa
         path: a checkpoint or a run directory.
         strategy: whose code to use. By default that is what the checkpoint names, if it is installed; code that it
             names as ``module:Class`` is imported only if it is named here too.
-        ema: whether images are made with averaged weights, where there are some.
+        ema: whether images are made with averaged weights; by default they are where there are some.
 
     Raises:
-        ConfigError: there is no checkpoint at ``path``, or its strategy is not installed or not trusted.
+        ConfigError: there is no checkpoint at ``path``, or its strategy is not installed or not trusted; or averaged
+            weights are asked for, and there are none.
         CheckpointDamaged: there is, and it is not whole.
         CheckpointMismatch: it does not fit this version of ganfleet or of its strategy.
     """
+    if not isinstance(path, str | PathLike):
+        raise ConfigError(f"{path!r} is no path: give that of a run or of a checkpoint")
     return Loaded(path, strategy, ema)
 
 

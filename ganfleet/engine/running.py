@@ -1,13 +1,14 @@
 """The user's code while the engine runs it: whatever it raises becomes one error that says where."""
 
 import inspect
+import os
 import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ganfleet.errors import GanfleetError, StrategyFailed
+from ganfleet.errors import GanfleetError, NotEnoughMemory, StrategyFailed
 
 
 @contextmanager
@@ -16,13 +17,36 @@ def running(what: str, code: object) -> Iterator[None]:
 
     Raises:
         StrategyFailed: with the line of the user's file that it came from.
+        NotEnoughMemory: it asks for more than there is.
     """
     try:
-        yield
+        with folder_kept():
+            yield
     except GanfleetError:
         raise
+    except MemoryError as error:
+        raise NotEnoughMemory(f"{what} asks for more memory than there is{_place(error, code)}: {error}") from error
     except Exception as error:
         raise StrategyFailed(f"{what} failed{_place(error, code)}: {_first_line(error)}") from error
+
+
+@contextmanager
+def folder_kept() -> Iterator[None]:
+    """The current folder is afterwards what it was before: a run's paths may be relative to it."""
+    folder = _current_folder()
+    try:
+        yield
+    finally:
+        if folder is not None and _current_folder() != folder:
+            os.chdir(folder)
+
+
+def _current_folder() -> str | None:
+    """None where somebody has removed it."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def _place(error: Exception, code: object) -> str:

@@ -62,7 +62,8 @@ class Sampler:
     def _run(self, inputs: list[Inputs], training: bool) -> np.ndarray:
         if training not in self._draws:
             self._draws[training] = self._strategy.sampler(graphs(self._program, training))
-        return self._draws[training](joined(inputs))
+        images = self._draws[training](joined(inputs))
+        return images if training else contract.images(self._strategy, images, len(inputs))
 
 
 def measure_moments(program: Program, clock: Clock, run: Callable[[list[Inputs]], Any]) -> None:

@@ -15,7 +15,7 @@ from ganfleet.engine import guard
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.program import Program
-from ganfleet.engine.running import running
+from ganfleet.engine.running import folder_kept, running
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.step import Memory, Stepper
@@ -103,7 +103,8 @@ class Trainer:
     def tell(self, event: str, *what) -> None:
         """Call the method ``event`` of every callback."""
         for callback in self.callbacks:
-            getattr(callback, event)(self, *what)
+            with folder_kept():
+                getattr(callback, event)(self, *what)
 
     # ── Stages
 

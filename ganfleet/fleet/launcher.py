@@ -14,6 +14,7 @@ from ganfleet.errors import ConfigError, GanfleetError
 LAUNCHER_PID = "GANFLEET_LAUNCHER_PID"  # the process in which fleet.processes has started this one
 REPORT_FD = "GANFLEET_REPORT_FD"  # the pipe on which ranks report their exit codes to it
 TERMINAL = "GANFLEET_TERMINAL"  # 1 if that process shows this one's output on a terminal
+ECHO_SECONDS = 0.5  # a second signal that follows so soon is an echo of the first one, not a second wish
 MPI_VARIABLES = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))  # size, rank
 MPI_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 

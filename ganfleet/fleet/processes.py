@@ -22,9 +22,10 @@ from typing import BinaryIO
 
 import psutil
 
-from ganfleet.errors import PeerLost, Stopped, StorageError
-from ganfleet.fleet.launcher import LAUNCHER_PID, REPORT_FD, TERMINAL
+from ganfleet.errors import INTERRUPTED, PeerLost, Stopped, StorageError
+from ganfleet.fleet.launcher import ECHO_SECONDS, LAUNCHER_PID, REPORT_FD, TERMINAL
 
+SCHEDULER = -1  # among ranks
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5  # for the others to fail alike once a rank has failed, and for ranks to end that have reported
 CONNECT_SECONDS = 1800  # how long MindSpore lets a rank be late to connect; a rank that dies is noticed by other means
@@ -38,27 +39,38 @@ def launch(workers: int, command: list[str], log_dir: Path | None = None) -> int
 
     Each rank's whole output goes to ``log_dir/worker_N.log``; where a rank fails alone, the end of it is shown. Without
     a ``log_dir`` it goes to files without a name, of which nothing is left. SIGTERM, SIGINT and SIGHUP go on to the
-    ranks, which stop after their step. No process is left when this returns, or is killed.
+    ranks, which stop after their step; after a second one, those that have not ended in GRACE_SECONDS are killed. No
+    process is left when this returns, or is killed.
 
     Raises:
-        PeerLost: a rank ended without an exit code of its own, killed for instance.
+        PeerLost: a rank or the scheduler ended without an exit code of its own, killed for instance.
         Stopped: a signal came before the ranks could take it.
         StorageError: there is no place for the output.
     """
     with _Family(workers, log_dir) as family:
         family.start(command)
         lost = _watch(family)
-    return _outcome(family, lost)
+        unanswering = sorted(family.ranks.keys() - family.ended() - family.codes.keys())
+    return _outcome(family, lost, unanswering)
 
 
-def _outcome(family: "_Family", lost: set[int]) -> int:
-    """The fleet's exit code, after what there is to say about it."""
+def _outcome(family: "_Family", lost: set[int], unanswering: list[int]) -> int:
+    """The fleet's exit code, after what there is to say about it. ``unanswering`` are the ranks that had to be killed
+    before they had said anything."""
     codes, workers = family.codes, family.workers
+    if family.interrupted_at is not None and unanswering:
+        _tell(f"interrupted twice; rank {', '.join(map(str, unanswering))} did not answer and was killed")
+        return INTERRUPTED
     failed = [rank for rank, code in codes.items() if code]
     if failed:
         if not codes.get(0):
             _show_end(family, failed[0], f"rank {failed[0]} ended with {codes[failed[0]]}")
         return codes[failed[0]]
+    if SCHEDULER in lost:
+        raise PeerLost(
+            f"MindSpore's scheduler, the process by which the ranks find each other, ended"
+            f"{family.killed_by(SCHEDULER) or ' before them'}; start the run again to go on from its last checkpoint"
+        )
     lost = sorted(lost or set(range(workers)) - codes.keys())
     if lost and family.received:
         raise Stopped("stopped by a signal; start again")
@@ -75,7 +87,7 @@ def _outcome(family: "_Family", lost: set[int]) -> int:
 def _watch(family: "_Family") -> set[int]:
     """Show rank 0's output until every rank has ended, or those that have not had their time.
 
-    Returns the ranks that were the first to end, if they reported no exit code.
+    Returns the ranks that were the first to end, if they reported no exit code, or the scheduler, if it ended first.
     """
     output, deadline = family.outputs[0], math.inf
     while True:
@@ -84,9 +96,13 @@ def _watch(family: "_Family") -> set[int]:
         ended = family.ended()  # before the codes are read: a rank reports its code, then ends
         family.read_reports()
         lost = ended - family.codes.keys()
+        if not lost and not family.codes and family.lost_scheduler():
+            lost = {SCHEDULER}
         if lost or len(ended) == len(family.ranks) or time.monotonic() > deadline:
             _show(output)
             return lost
+        if family.interrupted_at is not None:
+            deadline = min(deadline, family.interrupted_at + GRACE_SECONDS)
         if any(family.codes.values()) or len(family.codes) == family.workers:
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
         time.sleep(POLL_SECONDS)
@@ -103,6 +119,10 @@ def _print(text: bytes) -> None:
         sys.stdout.flush()
 
 
+def _tell(message: str) -> None:
+    print(f"ganfleet: error: {message}", file=sys.stderr)
+
+
 def _show_end(family: "_Family", rank: int, ending: str) -> None:
     """What a rank other than 0 had to say at its end."""
     log = family.log(rank)
@@ -116,8 +136,8 @@ class _Family:
     """The ranks and MindSpore's scheduler, none of which outlives a ``with`` block.
 
     ``codes`` are the exit codes that ranks have reported, in the order in which they came. Signals that reach this
-    process are in ``received`` as the ranks shall get them, and go on to every rank, and to nothing else. ``outputs``
-    has what each rank prints, to be read.
+    process are in ``received`` as the ranks shall get them, and go on to every rank, and to nothing else; the second
+    came ``interrupted_at``. ``outputs`` has what each rank prints, to be read.
     """
 
     workers: int
@@ -125,6 +145,7 @@ class _Family:
     ranks: dict[int, psutil.Popen] = field(default_factory=dict)
     codes: dict[int, int] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)
+    interrupted_at: float | None = None
     outputs: dict[int, BinaryIO] = field(default_factory=dict)
     _processes: list[psutil.Popen] = field(default_factory=list)
     _delivered: Counter[int] = field(default_factory=Counter)  # signals, by rank
@@ -143,6 +164,11 @@ class _Family:
         return self
 
     def _receive(self, number, _frame):
+        now = time.monotonic()
+        if not self.received:
+            self._received_at = now
+        elif self.interrupted_at is None and now - self._received_at > ECHO_SECONDS:
+            self.interrupted_at = now
         self.received.append(PASSED_ON[number])
 
     def __exit__(self, *_):
@@ -159,8 +185,8 @@ class _Family:
         return self.outputs[rank].read().decode(errors="replace").splitlines()
 
     def killed_by(self, rank: int) -> str:
-        """The signal that ended a rank, for a message."""
-        code = self.ranks[rank].returncode
+        """The signal that ended a rank, or the SCHEDULER, for a message."""
+        code = (self._scheduler if rank == SCHEDULER else self.ranks[rank]).returncode
         return f" (killed by {signal.Signals(-code).name})" if code is not None and code < 0 else ""
 
     def start(self, command: list[str]) -> None:
@@ -190,7 +216,7 @@ class _Family:
             common |= {TERMINAL: 1, "COLUMNS": shutil.get_terminal_size().columns}
             self._stack.callback(_print, SHOW_CURSOR)  # the bar of a rank that is killed hides it
         scheduler_log = self.log_dir and self.log_dir / "scheduler.log"
-        self._start(command, scheduler_log, {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
+        self._scheduler, _ = self._start(command, scheduler_log, {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
         for rank in range(self.workers):
             own = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank, "RANK_ID": rank, "DEVICE_ID": rank}
             self.ranks[rank], self.outputs[rank] = self._start(command, self.log(rank), {**common, **own})
@@ -229,6 +255,10 @@ class _Family:
     def ended(self) -> set[int]:
         """The ranks whose processes have ended."""
         return {rank for rank, process in self.ranks.items() if process.poll() is not None}
+
+    def lost_scheduler(self) -> bool:
+        """Whether the scheduler has ended otherwise than with 0, as it does once the ranks have left."""
+        return bool(self._scheduler.poll())
 
     def read_reports(self) -> None:
         """Look for exit codes that have come since the last time."""

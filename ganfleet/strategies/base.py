@@ -47,7 +47,7 @@ class StrategyOptions(BaseModel):
     Images are square, unless a strategy says by ``resolution: ganfleet.Resolution = 32`` that it can make others.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     resolution: Annotated[PositiveInt, BeforeValidator(_square)] = 32
     optimizers: dict[str, dict[str, Any]] = Field(default_factory=dict)

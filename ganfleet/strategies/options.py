@@ -10,6 +10,7 @@ from ganfleet.document import closest
 from ganfleet.errors import ConfigError
 
 LARGEST = 2**63 - 1
+MOST = 10_000_000  # numbers at once
 
 
 class Options(BaseModel):
@@ -22,16 +23,21 @@ def numbers(text: str) -> list[int]:
     """The numbers that ``text`` lists: ``0-63``, ``7`` or ``0-3,9``, in this order.
 
     Raises:
-        ValueError: it is no such list, an empty one, or has a number that is no int64.
+        ValueError: it is no such list, an empty one, too long, or has a number that is no int64.
     """
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text, re.ASCII):
         raise ValueError(f"{text!r} is no list of numbers: write 0-63 or 0-3,9")
     listed: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
+        if max(len(first), len(last)) > 30:  # Python does not read numbers of any length
+            raise ValueError(f"{part[:30]}… is above {LARGEST}")
         if int(last or first) > LARGEST:
             raise ValueError(f"{part} is above {LARGEST}")
-        listed += range(int(first), int(last or first) + 1)
+        run = range(int(first), int(last or first) + 1)
+        if len(listed) + len(run) > MOST:
+            raise ValueError(f"{text!r} lists more than {MOST} numbers: ask for fewer, and again for the others")
+        listed += run
     if not listed:
         raise ValueError(f"{text!r} lists nothing: write the smaller number first")
     return listed

@@ -67,6 +67,16 @@ def test_more_workers_than_the_memory_has_room_for_are_refused(tmp_path):
     assert 0 < room < 100_000
 
 
+def test_a_log_directory_without_workers_is_refused(tmp_path):
+    ended = ganfleet("train", "--log-dir", str(tmp_path / "logs"), "--config", tiny(tmp_path))
+    assert "--log-dir keeps what the ranks print that --workers starts" in one_error(ended, 2)
+
+
+def test_networks_that_no_memory_holds_are_refused(train):
+    error = one_error(train("strategy.hidden=[99999999999]"), 2)
+    assert "asks for more memory than there is" in error
+
+
 @one_at_a_time
 def test_lanes_that_mpiexecs_ranks_cannot_share_are_told_once(tmp_path):
     ended = run(mpiexec(2, "--config", tiny(tmp_path), "train.lanes=1"), tmp_path)

@@ -1,6 +1,7 @@
 """``ganfleet data check``: what people read of a folder or ZIP file, and how it ends."""
 
 import json
+import os
 import shutil
 import zipfile
 
@@ -49,6 +50,14 @@ def test_a_zip_is_checked_too_and_the_cache_estimated(photos):
     assert "1 too small for 16x16" in one_error(ended, 65)
 
 
+def test_a_resolution_may_have_a_height_and_a_width(photos):
+    ended = ganfleet("data", "check", str(photos), "--resolution", "20x8", "--json")
+    told = json.loads(ended.output[: ended.output.rindex("}") + 1])
+    assert [(each["resolution"], each["too_small"]) for each in told["resolutions"]] == [([20, 8], 3)]
+    assert "3 too small for 20x8" in one_error(ended, 65)
+    assert "write 64, or 32x48" in one_error(ganfleet("data", "check", str(photos), "--resolution", "8x"), 2)
+
+
 def test_damaged_images_are_named_and_the_exit_code_is_65(photos):
     for i in range(12):
         (photos / "cats" / f"damaged{i:02d}.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
@@ -73,6 +82,7 @@ def test_labels_that_training_would_refuse_are_told(photos):
         (lambda path: None, "there is nothing at", 2),
         (lambda path: path.mkdir(), "there are no images", 2),
         (lambda path: path.write_text("text"), "cannot be read as a ZIP file", 65),
+        (os.mkfifo, "is neither a folder nor a regular file", 2),
     ],
 )
 def test_what_holds_no_images_is_refused(make, told, code, tmp_path):

@@ -56,10 +56,10 @@ def test_a_checkpoint_gives_the_grid_that_its_run_drew_and_other_weights_another
     assert np.abs(pixels("raw.png") - own).max() > 0
 
 
-@pytest.mark.parametrize("seeds", ["", "a", "3-", "1,,2", "-1", "5-3", "0-15x"])
+@pytest.mark.parametrize("seeds", ["", "a", "3-", "1,,2", "-1", "5-3", "0-15x", "0-99999999999", "9" * 5000])
 def test_what_is_no_list_of_seeds_is_refused(seeds):
     message = one_error(ganfleet("sample", "--checkpoint", "runs/seldom", "--out", "no.png", "--seeds", seeds), 2)
-    assert "--seeds" in message and repr(seeds) in message
+    assert "--seeds" in message and seeds[:30] in message
     assert not Path("no.png").exists()
 
 

@@ -116,6 +116,16 @@ def test_labels_that_are_no_classes_are_refused_with_a_way_out(shards, kind, con
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("content", [[], {"images": 3}, {"labels": None}])
+def test_a_file_of_that_name_without_labels_is_told(shards, kind, content):
+    write(shards, content)
+    source = opened(shards, kind)
+    assert source.classes == 0
+    assert any('dataset.json has no "labels", so images have no classes' in note for note in source.notes())
+    assert not any("no classes" in note for note in opened(shards, kind, classes="none").notes())
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_class_folders_count_as_people_do(tmp_path, kind):
     for number in range(12):
         (tmp_path / "set" / str(number)).mkdir(parents=True)

@@ -9,7 +9,7 @@ from ganfleet.clock import Clock
 from ganfleet.engine import contract, run
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import seeded
-from ganfleet.errors import ConfigError, StrategyFailed
+from ganfleet.errors import ConfigError, NonFinite, StrategyFailed
 from ganfleet.size import Size
 from ganfleet.strategies.base import Ema, ImageSpec, Phase, Player, Stage
 from ganfleet.strategies.gan import GAN
@@ -50,6 +50,22 @@ def test_a_learning_rate_of_zero_can_be_replaced():
 def test_an_optimizer_that_cannot_be_is_refused(settings, told):
     with pytest.raises(ConfigError, match=told):
         players(optimizers=settings)
+
+
+@pytest.mark.parametrize(
+    "made, error, told",
+    [
+        (None, ConfigError, r"must be float of shape \(2, 1, height, width\) .* not None"),
+        (np.zeros((2, 3, 4, 4), np.float32), ConfigError, r"not float32 of shape \(2, 3, 4, 4\): mend its sample"),
+        (np.zeros((1, 1, 4, 4), np.float32), ConfigError, r"not float32 of shape \(1, 1, 4, 4\)"),
+        (np.zeros((2, 1, 4, 4), np.uint8), ConfigError, "not uint8"),
+        (np.full((2, 1, 4, 4), np.nan, np.float32), NonFinite, "the images that GAN draws are not finite"),
+    ],
+)
+def test_what_is_no_image_is_not_drawn(made, error, told):
+    strategy = GAN(GAN.Options(resolution=4), ImageSpec(channels=1), 8)
+    with pytest.raises(error, match=told):
+        contract.images(strategy, made, 2)
 
 
 SHARED = nn.Dense(2, 1)

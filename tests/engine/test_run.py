@@ -220,6 +220,17 @@ def test_train_takes_arrays_and_callbacks_and_gives_the_directory(tmp_path):
     assert lines[-1]["step"] == 2 and "Loss/D" in lines[-1]
 
 
+def test_a_callback_that_changes_the_current_folder_does_not_move_the_run(tmp_path, monkeypatch):
+    class Wanders(library.Callback):
+        def after_step(self, run, stats):
+            os.chdir("/")
+
+    monkeypatch.chdir(tmp_path)
+    path = library.train(GAN, "run.name=here", source=IMAGES, callbacks=[Wanders()])
+    assert path == Path("runs/here") and Path.cwd() == tmp_path
+    assert checkpoint.within(Path("runs/here"))
+
+
 GAN = {"strategy": {"name": "gan", "resolution": 8, "latent": 4, "hidden": [8]}, "train": {"steps": 1}}
 IMAGES = np.zeros((64, 1, 8, 8), np.uint8)
 

@@ -10,7 +10,7 @@ import pytest
 from commands import ganfleet, tiny
 from fleets import BIN, digest, one_at_a_time, start, survivors, workers
 
-from ganfleet.engine.guard import ECHO_SECONDS
+from ganfleet.fleet.launcher import ECHO_SECONDS
 
 pytestmark = one_at_a_time
 
