@@ -114,10 +114,18 @@ class FleetConfig(Section):
     kernels: Literal["auto", "stock"] = "auto"
 
 
+class KeepBest(Section):
+    """Which checkpoint is the best: that with the lowest or the highest value of ``metric``."""
+
+    metric: str
+    mode: Literal["min", "max"]
+
+
 class CheckpointConfig(Section):
     every_kimg: float = Field(10.0, gt=0)
     keep: int = Field(3, ge=1)
     keep_every_kimg: float | None = Field(None, gt=0)
+    keep_best: KeepBest | None = None
     resume: Place = "auto"
     accept: tuple[str, ...] = ()
 
@@ -131,6 +139,9 @@ class LogConfig(Section):
 class MetricsConfig(Section):
     every_kimg: float | None = Field(None, gt=0)
     names: tuple[str, ...] = ()
+    count: int = Field(2000, ge=20)
+    real_count: int | None = Field(None, ge=20)
+    inception: Place | None = None
 
 
 class RunConfig(Section):
@@ -471,6 +482,8 @@ def _conflicts(config: Config, schema: type[Config]) -> Iterator[tuple[list[Keys
         )
     if metrics.every_kimg is not None and not metrics.names:
         yield [("metrics", "every_kimg"), ("metrics", "names")], "there is nothing to measure: give metrics.names"
+    if checkpoint.keep_best is not None and not metrics.names:
+        yield [("checkpoint", "keep_best"), ("metrics", "names")], "nothing is measured: give metrics.names"
     yield from _unknown_names(config, schema)
 
 

