@@ -55,6 +55,7 @@ class Evaluation:
         self.network = extractor and extractor.network
         self._extractor, self._progress = extractor, progress
         self._drawn: list[Folder] = []  # of rows of images that were drawn
+        self._rows: dict[tuple[str, ...], Rows] = {}  # what was asked for before
 
     def measure(self, metrics: Iterable[Metric]) -> dict[str, float]:
         """The values of all ``metrics``, those of rank 0 on every rank."""
@@ -105,6 +106,12 @@ class Evaluation:
         Raises:
             GanfleetError: whatever one rank meets, on every rank.
         """
+        asked = (what, *(repr(each.facts) for each in pictures))
+        if asked not in self._rows:
+            self._rows[asked] = self._collected(what, compute, pictures)
+        return self._rows[asked]
+
+    def _collected(self, what: str, compute: Callable[..., np.ndarray], pictures: tuple[Pictures, ...]) -> Rows:
         count = min(map(len, pictures))
         if not count:
             raise ConfigError("there are no images to measure: give some")
@@ -127,7 +134,11 @@ class Evaluation:
                             folder.write(name, found)
                 names += [name for name, _ in made]
                 lengths += [len(found) for _, found in made]
-                self._progress(what, min((start + ranks) * BLOCK, count), count)
+                self._progress(
+                    f"{what} of {' and '.join(each.title for each in pictures)}",
+                    min((start + ranks) * BLOCK, count),
+                    count,
+                )
         if not launcher.detect().local_rank:
             folder.used()
         if any(isinstance(each, Drawn | OnPaths) for each in pictures):

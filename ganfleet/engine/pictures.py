@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,8 +28,9 @@ REAL = 50_000  # images of the data that are read where nobody says how many
 
 
 class Pictures:
-    """Images 0 to ``len``."""
+    """Images 0 to ``len``. ``title`` is what they are called where somebody waits for them."""
 
+    title: ClassVar[str]
     facts: tuple = ()
     """What they depend on beside the index, made of lists, strings and numbers."""
 
@@ -96,6 +98,7 @@ def chunks(indices: range) -> list[range]:
 class Drawn(Pictures):
     """Image i is that of the seed ``first + i``."""
 
+    title = "generated images"
     of: FromSeeds
     count: int
     first: int
@@ -131,6 +134,7 @@ class OnPaths(Pictures):
     Where on the path is left to chance, or with ``ends`` at its beginning. All else that an image is made of is equal.
     """
 
+    title = "images on paths"
     of: FromSeeds
     count: int
     first: int
@@ -177,6 +181,7 @@ class OnPaths(Pictures):
 class Read(Pictures):
     """Images of a source: all, or ``count`` that ``seed`` chooses. Those that cannot be read are left out."""
 
+    title = "real images"
     source: Source
     count: int
     seed: int = 0
@@ -224,6 +229,7 @@ class Read(Pictures):
 class Translated(Pictures):
     """Translations of what ``originals`` reads."""
 
+    title = "translations"
     originals: Read
     translator: Translator
     facts: tuple

@@ -74,9 +74,9 @@ def kid(a: Set, b: Set, seed: int, subsets: int = SUBSETS, size: int = SUBSET) -
     """The kernel inception distance (arXiv:1801.01401) and its standard error.
 
     That is the unbiased squared MMD with the kernel (x·y / d + 1)³, as a mean over ``subsets`` random subsets of
-    ``size`` rows each, or of all rows where there are fewer; ``seed`` chooses them.
+    ``size`` rows each, or of half the rows where that is less; ``seed`` chooses them.
     """
-    size = min(size, len(a), len(b))
+    size = min(size, len(a) // 2, len(b) // 2)
     values = []
     for i in range(subsets):
         stream = rng.stream(seed, "kid", i)
