@@ -110,8 +110,9 @@ def _source(data: Any, loaded: Loaded) -> Source:
     """
     resolution, section = loaded.config.strategy.resolution, loaded.config.data
     if data is None:
-        if section.source == "given" or "image" not in (source := open_section(section, resolution)).names:
+        if section.source == "given" or loaded.strategy.samples_data:
             raise ConfigError(f"of data.source {section.source}, no single images can be read: name some with --data")
+        source = open_section(section, resolution)
     elif isinstance(data, str | Path):
         source = folder_or_file(data, loaded, "--data")
     else:

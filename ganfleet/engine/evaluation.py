@@ -7,7 +7,7 @@ shape; all ranks get its rows, and every host keeps them in files, where an eval
 import math
 import os
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import mindspore as ms
@@ -60,7 +60,7 @@ class Evaluation:
     def measure(self, metrics: Iterable[Metric]) -> dict[str, float]:
         """The values of all ``metrics``, those of rank 0 on every rank."""
         values = {}
-        with one_thread():
+        with one_thread() if self._extractor else nullcontext():
             for metric in metrics:
                 values |= {name: float(value) for name, value in metric.measure(self).items()}
         if self.real:
@@ -173,6 +173,7 @@ class Extractor:
     """A network of features, with the graphs in which it runs."""
 
     def __init__(self, network: FeatureNetwork):
+        _threadpool_limits()  # metrics of features need it: that it is missing is found out here
         self.network = network
         self._graphs: dict[bool, _Graph] = {}
 
@@ -217,9 +218,13 @@ def one_thread():
     Raises:
         ConfigError: what can see to that is not installed.
     """
+    with _threadpool_limits()(1):
+        yield
+
+
+def _threadpool_limits() -> Callable[[int], AbstractContextManager]:
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
         raise ConfigError("metrics need threadpoolctl: run `pip install 'ganfleet[metrics]'`") from None
-    with threadpool_limits(1):
-        yield
+    return threadpool_limits

@@ -78,18 +78,19 @@ class Folder:
         """Note that these rows are of use now, and remove those of others that take too much room."""
         with suppress(OSError):
             os.utime(self.path)
-            _prune(self.path.parent)
+            _prune(self.path)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _prune(root: Path) -> None:
-    found = sorted(((each.stat().st_mtime, each) for each in root.iterdir()), reverse=True)
+def _prune(used: Path) -> None:
+    """Remove folders beside the one just ``used``."""
+    found = sorted(((each.stat().st_mtime, each) for each in used.parent.iterdir()), reverse=True)
     total = 0
     for used_at, folder in found:
         total += sum(file.stat().st_size for file in folder.iterdir())
-        if total > LIMIT and time.time() - used_at > IN_USE:
+        if total > LIMIT and folder != used and time.time() - used_at > IN_USE:
             shutil.rmtree(folder, ignore_errors=True)
 
 
