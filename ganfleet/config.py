@@ -306,7 +306,9 @@ def schema_keys(schema: type[BaseModel] = Config) -> list[str]:
     keys = []
     for name, field in schema.model_fields.items():
         inner = _model_in(field.annotation)
-        keys += [f"{name}.{key}" for key in schema_keys(inner)] if inner else [name]
+        if inner is not field.annotation:  # a value, or a section that may be null
+            keys.append(name)
+        keys += [f"{name}.{key}" for key in schema_keys(inner)] if inner else []
     return keys
 
 

@@ -20,8 +20,7 @@ PATH = click.Path(path_type=Path)
     epilog=example(
         "ganfleet evaluate --checkpoint runs/first --metrics kid,pr",
         "ganfleet evaluate --checkpoint runs/faces --data faces --count 50000 psi=0.7",
-        "ganfleet evaluate --checkpoint runs/x --direction A2B --input a --data b \\",
-        "    --metrics l1,ssim",
+        "ganfleet evaluate --checkpoint runs/x --direction A2B --input a --data b",
     ),
 )
 @click.option("--checkpoint", "path", required=True, type=PATH, help="A checkpoint or run.")

@@ -14,7 +14,7 @@ data: {source: embedded}
 train: {steps: 2, batch_size: 16, lanes: 2}
 log: {samples: 4}
 """
-MEASURE = ["--checkpoint", "runs/tiny", "--count", "160", "--real-count", "96", "--metrics", "fid,kid,pr,diversity"]
+MEASURE = ["--checkpoint", "runs/tiny", "--count", "96", "--real-count", "64", "--metrics", "fid,kid,pr"]
 
 
 def fleet(ranks):
@@ -42,7 +42,7 @@ def test_a_fleet_that_is_killed_and_one_process_find_the_same_numbers(tmp_path, 
 
     there = kept("killed")
     process = start([*fleet(2), "evaluate", *MEASURE], tmp_path)
-    until(lambda: len(there()) >= 4, seconds=120)
+    until(lambda: len(there()) >= 2, seconds=120)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     begun = {path: path.stat().st_mtime_ns for path in there() if not path.name.startswith(".")}
@@ -51,4 +51,4 @@ def test_a_fleet_that_is_killed_and_one_process_find_the_same_numbers(tmp_path, 
 
     records = [json.loads(line) for line in (tmp_path / "runs/tiny/metrics.jsonl").read_text().splitlines()]
     assert len(records) == 3 and records[0] == records[1] == records[2]
-    assert len(records[0]["metrics"]) == 6
+    assert len(records[0]["metrics"]) == 5
