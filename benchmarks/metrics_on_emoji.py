@@ -11,7 +11,6 @@ Twemoji and Fluent draw them. What came out is in docs/metrics.md.
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from ganfleet.data.emoji import without_tones
 from ganfleet.fleet import cpu
 
 
-def main(root: Path, count: int, inception: Path | None) -> int:
+def main(root: Path, count: int, inception: Path | None, kept: Path) -> int:
     cpu.pin(1)
     from ganfleet.engine.evaluation import Extractor, one_thread
     from ganfleet.metrics import distances
@@ -31,23 +30,24 @@ def main(root: Path, count: int, inception: Path | None) -> int:
 
     extractor = Extractor(feature_network(inception))
 
-    def rows(name: str, images: list[np.ndarray], kept: Path) -> Rows:
+    def rows(name: str, images: list[np.ndarray]) -> Rows:
         folder = Folder(kept / name)
         starts = range(0, len(images), BLOCK)
         for start in starts:
-            folder.write(f"{start:06d}", extractor.features(np.stack(images[start : start + BLOCK])))
+            if folder.read(f"{start:06d}") is None:
+                folder.write(f"{start:06d}", extractor.features(np.stack(images[start : start + BLOCK])))
         print(f"{name}: {len(images)} images", file=sys.stderr, flush=True)
         return Rows(
             folder, [f"{start:06d}" for start in starts], [len(images[start : start + BLOCK]) for start in starts]
         )
 
     reference, others = sets(root, count)
-    with tempfile.TemporaryDirectory() as scratch, one_thread():
-        real = rows("reference", reference, Path(scratch))
+    with one_thread():
+        real = rows("reference", reference)
         moments = distances.moments(real)
         found = {}
         for name, images in others.items():
-            made = rows(name, images, Path(scratch))
+            made = rows(name, images)
             kid, error = distances.kid(real, made, seed=0)
             found[name] = distances.frechet(moments, distances.moments(made)), kid, error
     fd, kid = extractor.network.called("fd", "fid"), extractor.network.called("kid", "kid")
@@ -100,5 +100,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="holds google, twitter and fluent")
     parser.add_argument("--count", type=int, default=1000, help="images in each set")
+    parser.add_argument(
+        "--kept", type=Path, default=Path("features"), help="where features are kept, for a second start"
+    )
     parser.add_argument("--inception", type=Path, help="weights of FID's Inception-v3")
     sys.exit(main(**vars(parser.parse_args())))

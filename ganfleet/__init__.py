@@ -18,6 +18,10 @@ os.environ.setdefault("GLOG_v", "3")
 os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", "1800")
 # The same for HCCL, whose ranks give up after 120 seconds on one that has not come to their first collective.
 os.environ.setdefault("HCCL_CONNECT_TIMEOUT", "1800")
+# Ranks that look for each other through msrun's scheduler, or leave it, sleep so many seconds in between: by default 3
+# to 5, several times per start.
+os.environ.setdefault("MS_RETRY_INTERVAL_LOWER", "1")
+os.environ.setdefault("MS_RETRY_INTERVAL_UPPER", "2")
 # MindSpore sets this too when it is imported, which is too late where tensorboardX has loaded protobuf before: then
 # protobuf refuses MindSpore 2.8's and 2.9's own messages.
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")

@@ -31,5 +31,7 @@ def pytest_collection_modifyitems(items):
     """Keep tests that share what a fixture of their file made on one worker; all others go wherever a core is free."""
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs.values()
+        if item.get_closest_marker("xdist_group"):
+            continue
         if any(fixture.scope == "module" for definitions in fixtures for fixture in definitions):
             item.add_marker(pytest.mark.xdist_group(item.location[0]))

@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 from ganfleet.store import checkpoint
 
 REPOSITORY = Path(__file__).parent.parent
+one_at_a_time = pytest.mark.xdist_group(
+    "fleets"
+)  # for tests that start one: on one worker, no other waits for the lock
 SCRIPT = str(REPOSITORY / "launch" / "train.py")
 BIN = Path(sys.executable).parent
 

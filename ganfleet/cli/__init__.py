@@ -3,6 +3,7 @@
 A verb's module is imported when the verb is used, so that ``ganfleet --help`` answers at once.
 """
 
+import atexit
 import contextlib
 import importlib
 import io
@@ -52,9 +53,23 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         code = tell(error, rank if rank.kind == "none" else launcher.detect())  # which knows more once it has connected
     _flush()
     rank.report_exit(code)
-    if launcher.is_abandoned():
-        os._exit(code)  # MindSpore would wait for its scheduler, which has ended with the launcher
+    if launcher.is_abandoned() or (rank.kind == "msrun" and launcher.has_connected()):
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End a rank of msrun once it has left the fleet.
+
+    Without the destructors of MindSpore's C++ objects: one that runs while a thread of its network still works has
+    crashed ranks whose run was over and saved.
+    """
+    if not launcher.is_abandoned():  # otherwise MindSpore would wait for its scheduler, which has ended too
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _escape_what_cannot_be_shown() -> None:

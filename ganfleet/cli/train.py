@@ -26,15 +26,16 @@ def command(path: str, workers: int | None, log_dir: Path | None, overrides: tup
     Without --workers this is one rank of the fleet that msrun or mpiexec starts, or a fleet of one.
     """
     from ganfleet.engine import guard
-    from ganfleet.fleet import start_mindspore
 
     with guard.stopping_at_once():
-        start_mindspore()
         return train_alone(path, overrides) if workers is None else train_fleet(path, overrides, workers, log_dir)
 
 
 def train_alone(path: str, overrides: tuple[str, ...]) -> None:
     """Train in this process."""
+    from ganfleet.fleet import start_mindspore
+
+    start_mindspore()
     from ganfleet import config
     from ganfleet.engine.run import train
 
@@ -42,9 +43,8 @@ def train_alone(path: str, overrides: tuple[str, ...]) -> None:
 
 
 def train_fleet(path: str, overrides: tuple[str, ...], workers: int, log_dir: Path | None) -> int:
-    """Train in ``workers`` processes; the fleet's exit code."""
+    """Train in ``workers`` processes, which say what is wrong with the config; the fleet's exit code."""
     from ganfleet import __file__ as package
-    from ganfleet import config
     from ganfleet.fleet import launcher, processes
 
     started = launcher.detect()
@@ -53,7 +53,6 @@ def train_fleet(path: str, overrides: tuple[str, ...], workers: int, log_dir: Pa
             f"--workers starts ranks of its own, but {started.sign} says that a launcher has started this process as "
             f"one: leave out --workers, or unset {started.sign}"
         )
-    config.check_world_size(config.load(path, overrides), workers)
     script = str(Path(package).with_name("__main__.py"))
     command = [sys.executable, script, "train", "--config", path, *overrides]
     return processes.launch(workers, command, log_dir)

@@ -119,7 +119,7 @@ def _surroundings() -> list:
     ]
 
 
-_OF_A_FLEET = ("SCHED", "NODE", "WORKER", "ROLE", "TIMEOUT")  # words in what launchers set
+_OF_A_FLEET = ("SCHED", "NODE", "WORKER", "ROLE", "TIMEOUT", "RETRY")  # words in what launchers set
 
 
 def _cpu() -> str:

@@ -14,7 +14,7 @@ from mindspore import Parameter, Tensor, mint, nn, ops
 from ganfleet.engine import contract
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.tensors import named
-from ganfleet.nn import buffers_of
+from ganfleet.nn import buffers_of, forms
 from ganfleet.nn.optim import Weight, bind
 from ganfleet.strategies.base import Player
 
@@ -205,7 +205,7 @@ class _FlatState(nn.Cell):
         self.after_update = after_update
 
     def update(self, total, scale, hyper):
-        finite = ops.isfinite(total).all()
+        finite = forms.all_finite(total)
         # A branch, not a select of every vector: that would double the cost of an update on a CPU.
         if finite:
             self.apply(total, scale, hyper)

@@ -3,7 +3,8 @@
 import itertools
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ganfleet.errors import ConfigError
@@ -59,6 +60,20 @@ def pin(threads: int, local_rank: int = 0) -> Pinned:
     claims = _claim(threads, sorted(before), local_rank * threads)
     os.sched_setaffinity(0, claims.keys())
     return Pinned(set(claims), before, list(claims.values()))
+
+
+@contextmanager
+def unpinned() -> Iterator[None]:
+    """Let this thread use all cores that the process had before it was pinned; threads it starts keep them."""
+    if not _pinned:
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _pinned[0].before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def allowed() -> set[int]:

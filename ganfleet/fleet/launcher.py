@@ -80,6 +80,7 @@ def host() -> str:
 
 
 _rank: int | None = None  # in the connected fleet
+_has_connected = False
 _report_fd: int | None = None
 _followed: int | None = None  # the launcher that this process ends with
 _PR_SET_PDEATHSIG = 1
@@ -134,8 +135,14 @@ def on_terminal() -> bool:
 
 def connected(rank: int | None) -> None:
     """Remember this process's rank in the fleet that has connected; None once it has left it."""
-    global _rank
+    global _rank, _has_connected
     _rank = rank
+    _has_connected = True
+
+
+def has_connected() -> bool:
+    """Whether this process is or was one of several that a launcher has started and that have found each other."""
+    return _has_connected
 
 
 def detect(environ: Mapping[str, str] | None = None) -> Launcher:

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Tensor, communication, ops
 
 from ganfleet.errors import PeerLost
+from ganfleet.fleet import cpu
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.tree import tree_sum
 
@@ -29,7 +30,10 @@ class MindSporeFleet(Fleet):
         self.backend = "mccl" if self.on_cpu else "hccl"
         if not MindSporeFleet._is_connected:
             try:
-                communication.init()
+                # On one core MindSpore's network thread may tell of a connection before the main thread listens, time
+                # and again: to connect took up to 44 seconds, and takes 2 to 5 where each has a core.
+                with cpu.unpinned():
+                    communication.init()
             except RuntimeError as error:
                 raise PeerLost(
                     f"the fleet could not connect through msrun's scheduler: {_first_line(error)}"

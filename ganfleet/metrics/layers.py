@@ -19,10 +19,10 @@ def taken(tensors: Tensors, name: str, shape: tuple[int, ...]) -> np.ndarray:
         ConfigError: there is none of this name and shape.
     """
     if name not in tensors:
-        raise ConfigError(f"the file of weights lacks {name}: it is of another network")
+        raise ConfigError(f"the file of weights lacks {name}: it must be of another network, name the right one")
     if tensors[name].shape != shape:
         raise ConfigError(
-            f"{name} has shape {tensors[name].shape} in the file of weights, not {shape}: another network"
+            f"{name} has shape {tensors[name].shape} in the file of weights, not {shape}: name the file of this one"
         )
     return tensors[name].astype(np.float64)
 

@@ -84,7 +84,12 @@ def feature_network(inception: str | Path | None = None) -> FeatureNetwork:
         return FeatureNetwork("effnet_lite0", pth.read(_lite0()), side=224, centre=127)
     path = expanded(inception, "metrics.inception")
     tensors = weights.read(path) if path.suffix in (weights.SUFFIX, ".npz") else pth.read(path)
-    return FeatureNetwork("inception", tensors, side=299, centre=128)
+    network = FeatureNetwork("inception", tensors, side=299, centre=128)
+    try:
+        _ = network.cell, network.probabilities(np.zeros((1, 2048)))  # weights of another network are found out here
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return network
 
 
 def _lite0() -> Path:

@@ -14,7 +14,7 @@ from ganfleet.nn.losses import (
     minimax_generator_loss,
     nonsaturating_generator_loss,
 )
-from ganfleet.nn.minibatch import minibatch_stddev
+from ganfleet.nn.minibatch import joined, minibatch_stddev, parted
 from ganfleet.nn.norm import BatchNorm, InstanceNorm, pixel_norm
 from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
@@ -58,12 +58,14 @@ __all__ = [
     "hinge_discriminator_loss",
     "hinge_generator_loss",
     "initialize",
+    "joined",
     "leaky_relu",
     "minibatch_stddev",
     "minimax_generator_loss",
     "nonsaturating_generator_loss",
     "one_hot",
     "parameter",
+    "parted",
     "pixel_norm",
     "r1",
     "reflection_pad",

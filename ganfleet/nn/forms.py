@@ -57,6 +57,15 @@ def _own(dtype, stride=1, padding=0):
     return dtype == ms.float32 and stride <= 2 and padding <= 3 and form() != STOCK
 
 
+@ops.constexpr
+def joins_batches():
+    """Whether a network is asked once about what it was asked twice about before: fewer operators, and other bits.
+
+    Older releases knew the stock form only, and their runs go on to the same bits.
+    """
+    return form() != STOCK
+
+
 def conv2d(x, weight, stride=1, padding=0):
     """(n, in, h, w), (out, in, kh, kw) → (n, out, ⌊(h + 2·padding − kh) / stride⌋ + 1, …), zero-padded."""
     if _own(x.dtype, stride, padding):
@@ -71,6 +80,43 @@ def conv2d_transpose(y, weight, size, stride=1, padding=0):
     # MindSpore names this operator's channels after the convolution it is the adjoint of.
     operator = ops.Conv2DTranspose(weight.shape[0], weight.shape[2:], pad_mode="pad", pad=padding, stride=stride)
     return operator(y, weight, size)
+
+
+@ops.constexpr
+def has_norm(dtype):
+    """Whether ``norm`` can be called; elsewhere layers of norms are MindSpore's operator."""
+    return dtype == ms.float32 and form() != STOCK
+
+
+def norm(x, gain, bias, epsilon):
+    """Batch norm of (n, c) or (n, c, h, w) by its own moments: (x − mean) · gain / √(variance + ε) + bias, and these
+    moments, the variance biased; gain, bias and moments are (c,). There is no gradient by way of the moments returned.
+    """
+    return cpu.norm(x, gain, bias, epsilon)
+
+
+def all_finite(x):
+    """Whether no value of a float32 vector is infinite or NaN, a bool tensor ()."""
+    return cpu.all_finite(x) if _own(x.dtype) else ops.isfinite(x).all()
+
+
+def adam(gradient, weights, m, v, betas, step, epsilon):
+    """Weights, m and v after Adam's update, all (P,): m and v are averages by ``betas``, then step · m / (√v + ε) is
+    taken off. Scalars are numbers or tensors; both forms have the same bits.
+    """
+    beta1, beta2 = betas
+    if _own(gradient.dtype):
+        return cpu.adam(gradient, weights, m, v, (beta1, 1 - beta1, beta2, 1 - beta2, step, epsilon))
+    m = moving_average(m, gradient, beta1)
+    v = moving_average(v, gradient * gradient, beta2)
+    return weights - step * (m / (ops.sqrt(v) + epsilon)), m, v
+
+
+def moving_average(old, new, decay):
+    """decay · old + (1 − decay) · new."""
+    if isinstance(decay, ms.Tensor):
+        return decay * old + (1 - decay) * new
+    return new if decay == 0 else decay * old + (1 - decay) * new
 
 
 def leaky_relu(x, slope):

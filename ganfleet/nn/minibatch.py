@@ -16,3 +16,20 @@ def minibatch_stddev(x, group=4):
     deviation = ops.sqrt((y * y).mean(0) + 1e-8).mean((1, 2, 3), keep_dims=True)
     deviation = ops.broadcast_to(deviation.reshape(1, -1, 1, 1, 1), (group, n // group, 1, h, w))
     return ops.concat((x, deviation.reshape(n, 1, h, w)), 1)
+
+
+def joined(real, fake, group=4):
+    """Two batches (n, …) as one (2n, …), of which ``minibatch_stddev`` makes the same groups as of each by itself.
+
+    ``group`` divides n.
+    """
+    n = real.shape[0]
+    parts = (group, n // group, *real.shape[1:])
+    return ops.concat((real.reshape(parts), fake.reshape(parts)), 1).reshape(2 * n, *real.shape[1:])
+
+
+def parted(scores, group=4):
+    """The scores (2n,) of what was ``joined``, as those of both batches, (n,) each."""
+    n = scores.shape[0] // 2
+    parts = scores.reshape(group, 2, n // group)
+    return parts[:, 0].reshape(n), parts[:, 1].reshape(n)

@@ -3,6 +3,7 @@
 import mindspore as ms
 from mindspore import nn, ops
 
+from ganfleet.nn import forms
 from ganfleet.nn.buffer import Buffer
 from ganfleet.nn.init import Constant, parameter
 
@@ -32,13 +33,17 @@ class BatchNorm(nn.Cell):
         self.by_batch = ops.BatchNorm(is_training=True, epsilon=eps, momentum=0.0)
         # What this operator keeps for its gradient is only known on a CPU; elsewhere the moments are computed.
         self.keeps_moments = ms.get_context("device_target") == "CPU"
+        self.eps = eps
         self.by_running = ops.BatchNorm(is_training=False, epsilon=eps)
 
     def construct(self, x):
         mean, variance = self.moments.value[0], self.moments.value[1]
         if not self.training:
             return self.by_running(x, self.gain, self.bias, mean, variance)[0]
-        y, _, _, mean, variance = self.by_batch(x, self.gain, self.bias, mean, variance)
+        if forms.has_norm(x.dtype):
+            y, mean, variance = forms.norm(x, self.gain, self.bias, self.eps)
+        else:
+            y, _, _, mean, variance = self.by_batch(x, self.gain, self.bias, mean, variance)
         if not self.keeps_moments:
             mean, variance = batch_moments(ops.stop_gradient(x))
         self.count_batch(mean, variance, x.size // x.shape[1])
@@ -68,6 +73,7 @@ class InstanceNorm(nn.Cell):
 
     def __init__(self, eps=1e-5):
         super().__init__()
+        self.eps = eps
         self.norm = ops.BatchNorm(is_training=True, epsilon=eps, momentum=0.0)
         self.norm.add_prim_attr("side_effect_mem", False)
         self.norm.set_signatures(())
@@ -77,4 +83,9 @@ class InstanceNorm(nn.Cell):
         zeros, ones = ops.zeros((n * c,), ms.float32), ops.ones((n * c,), ms.float32)
         gain = ones if gain is None else gain.reshape(n * c)
         bias = zeros if bias is None else bias.reshape(n * c)
-        return self.norm(x.reshape(1, n * c, h, w), gain, bias, zeros, ones)[0].reshape(n, c, h, w)
+        flat = x.reshape(1, n * c, h, w)
+        if forms.has_norm(x.dtype):
+            y = forms.norm(flat, gain, bias, self.eps)[0]
+        else:
+            y = self.norm(flat, gain, bias, zeros, ones)[0]
+        return y.reshape(n, c, h, w)

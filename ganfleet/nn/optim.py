@@ -14,6 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
+from ganfleet.nn import forms
+
 
 class Weight(NamedTuple):
     """One weight of a network, as an optimizer sees it: ``G.convs.0.weight``, (64, 3, 4, 4)."""
@@ -104,11 +106,10 @@ class Adam(Optimizer):
     def update(self, gradient, weights, slots, t, hyper):
         beta1 = hyper.get("beta1", self.betas[0])
         beta2 = hyper.get("beta2", self.betas[1])
-        m = _moving_average(slots[0], gradient, beta1)
-        v = _moving_average(slots[1], gradient * gradient, beta2)
         root = ops.sqrt(1 - ops.pow(beta2, t))
         step = hyper["lr"] * root / (1 - ops.pow(beta1, t))
-        return weights - step * (m / (ops.sqrt(v) + self.eps * root)), (m, v)
+        weights, m, v = forms.adam(gradient, weights, *slots, (beta1, beta2), step, self.eps * root)
+        return weights, (m, v)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class RMSProp(Optimizer):
         return ("v",)
 
     def update(self, gradient, weights, slots, t, hyper):
-        v = _moving_average(slots[0], gradient * gradient, hyper.get("decay", self.decay))
+        v = forms.moving_average(slots[0], gradient * gradient, hyper.get("decay", self.decay))
         return weights - hyper["lr"] * (gradient / (ops.sqrt(v) + self.eps)), (v,)
 
 
@@ -239,12 +240,6 @@ class ClipByGlobalNorm(Optimizer):
         # Not min(1, max_norm / norm): a gradient of zeros has no direction to keep.
         gradient = gradient * (max_norm / ops.maximum(norm, max_norm))
         return self.optimizer.update(gradient, weights, slots, t, hyper)
-
-
-def _moving_average(old, new, decay):
-    if isinstance(decay, ms.Tensor):
-        return decay * old + (1 - decay) * new
-    return new if decay == 0 else decay * old + (1 - decay) * new
 
 
 def _has_two_dimensions(name, shape):

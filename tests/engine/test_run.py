@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ganfleet, one_error, tiny
-from fleets import REPOSITORY, workers
+from fleets import REPOSITORY, one_at_a_time, workers
 from fleets import run as start_and_wait
 
 import ganfleet as library
@@ -293,6 +293,7 @@ def test_reduced_images_are_made_before_the_fleet_connects(monkeypatch, tmp_path
     assert order == ["prepare [8]", "connect"]
 
 
+@one_at_a_time
 @pytest.mark.parametrize(
     "missing, told",
     [

@@ -106,10 +106,13 @@ def test_weights_as_safetensors_are_the_same_network(inception):
 
 
 def test_weights_of_another_network_are_refused_by_the_first_name_or_shape_that_does_not_fit(inception):
-    _, reference, *_ = inception
+    path, reference, *_ = inception
     lacking = {name: array for name, array in reference.tensors.items() if name != "Mixed_6c.branch7x7_2.bn.bias"}
     with pytest.raises(ConfigError, match=r"lacks Mixed_6c\.branch7x7_2\.bn\.bias"):
         _ = FeatureNetwork("inception", lacking, 299, 128).cell
+    safetensors.numpy.save_file(lacking, path.with_name("other.safetensors"))
+    with pytest.raises(ConfigError, match=r"other\.safetensors: the file of weights lacks Mixed_6c"):
+        feature_network(path.with_name("other.safetensors"))
     wrong = {**reference.tensors, "Conv2d_1a_3x3.conv.weight": np.zeros((32, 4, 3, 3), np.float32)}
     with pytest.raises(ConfigError, match=r"Conv2d_1a_3x3\.conv\.weight has shape \(32, 4, 3, 3\)"):
         _ = FeatureNetwork("inception", wrong, 299, 128).cell

@@ -22,6 +22,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.nn import cpu, forms
 from ganfleet.nn.cpu import library
 from ganfleet.nn.cpu.check import call
+from ganfleet.nn.optim import Adam
 
 needs_kernels = pytest.mark.skipif(library.kernels() is None, reason="this machine runs stock operators")
 HERE = Path(__file__)
@@ -95,6 +96,18 @@ class Thrice(ms_nn.Cell):
         first, second, last = ms.grad(score, (0, 1)), ms.grad(penalty, (0, 1)), ms.grad(third, (0, 1))
         parts = (self.function(a, b), *first(a, b), *second(a, b), *last(a, b))
         return ops.concat(ops.Map()(flat, parts))
+
+
+class Compiled(ms_nn.Cell):
+    """A function as a graph."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    @ms.jit
+    def construct(self, *arguments):
+        return self.function(*arguments)
 
 
 def flat(tensor):
@@ -206,6 +219,34 @@ def test_blur_is_exact_to_second_order(shape):
     assert_exact_to_second_order(Function(forms.blur), reference, normal(*shape))
 
 
+@needs_kernels
+@pytest.mark.parametrize("betas", [(0.0, 0.99), (0.5, 0.999)])
+def test_adam_has_the_bits_of_the_stock_form(betas):
+    """17 values: two blocks of eight and one alone."""
+    optimizer = Adam(1e-2, betas)
+    state = [ms.Tensor(a) for a in (normal(17), normal(17, seed=1), normal(17, seed=2), normal(17, seed=3) ** 2)]
+
+    def update(gradient, weights, m, v, t, lr):
+        weights, slots = optimizer.update(gradient, weights, (m, v), t, {"lr": lr})
+        return (weights, *slots)
+
+    results = []
+    for form in (forms.STOCK, None):
+        with forms.using(form):
+            results.append(Compiled(update)(*state, *(ms.Tensor(np.float32(x)) for x in (3, 1e-2))))
+    for stock, own in zip(*results, strict=True):
+        assert np.array_equal(stock.asnumpy(), own.asnumpy())
+
+
+@needs_kernels
+@pytest.mark.parametrize("place", [0, 7, 18])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+def test_one_value_that_is_not_finite_is_found(value, place):
+    x = normal(19)
+    x[place] = value
+    assert bool(forms.all_finite(ms.Tensor(x)).asnumpy()) == bool(np.isfinite(value))
+
+
 @pytest.mark.parametrize("stride, padding, dtype", [(3, 1, ms.float32), (1, 4, ms.float32), (1, 1, ms.float16)])
 def test_what_the_kernels_cannot_do_runs_on_stock_operators(stride, padding, dtype):
     @ms.jit
@@ -299,7 +340,7 @@ def test_threads_at_once_compute_what_one_computes():
     inputs = [normal(2, 8, 6, 6 + i % 600, seed=i) for i in range(1200)]
 
     def run(x):
-        return call(kernel, (x, weight), x.shape)
+        return call(kernel, (x, weight), x.shape)[0]
 
     alone = [run(x) for x in inputs]
     with ThreadPoolExecutor(4) as threads:

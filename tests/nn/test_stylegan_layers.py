@@ -142,3 +142,18 @@ def test_minibatch_stddev_of_a_batch_below_the_group_takes_all_of_it():
     x = normal(2, 3, 4, 4)
     extra = nn.minibatch_stddev(ms.Tensor(x), 4).asnumpy()[:, 3]
     assert np.allclose(extra, np.sqrt(x.var(0) + 1e-8).mean(), rtol=1e-5)
+
+
+def test_joined_batches_keep_the_groups_that_each_has_by_itself():
+    """The expectation is of numpy: real samples 0, 2, 4 and 1, 3, 5 are groups, and so are those of the fakes."""
+    real, fake = normal(6, 4, 2, 3), 3 * normal(6, 4, 2, 3, seed=1)
+    extra = nn.minibatch_stddev(nn.joined(ms.Tensor(real), ms.Tensor(fake), 3), 3)[:, 4, 0, 0]
+    for scores, batch in zip(nn.parted(extra, 3), (real, fake), strict=True):
+        deviations = [np.sqrt(batch[i::2].var(0) + 1e-8).mean() for i in (0, 1)]
+        assert np.allclose(scores.asnumpy(), deviations * 3, rtol=1e-5)
+
+
+def test_joined_batches_come_apart_in_order():
+    real, fake = np.arange(6, dtype=np.float32), 10 + np.arange(6, dtype=np.float32)
+    parts = nn.parted(nn.joined(ms.Tensor(real), ms.Tensor(fake), 2), 2)
+    assert [part.asnumpy().tolist() for part in parts] == [real.tolist(), fake.tolist()]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from commands import ganfleet, tiny
-from fleets import BIN, digest, start, survivors, workers
+from fleets import BIN, digest, one_at_a_time, start, survivors, workers
 
 from ganfleet.engine.guard import ECHO_SECONDS
+
+pytestmark = one_at_a_time
 
 GANFLEET = str(BIN / "ganfleet")
 FAULTY = "strategy.name=faulty_gan:FaultyGAN"

@@ -9,8 +9,7 @@ from ganfleet.engine.pictures import FromSeeds, OnPaths
 from ganfleet.engine.sampler import CHUNK, graphs, joined
 
 STYLEGAN = """\
-strategy:
-  {name: stylegan, resolution: 8, start_resolution: 8, latent: 8, fmap_base: 64, fmap_max: 8, noise: 0.1, mbstd_group: 1}
+strategy: {name: stylegan, resolution: 8, start_resolution: 8, latent: 8, fmap_base: 64, fmap_max: 8, mbstd_group: 1}
 data: {source: embedded}
 train: {steps: 1, batch_size: 1, lanes: 1}
 """

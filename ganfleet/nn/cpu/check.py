@@ -26,10 +26,20 @@ def wrong_kernel(path: Path) -> str | None:
     def normal(*shape):
         return draw.standard_normal(shape).astype(np.float32)
 
-    x, y = normal(2, 3, 5, 5), normal(2, 3, 5, 5)
+    x, dy = normal(2, 3, 5, 5), normal(2, 3, 5, 5)
+    gain, bias, vector, epsilon = normal(3), normal(3), normal(19), np.full(1, 1e-5, np.float32)
+    y, mean, variance = norm(x, gain, bias, epsilon)
+    moments = mean.astype(np.float32), variance.astype(np.float32)
+    scalars = [np.full(1, value, np.float32) for value in (0.5, 0.5, 0.75, 0.25, 0.125, 1e-3)]
+    vectors = (vector, normal(19), normal(19), normal(19) ** 2)
     cases = [
-        ("gate", (x, y, np.full(1, 0.2, np.float32)), np.where(x > 0, y, 0.2 * y.astype(float))),
-        ("blur", (x,), blur(x)),
+        ("gate", (x, dy, np.full(1, 0.2, np.float32)), [np.where(x > 0, dy, 0.2 * dy.astype(float))]),
+        ("blur", (x,), [blur(x)]),
+        ("norm", (x, gain, bias, epsilon), [y, mean, variance]),
+        ("norm_gradient", (dy, x, gain, *moments, epsilon), norm_gradient(dy, x, gain, epsilon)),
+        ("adam", (*vectors, *scalars), adam(*vectors, *scalars)),
+        ("all_finite", (vector,), [np.ones(1)]),
+        ("all_finite", (np.where(np.arange(19) == 17, np.float32(np.nan), vector),), [np.zeros(1)]),
     ]
     for x_shape, w_shape, stride, padding in CONVOLUTIONS:
         x, w = normal(*x_shape), normal(*w_shape)
@@ -38,29 +48,33 @@ def wrong_kernel(path: Path) -> str | None:
         dx, dw = adjoints(x, w, dy, stride, padding)
         suffix = f"_{stride}_{padding}"
         cases += [
-            ("convolution" + suffix, (x, w), y),
-            ("to_input" + suffix, (dy, w), dx),
-            ("to_weight" + suffix, (x, dy), dw),
+            ("convolution" + suffix, (x, w), [y]),
+            ("to_input" + suffix, (dy, w), [dx]),
+            ("to_weight" + suffix, (x, dy), [dw]),
         ]
     for name, inputs, expected in cases:
         try:
-            actual = call(getattr(library, name), inputs, expected.shape)
+            actual = call(getattr(library, name), inputs, *(each.shape for each in expected))
         except AttributeError:
             return name
-        if actual is None or not np.abs(actual - expected).max() <= TOLERANCE * np.abs(expected).max():
+        if actual is None or not all(map(near, actual, expected)):
             return name
     return None
 
 
-def call(function, inputs, shape):
-    """What MindSpore does with a kernel: the output, or None where it fails."""
-    output = np.full(shape, np.nan, np.float32)
-    arrays = [*inputs, output]
+def near(actual, expected) -> bool:
+    return bool(np.abs(actual - expected).max() <= TOLERANCE * np.abs(expected).max())
+
+
+def call(function, inputs, *shapes):
+    """What MindSpore does with a kernel: the outputs, or None where it fails."""
+    outputs = [np.full(shape, np.nan, np.float32) for shape in shapes]
+    arrays = [*inputs, *outputs]
     sizes = [(ctypes.c_int64 * a.ndim)(*a.shape) for a in arrays]
     data = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
     ranks = (ctypes.c_int * len(arrays))(*(a.ndim for a in arrays))
     shapes = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, sizes))
-    return None if function(len(arrays), data, ranks, shapes, None, None, None) else output
+    return None if function(len(arrays), data, ranks, shapes, None, None, None) else outputs
 
 
 def taps(x, w, stride, height, width):
@@ -93,3 +107,32 @@ def blur(x):
     padded = np.pad(x.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1)))
     rows = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
     return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
+
+
+def norm(x, gain, bias, epsilon):
+    """y, mean and variance of batch norm over all but axis 1."""
+    x = x.astype(float)
+    mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
+    y = (x - channels(mean)) / np.sqrt(channels(variance) + epsilon) * channels(gain) + channels(bias)
+    return y, mean, variance
+
+
+def norm_gradient(dy, x, gain, epsilon):
+    """The gradients of Σ dy · y with respect to x, gain and bias."""
+    x, dy = x.astype(float), dy.astype(float)
+    deviation = np.sqrt(x.var((0, 2, 3)) + epsilon)
+    normed = (x - channels(x.mean((0, 2, 3)))) / channels(deviation)
+    dgain, dbias, count = (dy * normed).sum((0, 2, 3)), dy.sum((0, 2, 3)), x.size / x.shape[1]
+    dx = channels(gain / deviation) * (dy - channels(dbias) / count - normed * channels(dgain) / count)
+    return [dx, dgain, dbias]
+
+
+def channels(vector):
+    return vector.astype(float).reshape(-1, 1, 1)
+
+
+def adam(gradient, weights, m, v, keep1, take1, keep2, take2, step, epsilon):
+    """The weights, m and v after an update."""
+    gradient = gradient.astype(float)
+    m, v = keep1 * m + take1 * gradient, keep2 * v + take2 * gradient**2
+    return [weights - step * (m / (np.sqrt(v) + epsilon)), m, v]

@@ -3,19 +3,25 @@
 import mindspore as ms
 import numpy as np
 from mindspore import ops
+from mindspore.ops.auto_generate import BatchNormGradGrad
 
 # Set by ``ganfleet.nn.cpu.use``. They are plain values here, so that they count in the name of a stored graph.
 STOCK = "stock"
 FORM = STOCK
 LIBRARY = ""
+TINY = 1e-30
 
 
 class _Kernel(ops.Custom):
     """MindSpore takes operators with equal attributes for one. So the shape is an attribute; and a ``bprop`` takes all
-    shapes from its arguments, as it may be called for another operator of the same name."""
+    shapes from its arguments, as it may be called for another operator of the same name. ``shape`` is the output's, or
+    a tuple of those of several."""
 
-    def __init__(self, name, shape, bprop):
-        super().__init__(f"{LIBRARY}:{name}", shape, ms.float32, "aot", bprop)
+    def __init__(self, name, shape, bprop=None):
+        several = shape != () and isinstance(shape[0], tuple)
+        super().__init__(
+            f"{LIBRARY}:{name}", shape, (ms.float32,) * len(shape) if several else ms.float32, "aot", bprop
+        )
         self.add_prim_attr("output_shape", str(shape))
 
 
@@ -67,6 +73,30 @@ class _Blur(_Kernel):
         super().__init__("blur", shape, bprop)
 
 
+class _Norm(_Kernel):
+    """(x, gain, bias, epsilon) → y, mean, variance."""
+
+    def __init__(self, shape):
+        def bprop(x, gain, bias, epsilon, out, dout):
+            dx, dgain, dbias = _NormGradient(x.shape)(dout[0], x, gain, out[1], out[2], epsilon)
+            return dx, dgain, dbias, ops.zeros_like(epsilon)
+
+        super().__init__("norm", (shape, shape[1:2], shape[1:2]), bprop)
+
+
+class _NormGradient(_Kernel):
+    """(dy, x, gain, mean, variance, epsilon) → dx, dgain, dbias. Its own gradient, of gradient penalties alone, is
+    MindSpore's, whose epsilon cannot be a tensor: it is in the variance already."""
+
+    def __init__(self, shape):
+        def bprop(dy, x, gain, mean, variance, epsilon, out, dout):
+            second = BatchNormGradGrad(is_training=True, epsilon=TINY)
+            dx, ddy, dgain = second(x, dy, gain, mean, variance + epsilon, dout[0], dout[1], dout[2])
+            return ddy, dx, dgain, ops.zeros_like(mean), ops.zeros_like(variance), ops.zeros_like(epsilon)
+
+        super().__init__("norm_gradient", (shape, shape[1:2], shape[1:2]), bprop)
+
+
 def conv2d(x, weight, stride, padding):
     n, _, h, w = x.shape
     out, _, kernel_h, kernel_w = weight.shape
@@ -84,6 +114,21 @@ def leaky_relu(x, slope):
 
 def blur(x):
     return _Blur(x.shape)(x)
+
+
+def norm(x, gain, bias, epsilon):
+    return _Norm(x.shape)(x, gain, bias, _constant(epsilon))
+
+
+def adam(gradient, weights, m, v, scalars):
+    tensors = ()
+    for scalar in scalars:
+        tensors += (scalar if isinstance(scalar, ms.Tensor) else _constant(scalar),)
+    return _Kernel("adam", (weights.shape,) * 3)(gradient, weights, m, v, *tensors)
+
+
+def all_finite(x):
+    return _Kernel("all_finite", (1,))(x)[0] > 0
 
 
 @ops.constexpr

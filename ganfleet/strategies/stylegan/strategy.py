@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from ganfleet import nn
 from ganfleet.errors import ConfigError
+from ganfleet.nn import forms
 from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Decay, Ema, Phase, Player, Stage, Strategy, StrategyOptions
 from ganfleet.strategies.doubling import doublings, needed
@@ -196,11 +197,11 @@ class StyleGAN(Strategy):
     def logistic_d_loss(self, nets, real, noise):
         """E softplus(D(fake)) + E softplus(−D(real)), and γ/2 · R1 (arXiv:1801.04406) unless that has its own phase."""
         image, fake, conditions = self._judged(nets, real, noise)
-        fake_logit = nets.D(fake, *conditions)
         if self.lazy > 1:
-            real_logit = nets.D(image, *conditions)
+            real_logit, fake_logit = self._scores(nets.D, image, fake, conditions)
             loss = nn.discriminator_loss(real_logit, fake_logit)
             return loss, {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
+        fake_logit = nets.D(fake, *conditions)
         real_logit, penalty = nn.scored_r1(nets.D, image, conditions)
         loss = nn.discriminator_loss(real_logit, fake_logit) + self.options.r1_gamma / 2 * penalty
         return loss, {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean(), "r1": penalty}
@@ -213,7 +214,7 @@ class StyleGAN(Strategy):
     def wgan_gp_d_loss(self, nets, real, noise):
         """E D(fake) − E D(real), the gradient penalty, and E D(real)² so that scores do not drift."""
         image, fake, conditions = self._judged(nets, real, noise)
-        real_score, fake_score = nets.D(image, *conditions), nets.D(fake, *conditions)
+        real_score, fake_score = self._scores(nets.D, image, fake, conditions)
         penalty = nn.gradient_penalty(nets.D, image, fake, noise["u"], conditions)
         drift = (real_score * real_score).mean()
         loss = fake_score.mean() - real_score.mean() + self.options.gp_weight * penalty + self.options.drift * drift
@@ -225,6 +226,14 @@ class StyleGAN(Strategy):
         label = self._label(real)
         fake = ops.stop_gradient(self._generate(nets, noise, label))
         return self._shown(real, noise), fake, (noise["alpha"], label)
+
+    def _scores(self, d, image, fake, conditions):
+        """D's scores of real and of generated images, (n,) each."""
+        if not forms.joins_batches():
+            return d(image, *conditions), d(fake, *conditions)
+        (alpha, label), group = conditions, self.options.mbstd_group
+        both = None if label is None else nn.joined(label, label, group)
+        return nn.parted(d(nn.joined(image, fake, group), alpha, both), group)
 
     def logistic_g_loss(self, nets, real, noise):
         """E softplus(−D(fake))."""
