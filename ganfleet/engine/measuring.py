@@ -38,8 +38,8 @@ class OfRun:
             )
         if "image" not in source.names and any(each.reads_real for each in self.metrics):
             raise ConfigError(
-                f"metrics.names: the data have {' and '.join(source.names)}, and metrics compare with images called image: "
-                "leave the names out of the run"
+                f"metrics.names: the data have {' and '.join(source.names)}, and metrics compare with images called "
+                "image: leave the names out of the run"
             )
         self.extractor = extractor_of(self.metrics, self.settings.inception)
         self._warned: set[str] = set()
