@@ -156,9 +156,12 @@ def test_real_images_are_known_by_their_content(tmp_path):
     measure()
     assert computed == []
     Image.fromarray(np.full((8, 8), 200, np.uint8)).save(folder / "35.png")
+    values, bad = measure()
+    assert computed == [8] and not bad  # the block of 35 alone
+    np.testing.assert_array_equal(values, [*range(35), 200, *range(36, 40)])
     (folder / "36.png").write_bytes(b"spoilt")
     values, bad = measure()
-    assert computed == [7] and bad == {36}  # the block of 35 and 36, without the damaged one
+    assert computed == [7] and bad == {36}
     np.testing.assert_array_equal(values, [*range(35), 200, 37, 38, 39])
 
 
