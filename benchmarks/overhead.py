@@ -1,18 +1,24 @@
-"""What a step costs under ganfleet, over the same networks in a loop written by hand for one process.
+"""What a step costs under ganfleet, over the same networks in a loop written by hand for one process, and over a bare
+loop of the run's own compiled phases.
 
     python benchmarks/overhead.py [--config F] [--blocks 8] [--steps 5] [key=value ...]
 
 The hand-written loop has one graph per player, with the gradients, MindSpore's fused Adam and the buffers in it, and
 one for G's average where the config wants one. It draws its own noise and never asks whether a gradient is finite.
 
-Both loops live in one process on one core, as a rank does, and take turns in blocks of steps: the hand-written loop
-runs as a callback, between two of the run's steps. Every ratio is of neighbouring blocks. The wall clock sees whatever
+The bare loop calls the graphs that ganfleet compiles, in its order, on a batch and draws made beforehand. What
+the engine takes beyond it is its own: loading, drawing, schedules, checks, the log.
+
+All loops live in one process on one core, as a rank does, and take turns in blocks of steps: the others run as a
+callback, between two of the run's steps. Every ratio is of neighbouring blocks. The wall clock sees whatever
 else the machine does; the CPU seconds of the process hardly do, but count the threads that load and draw too.
 """
 
 import argparse
 import tempfile
 import time
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import mindspore as ms
@@ -20,7 +26,11 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 import ganfleet
+from ganfleet import rng
+from ganfleet.data.loader import to_network
 from ganfleet.engine.callbacks import Callback
+from ganfleet.engine.program import Program
+from ganfleet.engine.tensors import tensors
 from ganfleet.nn import buffers_of, discriminator_loss, initialize, nonsaturating_generator_loss, reproducible
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -185,9 +195,36 @@ class HandLoop:
         return Tensor(array) if self.lanes == 1 else [Tensor(part) for part in np.split(array, self.lanes)]
 
 
+class BareLoop:
+    """The graphs of the run's stage, called one after the other on the same arrays at each step."""
+
+    def __init__(self, run):
+        self.program = Program(run.strategy, run.stage, run.config.train.seed, run.config.train.precision)
+        self.lanes, self.batch_size = run.config.train.lanes, run.stage.batch_size
+        n = self.batch_size // self.lanes
+        samples = [run.source.at(run.stage.resolution)[i] for i in range(n)]
+        self.real = {name: to_network(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+        streams = {compiled.name: rng.stream(0, compiled.name) for compiled in self.program.phases}
+        self.noise = {name: run.strategy.draw(stream, n, run.clock) for name, stream in streams.items()}
+        self.hyper = {name: run.strategy.hyper(name, run.clock) for name in self.program.players}
+
+    def run(self, steps):
+        nothing = np.zeros(0, np.float32)
+        for _ in range(steps):
+            real = tensors(self.real)
+            for compiled in self.program.phases:
+                flats = [compiled.run(real, tensors(self.noise[compiled.name]), nothing)[0] for _ in range(self.lanes)]
+                player = compiled.player
+                summary = player.update(reduce(add, flats), 1 / self.lanes, self.hyper[player.name])
+            for player in self.program.players.values():
+                if player.ema is not None:
+                    player.average(player.ema.beta(self.batch_size))
+            summary.asnumpy()
+
+
 class TakingTurns(Callback):
-    """After every block of the run's steps, a block of the hand-written loop's; ``blocks`` (n, 2, 2) are
-    [ganfleet, by hand] by [wall, CPU] seconds per step, the first block with its compilation left out.
+    """After every block of the run's steps, one of the hand-written loop and one of the bare one; ``blocks`` (n, 3, 2)
+    are [ganfleet, by hand, bare] by [wall, CPU] seconds per step, the first block with its compilation left out.
     """
 
     def __init__(self, steps):
@@ -195,16 +232,17 @@ class TakingTurns(Callback):
         self.blocks = []
 
     def begin(self, run):
-        self.hand = HandLoop(run.config, run.strategy, run.source)
+        self.others = HandLoop(run.config, run.strategy, run.source), BareLoop(run)
 
     def after_step(self, run, stats):
         if run.clock.step % self.steps:
             return
-        turn = now()
-        self.hand.run(self.steps)
-        end = now()
+        times = [now()]
+        for loop in self.others:
+            loop.run(self.steps)
+            times.append(now())
         if run.clock.step > self.steps:
-            self.blocks.append(((turn - self.start) / self.steps, (end - turn) / self.steps))
+            self.blocks.append(np.diff([self.start, *times], axis=0) / self.steps)
         self.start = now()
 
 
@@ -230,13 +268,14 @@ def main():
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     blocks = measure(options.config, options.overrides, options.steps, options.blocks)
-    ratios = blocks[:, 0] / blocks[:, 1]
     print(f"{options.config.name} {' '.join(options.overrides)}: {len(blocks)} blocks of {options.steps} steps")
-    print(f"{'':12}{'ganfleet':>12}{'by hand':>12}{'ratio':>8}   quartiles of the blocks' ratios")
-    for column, name in enumerate(("wall", "CPU")):
-        mine, by_hand = np.median(blocks[:, :, column], axis=0)
-        low, middle, high = np.percentile(ratios[:, column], [25, 50, 75])
-        print(f"{name + ' ms/step':12}{1e3 * mine:12.1f}{1e3 * by_hand:12.1f}{middle:8.3f}   {low:.3f} – {high:.3f}")
+    print(f"{'':24}{'ganfleet':>10}{'other':>10}{'ratio':>8}   quartiles of the blocks' ratios")
+    for other, who in ((1, "by hand"), (2, "bare loop")):
+        for column, clock in enumerate(("wall", "CPU")):
+            mine, theirs = np.median(blocks[:, [0, other], column], axis=0)
+            low, middle, high = np.percentile(blocks[:, 0, column] / blocks[:, other, column], [25, 50, 75])
+            label = f"{who}, {clock} ms/step"
+            print(f"{label:24}{1e3 * mine:10.1f}{1e3 * theirs:10.1f}{middle:8.3f}   {low:.3f} – {high:.3f}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 """
 
 import json
+from dataclasses import asdict
 from math import ceil, prod
 
 import click
@@ -28,32 +29,35 @@ COVERS = (
 
 @click.command("plan", epilog=example("ganfleet plan --config quickstart train.lanes=4"))
 @click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")
+@click.option("--measure", is_flag=True, help="Run each phase of each stage twice on one lane: its time and memory.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def command(path: str, as_json: bool, overrides: tuple[str, ...]) -> None:
+def command(path: str, measure: bool, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Show what a config would do, without training."""
     start_mindspore()
-    planned = plan(configs.load(path, overrides))
+    planned = plan(configs.load(path, overrides), measure)
     if as_json:
         click.echo(json.dumps(planned, indent=2))
     else:
         show(planned)
 
 
-def plan(config: Config) -> dict:
+def plan(config: Config, measured: bool = False) -> dict:
     """Stages, lanes, networks, collectives, memory and checkpoint size of ``config``, sizes in bytes.
 
     The data say the number of channels and classes; where they are still to come, RGB without classes is assumed.
+    Where it is ``measured``, each phase has its cost on this machine too (see ``engine.cost``).
 
     Raises:
-        ConfigError: a stage whose batch the lanes cannot share.
+        ConfigError: a stage whose batch the lanes cannot share; data that are to be measured with and are not there.
         DataError: the data are damaged or too few.
     """
     from ganfleet.engine.run import about, data_of, new_strategy, strategy_of
     from ganfleet.strategies.base import ImageSpec
 
     path = getattr(config.data, "path", None)
-    if path and not expanded(path, "data.path").exists():
+    source = None
+    if path and not measured and not expanded(path, "data.path").exists():
         image, count, class_names, notes = ImageSpec(getattr(config.data, "channels", None) or 3), None, [], []
         strategy = new_strategy(config, image)
     else:
@@ -61,6 +65,8 @@ def plan(config: Config) -> dict:
         strategy, count = strategy_of(config, source), len(source)
         image, class_names, notes = strategy.image, list(source.class_names), about(source)
     stages = [stage | _needs(strategy, stage, image.channels) for stage in _stages(strategy.schedule(), config)]
+    if measured:
+        _add_costs(stages, config, strategy, source)
     return {
         "strategy": config.strategy.name,
         "images": {
@@ -77,6 +83,23 @@ def plan(config: Config) -> dict:
         "world_sizes": [_share(config, n) for n in range(1, config.train.lanes + 1) if config.train.lanes % n == 0],
         "checkpoint_bytes": max(stage["checkpoint_bytes"] for stage in stages),
     }
+
+
+def _add_costs(stages: list[dict], config: Config, strategy, source) -> None:
+    """Give each phase of ``stages`` its cost, and each stage the seconds that a rank with all lanes takes per kimg."""
+    from ganfleet.engine.cost import costs
+    from ganfleet.fleet import connect
+
+    with connect(config.fleet, config.train.lanes):
+        for stage in stages:
+            declared = next(each for each in strategy.schedule() if each.name == stage["name"])
+            each = costs(config, strategy, source, declared)
+            seconds = 0.0
+            for phase in stage["phases"]:
+                cost = each[phase["name"]]
+                phase |= asdict(cost)
+                seconds += cost.seconds / (1 if phase["every"] == "scheduled" else phase["every"])
+            stage["seconds_per_kimg"] = seconds * config.train.lanes / stage["batch_size"] * 1000
 
 
 def _stages(schedule: list, config: Config) -> list[dict]:
@@ -219,6 +242,25 @@ def show(planned: dict) -> None:
     )
     title = "one collective per phase (each logged value adds 4 B)"
     console.print(_table(title, ["from stage", "phase", "player", "every", "gradient", "buffers"], phases))
+
+    costs = [(s, p) for s in planned["stages"] for p in s["phases"] if "seconds" in p]
+    if costs:
+        columns = [
+            "stage",
+            "phase",
+            "compiled in",
+            "seconds per lane",
+            "memory at the peak",
+            "stage: sec/kimg on 1 rank",
+        ]
+        rows = [
+            (
+                *(s["name"], p["name"], f"{p['compile_seconds']:.1f} s", f"{p['seconds']:.3f}"),
+                *(_size(p["peak_bytes"]) if p["peak_bytes"] else "not known", f"{s['seconds_per_kimg']:.1f}"),
+            )
+            for s, p in costs
+        ]
+        console.print(_table("measured here", columns, rows))
 
     memory = max((s["memory"] for s in planned["stages"]), key=lambda memory: memory["total"])
     uses = [(use, _size(size)) for use, size in memory.items() if use != "covers"]

@@ -52,7 +52,7 @@ class Log(Callback):
     """Stats into the log, TensorBoard and the progress line."""
 
     def after_step(self, run, stats):
-        run.journal.after_step(run.clock, run.stage, stats, lambda: run.scheduled() | run.budgets.totals())
+        run.journal.after_step(run.clock, run.stage, stats, run.state)
 
 
 class Samples(Callback):

@@ -11,6 +11,7 @@ from ganfleet.engine.tensors import named, read, written
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase
 
+OF_THE_LOG = ("Loss/", "Progress/", "Timing/", "Metrics/", "Memory/", "Schedule/")
 MALFORMED = "malformed"  # the one stat of a loss that did not return what it should
 
 
@@ -61,7 +62,11 @@ class CompiledPhase:
             raise ConfigError(
                 f"the loss of phase {self.name!r} has shape {tuple(loss)}, and must be a scalar: take its mean()"
             )
-        taken = [name for name in names if name.startswith(("Loss/", "Progress/", "Timing/", "Metrics/"))]
+        taken = [
+            name
+            for name in names
+            if name.startswith(("Loss/", "Progress/", "Timing/", "Metrics/", "Memory/", "Schedule/"))
+        ]
         if taken:
             raise ConfigError(
                 f"phase {self.name!r} has a stat named {taken[0]!r}, which the log uses itself: give it another name"

@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine import contract
+from ganfleet.engine import contract, peak
 from ganfleet.engine.draws import Draws
 from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
@@ -51,7 +51,7 @@ class Stepper:
     """Steps of one stage on this rank's lanes.
 
     ``memory`` is what lanes remember and ``scales`` are the loss scales by phase, where float16 needs them; both
-    outlive the stage, and are changed here.
+    outlive the stage, and are changed here. ``peaks`` has the bytes that each phase took at most (see ``engine.peak``).
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Stepper:
         """``ahead``: whether a step's draws are made while the step before runs."""
         self.program, self.fleet = program, fleet
         self._seed, self._memory, self._scales = seed, memory, scales
+        self.peaks: dict[str, int] = {}
         phases = [compiled.phase for compiled in program.phases]
         stage, lanes = program.stage, fleet.lanes
         self._draws = Draws(program.strategy, phases, stage, seed, lanes, fleet.total_lanes, ahead)
@@ -83,7 +84,7 @@ class Stepper:
         for compiled in self.program.phases:
             if compiled.phase.is_due(clock):
                 noise = {lane: drawn[compiled.name, lane] for lane in self.fleet.lanes}
-                summaries.append((compiled, self._run(compiled, lanes, noise, clock, host)))
+                summaries.append((compiled, self.run(compiled, lanes, noise, clock, host)))
                 host = np.zeros_like(host)
         self._average(clock)
         # Read only now: until here nothing waited for the device.
@@ -104,8 +105,9 @@ class Stepper:
     def close(self) -> None:
         self._draws.close()
 
-    def _run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Memory, clock: Clock, host) -> Tensor:
+    def run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Memory, clock: Clock, host) -> Tensor:
         """One phase: this rank's lanes, one collective, one update; its summary."""
+        peak.begin()
         scale = self._scales[compiled.name].scale if compiled.name in self._scales else 1.0
 
         def lane_flat(number):
@@ -121,7 +123,9 @@ class Stepper:
 
         total = self.fleet.reduce(lane_flat)
         hyper = self._hyper(compiled.player, clock)
-        return compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper)
+        summary = compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper)
+        self.peaks[compiled.name] = max(peak.size() or 0, self.peaks.get(compiled.name, 0))
+        return summary
 
     def _average(self, clock: Clock) -> None:
         """Move every average once, whatever the number of updates in the step."""

@@ -148,15 +148,18 @@ class Trainer:
         """Check that every rank holds the same weights, buffers, EMA and optimizer state."""
         guard.audit(self.fleet, self.program.tensors() | {"frozen": _as_bytes(self.program.frozen)})
 
-    def scheduled(self) -> dict[str, float]:
-        """What followed the schedule in the step that the clock has just counted: learning rates by player, and what
-        the strategy adds (``schedule_values``).
+    def state(self) -> dict[str, float]:
+        """What the log says beside stats: what followed the schedule in the step that the clock has just counted
+        (learning rates by player, and the strategy's ``schedule_values``), what was skipped so far, and the MiB of
+        memory that each phase of this stage took at most on this rank.
         """
         before = replace(self.clock, step=self.clock.step - 1, nimg=self.clock.nimg - self.stage.batch_size)
         values = {f"lr/{player}": rate for player, rate in self.stepper.learning_rates(before).items()}
         with running("the strategy's schedule_values()", type(self.strategy)):
             values |= {name: float(value) for name, value in self.strategy.schedule_values(before).items()}
-        return {f"Schedule/{name}": value for name, value in values.items()}
+        scheduled = {f"Schedule/{name}": value for name, value in values.items()}
+        peaks = {f"Memory/{phase}": round(size / 2**20, 1) for phase, size in self.stepper.peaks.items() if size}
+        return scheduled | self.budgets.totals() | peaks
 
     # ── Samples
 

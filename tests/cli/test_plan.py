@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commands import tiny
 
 from ganfleet import cli
 from ganfleet import config as configs
@@ -126,6 +127,21 @@ def test_missing_labels_are_reported_with_their_own_exit_code(path):
     found = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "data.source=idx", f"data.path={path}"])
     assert found.exit_code == 65
     assert "ganfleet: error:" in found.output and str(path) in found.output
+
+
+def test_what_a_step_takes_here_is_measured_on_request(tmp_path):
+    [stage] = plan(configs.load(tiny(tmp_path)), measured=True)["stages"]
+    assert [phase["name"] for phase in stage["phases"]] == ["D", "G"]
+    for phase in stage["phases"]:
+        assert phase["seconds"] > 0 and phase["compile_seconds"] > phase["seconds"]
+        assert phase["peak_bytes"] > 100 << 20  # Python and MindSpore alone take more
+    lane = sum(phase["seconds"] for phase in stage["phases"])
+    assert stage["seconds_per_kimg"] == pytest.approx(lane * 4 / 16 * 1000)  # four lanes, one after the other
+
+
+def test_data_that_are_to_be_measured_with_must_be_there(path):
+    with pytest.raises(ConfigError, match=r"data\.path: there is nothing at nowhere"):
+        plan(configs.load(path, ["data.source=folder", "data.path=nowhere"]), measured=True)
 
 
 def test_growth_is_planned_stage_by_stage():

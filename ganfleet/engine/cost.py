@@ -1,0 +1,63 @@
+"""What a stage costs on this machine: each of its phases is run twice on one lane of the data."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from ganfleet import rng
+from ganfleet.clock import Clock
+from ganfleet.config import Config
+from ganfleet.data import Loader, Source
+from ganfleet.engine import contract
+from ganfleet.engine.program import Program
+from ganfleet.engine.step import Lane, Stepper
+from ganfleet.engine.tensors import tensors
+from ganfleet.fleet import Fleet
+from ganfleet.nn.precision import LossScale
+from ganfleet.strategies.base import Stage, Strategy
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one phase and the update after it, on one lane.
+
+    Attributes:
+        compile_seconds: what the first run took longer than the second.
+        seconds: what the second run took.
+        peak_bytes: the most memory in use meanwhile: of the card, on a CPU of the process; None if it is not known.
+    """
+
+    compile_seconds: float
+    seconds: float
+    peak_bytes: int | None
+
+
+def costs(config: Config, strategy: Strategy, source: Source, stage: Stage) -> dict[str, Cost]:
+    """The cost of each phase of ``stage`` by name. Trains a lane for two steps, and forgets them."""
+    train, n = config.train, stage.batch_size // config.train.lanes
+    program = Program(strategy, stage, train.seed, train.precision)
+    scales = {compiled.name: LossScale() for compiled in program.phases if train.precision == "float16"}
+    fleet, clock = Fleet(1, "exact"), Clock(10**12, nimg=stage.starts_at)
+    stepper = Stepper(program, fleet, train.seed, {0: {}}, scales, ahead=False)
+    runs: dict[str, list[tuple[float, int | None]]] = {compiled.name: [] for compiled in program.phases}
+    loader = Loader(
+        source.at(stage.resolution),
+        batch_size=n,
+        lanes=1,
+        owned=fleet.lanes,
+        seed=train.seed,
+        workers=config.data.workers,
+        prefetch=0,
+    )
+    with loader:
+        for _ in range(2):
+            lanes = {0: Lane(tensors(loader.next().lanes[0]))}
+            for compiled in program.phases:
+                noise = {0: contract.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
+                stepper.peaks.clear()
+                start = time.perf_counter()
+                stepper.run(compiled, lanes, noise, clock, np.zeros(0, np.float32)).asnumpy()
+                runs[compiled.name].append((time.perf_counter() - start, stepper.peaks[compiled.name] or None))
+    stepper.close()
+    return {name: Cost(max(0.0, first - second), second, size) for name, ((first, _), (second, size)) in runs.items()}
