@@ -1,8 +1,8 @@
 """Train GANs over a fleet of cards, with the same bits for any number of them.
 
-``Strategy``, ``Player``, ``Phase``, ``Frozen``, ``Stage`` and ``Ema`` are what a model is made of. ``train``, ``load``
-and ``Config`` run it. ``DataParallel`` and ``connect`` are for a training loop of one's own, ``Callback`` is for what
-should happen beside training.
+``Strategy``, ``Player``, ``Phase``, ``Frozen``, ``Stage`` and ``Ema`` are what a model is made of. ``train``, ``load``,
+``evaluate`` and ``Config`` run it. ``DataParallel`` and ``connect`` are for a training loop of one's own, ``Callback``
+is for what should happen beside training.
 """
 
 import importlib
@@ -44,6 +44,7 @@ _PUBLIC = {
     "Strategy": "ganfleet.strategies.base",
     "StrategyOptions": "ganfleet.strategies.base",
     "connect": "ganfleet.api",
+    "evaluate": "ganfleet.engine.evaluate",
     "load": "ganfleet.engine.loaded",
     "train": "ganfleet.api",
 }

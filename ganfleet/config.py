@@ -125,10 +125,18 @@ class FleetConfig(Section):
     kernels: Literal["auto", "stock"] = "auto"
 
 
+class KeepBest(Section):
+    """Which checkpoint is the best: that with the lowest or the highest value of ``metric``."""
+
+    metric: str
+    mode: Literal["min", "max"]
+
+
 class CheckpointConfig(Section):
     every_kimg: Kimg = 10.0
     keep: Positive = 3
     keep_every_kimg: Kimg | None = None
+    keep_best: KeepBest | None = None
     resume: Place = "auto"
     accept: tuple[str, ...] = ()
 
@@ -142,6 +150,9 @@ class LogConfig(Section):
 class MetricsConfig(Section):
     every_kimg: Kimg | None = None
     names: tuple[str, ...] = ()
+    count: int = Field(2000, ge=20, lt=2**31)
+    real_count: int | None = Field(None, ge=20, lt=2**31)
+    inception: Place | None = None
 
 
 class RunConfig(Section):
@@ -306,7 +317,9 @@ def schema_keys(schema: type[BaseModel] = Config) -> list[str]:
     keys = []
     for name, field in schema.model_fields.items():
         inner = _model_in(field.annotation)
-        keys += [f"{name}.{key}" for key in schema_keys(inner)] if inner else [name]
+        if inner is not field.annotation:  # a value, or a section that may be null
+            keys.append(name)
+        keys += [f"{name}.{key}" for key in schema_keys(inner)] if inner else []
     return keys
 
 
@@ -482,6 +495,8 @@ def _conflicts(config: Config, schema: type[Config]) -> Iterator[tuple[list[Keys
         )
     if metrics.every_kimg is not None and not metrics.names:
         yield [("metrics", "every_kimg"), ("metrics", "names")], "there is nothing to measure: give metrics.names"
+    if checkpoint.keep_best is not None and not metrics.names:
+        yield [("checkpoint", "keep_best"), ("metrics", "names")], "nothing is measured: give metrics.names"
     yield from _unknown_names(config, schema)
 
 

@@ -158,7 +158,24 @@ SOURCES = Registry(
     },
     methods=("Options", "open"),
 )
-METRICS = Registry("ganfleet.metrics", "metric", {}, base="ganfleet.metrics:Metric")
+METRICS = Registry(
+    "ganfleet.metrics",
+    "metric",
+    {
+        "fid": "ganfleet.metrics.builtin:FID",
+        "kid": "ganfleet.metrics.builtin:KID",
+        "pr": "ganfleet.metrics.builtin:PR",
+        "dc": "ganfleet.metrics.builtin:DC",
+        "is": "ganfleet.metrics.builtin:IS",
+        "ppl": "ganfleet.metrics.builtin:PPL",
+        "diversity": "ganfleet.metrics.builtin:Diversity",
+        "ms_ssim": "ganfleet.metrics.builtin:MSSSIM",
+        "l1": "ganfleet.metrics.builtin:L1",
+        "psnr": "ganfleet.metrics.builtin:PSNR",
+        "ssim": "ganfleet.metrics.builtin:SSIM",
+    },
+    base="ganfleet.metrics:Metric",
+)
 CALLBACKS = Registry("ganfleet.callbacks", "callback", {}, base="ganfleet.engine.callbacks:Callback")
 OPTIMIZERS = Registry(
     "ganfleet.optimizers",

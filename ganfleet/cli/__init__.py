@@ -25,12 +25,13 @@ VERBS = {
     "train": "Train, in this process or as one rank of a fleet.",
     "sample": "Draw images from a checkpoint.",
     "translate": "Translate images from one domain to the other with a checkpoint.",
+    "evaluate": "Measure a checkpoint's images: FID, KID and others.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
 }
-FLEET_VERBS = ("train", "sample", "translate")  # those that a launcher may start as one rank of many
+FLEET_VERBS = ("train", "sample", "translate", "evaluate")  # those that a launcher may start as one rank of many
 INTERNAL_ERROR = 70
 
 

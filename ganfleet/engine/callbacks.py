@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ganfleet.engine.best import Best
 from ganfleet.errors import NonFinite
-from ganfleet.plugins import METRICS
 from ganfleet.store import checkpoint
 from ganfleet.store.rundir import RunDir
 
 if TYPE_CHECKING:
+    from ganfleet.engine.measuring import OfRun
     from ganfleet.engine.trainer import Trainer
 
 
@@ -75,34 +76,46 @@ class Samples(Callback):
 class Metrics(Callback):
     """The metrics that the config names, every so many images and at the end."""
 
-    def __init__(self, names: list[str], every_kimg: float | None):
-        self._metrics = [METRICS.find(name)() for name in names]
-        self._every_kimg = every_kimg
+    def __init__(self, measure: "OfRun"):
+        self._measure = measure
 
     def after_step(self, run, stats):
-        every = self._every_kimg
+        every = self._measure.settings.every_kimg
         due = run.clock.done or (every and run.clock.crossed(every * 1000, run.stage.batch_size))
-        if not (due and self._metrics):
+        if not (due and self._measure.metrics):
             return
         with run.journal.pause():
-            values = {}
-            for metric in self._metrics:
-                values |= metric.measure(run)
+            values = self._measure(run)
             run.journal.metrics(run.clock, values)
             run.tell("on_metrics", values)
 
 
 class Checkpoints(Callback):
-    """Checkpoints every so many images, at the end, and before a signal stops the run."""
+    """Checkpoints every so many images, at the end, before a signal stops the run, and where a metric is best."""
 
     def __init__(self, run_dir: RunDir | None):
         """``run_dir`` is what rank 0 has; only it writes."""
         self._run_dir = run_dir
         self._saved_step: int | None = None
+        self._best: Best | None = None  # of rank 0
 
     def after_step(self, run, stats):
-        if run.clock.done or run.clock.crossed(run.config.checkpoint.every_kimg * 1000, run.stage.batch_size):
+        due = run.clock.done or run.clock.crossed(run.config.checkpoint.every_kimg * 1000, run.stage.batch_size)
+        if due and self._saved_step != run.clock.step:
             self._save(run)
+
+    def on_metrics(self, run, values):
+        settings = run.config.checkpoint.keep_best
+        if settings is None or not run.fleet.first(lambda: self._best_of(run).beats(values, settings)):
+            return
+        self._save(run)
+        run.fleet.first(lambda: self._best_of(run).note(values, settings, run.clock))
+        run.journal.say(f"the best {settings.metric} yet: {values[settings.metric]:.4g}")
+
+    def _best_of(self, run) -> Best:
+        if self._best is None:
+            self._best = Best(self._run_dir.path)
+        return self._best
 
     def at_stop(self, run):
         if self._saved_step != run.clock.step:
@@ -114,7 +127,6 @@ class Checkpoints(Callback):
         Raises:
             NonFinite: something in it is not finite; nothing is written.
         """
-        settings = run.config.checkpoint
         with run.journal.pause():
             snapshot = run.snapshot()
             spoilt = checkpoint.nonfinite(snapshot)
@@ -124,12 +136,14 @@ class Checkpoints(Callback):
                     "so no checkpoint is written; the checkpoints before are as they were. Start again with a lower "
                     "learning rate, and name its key in checkpoint.accept, such as checkpoint.accept='[strategy.lr]'"
                 )
-            path = run.fleet.first(lambda: self._write(snapshot, run.clock.step, settings))
+            path = run.fleet.first(lambda: self._write(run, snapshot))
         self._saved_step = run.clock.step
         run.journal.say(f"saved {path}")
         run.tell("on_checkpoint", path)
 
-    def _write(self, snapshot, step, settings) -> Path:
+    def _write(self, run, snapshot) -> Path:
         self._run_dir.check()
+        settings = run.config.checkpoint
         keep_every = settings.keep_every_kimg and settings.keep_every_kimg * 1000
-        return checkpoint.save(self._run_dir.checkpoints, snapshot, step, settings.keep, keep_every)
+        best = self._best_of(run).step if settings.keep_best else None
+        return checkpoint.save(self._run_dir.checkpoints, snapshot, run.clock.step, settings.keep, keep_every, best)

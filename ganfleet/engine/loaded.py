@@ -5,6 +5,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ganfleet import fleet as fleets
 from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.engine.chain import Chain, Drawing
+from ganfleet.engine.pictures import FromSeeds, drawn_with
 from ganfleet.engine.program import Program
 from ganfleet.engine.run import new_strategy
 from ganfleet.engine.sampler import Inputs, Sampler, graphs, seeded, shared
@@ -36,6 +38,7 @@ class Loaded(Drawing):
 
     Attributes:
         strategy: the Strategy, for images like those it was trained on.
+        checkpoint: the path of the checkpoint itself.
         stage: the stage whose networks were stored.
         clock: when they were.
     """
@@ -48,7 +51,7 @@ class Loaded(Drawing):
         _open.add(self)
         try:
             with self.fleet.agreeing():
-                self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
+                self.checkpoint, self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
                 self.class_names = snapshot.facts["source"].get("class_names", ())
                 image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
                 self.strategy = new_strategy(self.config, image)
@@ -134,6 +137,16 @@ class Loaded(Drawing):
         translator = self.translator(direction)
         with self._holding(ema):
             return translator(image)
+
+    def from_seeds(self, options: Options) -> FromSeeds:
+        """What draws images with ``options``, sample options that are checked, for metrics."""
+        facts = (*drawn_with(self._program, self.clock, self.ema), str(options))
+        change = partial(self.strategy.with_options, options=options)
+        return FromSeeds(self._program, self._sampler, self.clock, lambda: self._holding(None), facts, change)
+
+    def drawn_with(self) -> tuple:
+        """What images depend on beside their inputs."""
+        return drawn_with(self._program, self.clock, self.ema)
 
     def translator(self, direction: str) -> Translator:
         """What translates in ``direction``.
@@ -257,9 +270,9 @@ def _runnable(form: str) -> str:
         return forms.form()
 
 
-def _read(path: Path, strategy: str | None, tell: bool) -> tuple[configs.Config, Snapshot]:
+def _read(path: Path, strategy: str | None, tell: bool) -> tuple[Path, configs.Config, Snapshot]:
     found, damaged = checkpoint.resolve(path)
     for line in damaged if tell else ():
         print(f"ganfleet: {line}", file=sys.stderr)
     snapshot = checkpoint.load(found)
-    return configs.from_resolved(snapshot.config, strategy), snapshot
+    return found, configs.from_resolved(snapshot.config, strategy), snapshot

@@ -18,6 +18,7 @@ from ganfleet.engine import callbacks as parts
 from ganfleet.engine import contract
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
+from ganfleet.engine.measuring import OfRun
 from ganfleet.engine.resume import find, initialize, resume
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
@@ -74,6 +75,7 @@ class Prepared:
     source: Source
     strategy: Strategy
     callbacks: list[Callback]
+    measure: OfRun
 
     def facts(self) -> dict[str, Any]:
         """What every rank must see alike."""
@@ -85,6 +87,7 @@ class Prepared:
             "the names of the images (SHA-256)": self.source.digest(),
             "the number of channels": self.source.channels,
             "the number of classes": self.source.classes,
+            "the weights of the network of features (SHA-256)": self.measure.network_sha256,
             "the form of the kernels (which fleet.kernels=stock makes alike)": forms.form(),
         }
 
@@ -103,8 +106,9 @@ def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = 
     if unsupported:
         raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
     named = [_made(name) for name in config.run.callbacks]
+    measure = OfRun(config, strategy, source)
     source.prepare([stage.resolution for stage in strategy.schedule()])
-    return Prepared(config, source, strategy, [*named, *callbacks])
+    return Prepared(config, source, strategy, [*named, *callbacks], measure)
 
 
 def _made(callback: str) -> Callback:
@@ -150,7 +154,7 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
             parts.Log(),
             *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
             parts.Samples(),
-            parts.Metrics(config.metrics.names, config.metrics.every_kimg),
+            parts.Metrics(prepared.measure),
             parts.Checkpoints(run_dir),
         )
         journal.say(

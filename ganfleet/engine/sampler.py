@@ -50,20 +50,21 @@ class Sampler:
         Missing ones are filled up, so that every run has one shape and an image the same bits in any company.
         """
         padded = [*inputs, *inputs[:1] * (CHUNK - len(inputs))]
-        return self._run(padded, training=False)[: len(inputs)]
+        return self.run(joined(padded))[: len(inputs)]
 
     @contextmanager
     def averaged(self, clock: Clock):
         """While it lasts, networks with an EMA hold that, with the batch-norm moments it has."""
         with self._program.averaged():
-            measure_moments(self._program, clock, lambda inputs: self._run(inputs, training=True))
+            measure_moments(self._program, clock, lambda inputs: self.run(joined(inputs), training=True))
             yield
 
-    def _run(self, inputs: list[Inputs], training: bool) -> np.ndarray:
+    def run(self, inputs: Inputs, training: bool = False) -> np.ndarray:
+        """Images of the joined ``inputs`` of CHUNK images."""
         if training not in self._draws:
             self._draws[training] = self._strategy.sampler(graphs(self._program, training))
-        images = self._draws[training](joined(inputs))
-        return images if training else contract.images(self._strategy, images, len(inputs))
+        images = self._draws[training](inputs)
+        return images if training else contract.images(self._strategy, images, CHUNK)
 
 
 def measure_moments(program: Program, clock: Clock, run: Callable[[list[Inputs]], Any]) -> None:

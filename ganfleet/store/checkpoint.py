@@ -40,7 +40,14 @@ SUFFIX = ".safetensors"
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
 
 
-def save(root: Path, snapshot: Snapshot, step: int, keep: int, keep_every_nimg: int | None = None) -> Path:
+def save(
+    root: Path,
+    snapshot: Snapshot,
+    step: int,
+    keep: int,
+    keep_every_nimg: int | None = None,
+    best: int | None = None,
+) -> Path:
     """Write ``snapshot`` to ``root/step-<8 digits>`` and prune to the newest ``keep`` checkpoints; return its path.
 
     At every moment either the checkpoints of before or the new one are complete under a name that `newest_valid`
@@ -49,6 +56,7 @@ def save(root: Path, snapshot: Snapshot, step: int, keep: int, keep_every_nimg: 
     Args:
         keep_every_nimg: the first checkpoint at or past each multiple of so many images is never pruned; its images
             are the ``nimg`` of the fact ``clock``. None prunes by ``keep`` alone.
+        best: the step of a checkpoint that is not pruned either.
 
     Raises:
         StorageError: no space, no permission, or another I/O error. Nothing half-written remains.
@@ -65,7 +73,7 @@ def save(root: Path, snapshot: Snapshot, step: int, keep: int, keep_every_nimg: 
             for path in older:
                 publish.remove(path)
             publish.rename(root / name, final)
-        _prune(root, keep, keep_every_nimg, final)
+        _prune(root, keep, keep_every_nimg, final, best)
     except OSError as error:
         raise StorageError(
             f"Writing the checkpoint of step {step} in {root} failed: {error}. Still there: {_left(root)}. "
@@ -183,9 +191,10 @@ def _write(path: Path, snapshot: Snapshot) -> None:
     publish.new_file(path / manifest.NAME, manifest.render(files))
 
 
-def _prune(root: Path, keep: int, keep_every_nimg: int | None, written: Path) -> None:
+def _prune(root: Path, keep: int, keep_every_nimg: int | None, written: Path, best: int | None) -> None:
     found = checkpoints(root)
     kept = {written, *found[-keep:]} | (_milestones(found, keep_every_nimg) if keep_every_nimg else set())
+    kept |= {path for path in found if _order(path)[0] == best}
     for path in found:
         if path not in kept:
             publish.remove(path)

@@ -15,6 +15,7 @@ from ganfleet.nn.optim import refuse_hyper
 from ganfleet.size import Size, read
 from ganfleet.strategies.figure import Figure
 from ganfleet.strategies.options import Options as SampleOptions
+from ganfleet.strategies.path import LatentPath, along_circle
 from ganfleet.strategies.translation import Translation
 
 Inputs = dict[str, np.ndarray]
@@ -310,6 +311,13 @@ class Strategy:
     def figures(self) -> dict[str, Figure]:
         """The figures this strategy offers, by name."""
         return {}
+
+    def paths(self) -> dict[str, LatentPath]:
+        """The spaces in which the metric ``ppl`` goes from one image to another, by name: by default that of ``z``.
+
+        A strategy whose images have no ``z`` returns none, or spaces of its own.
+        """
+        return {"z": LatentPath(along_circle)}
 
     def translations(self) -> dict[str, Translation]:
         """The directions in which this strategy translates images, by name."""

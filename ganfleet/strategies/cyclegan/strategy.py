@@ -118,6 +118,9 @@ class CycleGAN(Strategy):
         fake_b, fake_a = nets.G_AB(a), nets.G_BA(b)
         return ops.concat((a, fake_b, nets.G_BA(fake_b), b, fake_a, nets.G_AB(fake_a)), 3)
 
+    def paths(self):
+        return {}
+
     def translations(self):
         return {
             "A2B": Translation(self.a_to_b, DOWNSCALE, SMALLEST, reads="image_a", back="B2A"),

@@ -14,6 +14,7 @@ from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Decay, Ema, Phase, Player, Stage, Strategy, StrategyOptions
 from ganfleet.strategies.doubling import doublings, needed
 from ganfleet.strategies.figure import Interpolate
+from ganfleet.strategies.path import LatentPath
 from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
 
@@ -320,12 +321,25 @@ class StyleGAN(Strategy):
             return nets.G(noise["z"], noise["alpha"], label)
         own, other = nets.G.mapping(noise["z"], label), nets.G.mapping(noise["z_mixed"], label)
         styles = blended(repeated(own, nets.G.layers), repeated(other, nets.G.layers), noise["mixed"])
+        return self._styled(nets, noise, styles)
+
+    def sample_in_w(self, nets, noise):
+        """The image at the part ``t`` (n, 1) of the straight way in w from ``z`` to ``z_end``."""
+        label = noise["label"] if self.classes else None
+        first, last = nets.G.mapping(noise["z"], label), nets.G.mapping(noise["z_end"], label)
+        return self._styled(nets, noise, repeated(first + (last - first) * noise["t"], nets.G.layers))
+
+    def _styled(self, nets, noise, styles):
+        """Images of ``styles`` (n, layers, latent), truncated as ``psi`` says."""
         centre = ops.broadcast_to(nets.G.w_avg.value.reshape(1, 1, -1), styles.shape)
         styles = blended(centre, styles, noise["psi"])
         return nets.G.synthesis(styles, noise, noise["alpha"])
 
     def with_options(self, inputs, options):
         return options.applied(inputs)
+
+    def paths(self):
+        return super().paths() if self.options.variant == "progan" else {"w": LatentPath(to_w, self.sample_in_w)}
 
     def figures(self):
         if self.options.variant == "progan":
@@ -336,6 +350,11 @@ class StyleGAN(Strategy):
 def lazy_share(lazy: int) -> float:
     """By how much a player learns slower that has another phase on every ``lazy``-th step (arXiv:1912.04958, B)."""
     return lazy / (lazy + 1) if lazy > 1 else 1.0
+
+
+def to_w(first, second, t):
+    """The inputs of ``sample_in_w``; everything but w is that of the ``first`` image."""
+    return first | {"z_end": second["z"], "t": np.full((1, 1), t, np.float32)}
 
 
 def layers_at(resolution: int | Size) -> int:
