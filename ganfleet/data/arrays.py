@@ -48,6 +48,8 @@ class ArraySource(Source):
 class Embedded(ArraySource):
     """2,000 images of Fashion-MNIST in ten classes, with a border: 32x32, which can be halved down to 4x4."""
 
+    licence = "MIT, Copyright (c) 2017 Zalando SE"
+
     @classmethod
     def open(cls, options, resolution):
         images, labels = embedded.load()

@@ -151,6 +151,7 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
         journal = stack.enter_context(Journal(_observers(config, trainer, path)))
         trainer.journal = journal
         trainer.callbacks = (
+            parts.Starts(notes),
             parts.Log(),
             *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
             parts.Samples(),
