@@ -1,6 +1,5 @@
 """The model card of a run in Markdown: what it was trained on, what was measured, how to draw with it."""
 
-from ganfleet import __version__
 from ganfleet.observe.report.charts import number
 from ganfleet.observe.report.page import (
     data_text,
@@ -32,7 +31,7 @@ def card(run: Remains, licence: str | None) -> str:
         "",
         f"{run.start.get('model') or strategy.get('name')}",
         "",
-        f"Trained with ganfleet {run.start.get('ganfleet', __version__)} for {number(run.kimg)} thousand images "
+        f"Trained with ganfleet {run.start.get('ganfleet', '')} for {number(run.kimg)} thousand images "
         f"({run.step:,} steps): {state(run)}.",
         "",
         "| | |",

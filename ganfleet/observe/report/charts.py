@@ -114,9 +114,8 @@ def number(value: float | None) -> str:
     """``value`` with four figures; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    if abs(value) >= 10_000:
-        return f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.3g}"
-    return f"{value:.4g}"
+    text = f"{value:,.0f}" if 10_000 <= abs(value) < 1e7 else f"{value:.4g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 class _Scale:

@@ -20,6 +20,7 @@ from ganfleet.size import Size
 GRIDS = 40  # of more, so many are shown, evenly over time
 LARGEST = 1280  # pixels of a side of a picture in the page
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
+ELSEWHERE = ("Memory/", "Progress/")  # curves that other sections tell of
 ERROR = "_stderr"  # the end of the name of a metric's standard error
 KILLED = "killed"
 
@@ -28,9 +29,8 @@ def page(run: Remains) -> str:
     """The report on ``run``."""
     sections = [
         ("samples", "Samples over time", _samples(run)),
-        ("losses", "Losses", _losses(run)),
+        ("curves", "Losses and other numbers", _curves(run)),
         ("metrics", "Metrics", _metrics(run)),
-        ("stats", "Other numbers", _others(run)),
         ("figures", "Figures", _pictures(run)),
         ("timings", "Timings and memory", _timings(run)),
         ("faults", "Faults survived", _faults(run)),
@@ -157,13 +157,29 @@ def _samples(run: Remains) -> str:
     return f'<figure class="grids">{controls}{images}</figure><p class="note">{note}</p>'
 
 
-def _losses(run: Remains) -> str:
-    curves = {name: points for name, points in run.curves.items() if _is_loss(name)}
-    if not curves:
-        return '<p class="note">The log has no line of training yet.</p>'
-    drawn = [Curve(name.removeprefix("Loss/"), points) for name, points in curves.items()]
-    note = _note(f"Each point is the mean over {run.config.get('log', {}).get('every_steps', '?')} steps.")
-    return _charts([chart("Losses", drawn, marks=_marks(run), end=run.kimg)]) + note
+def _curves(run: Remains) -> str:
+    """All numbers of training: one chart for the losses of the phases, and one for others whose names begin alike.
+    What never changes is said in words.
+    """
+    groups: dict[str, list[Curve]] = {}
+    constant = []
+    for name, points in sorted(run.curves.items(), key=lambda each: not _is_loss(each[0])):
+        if name in PACE or name.startswith(ELSEWHERE):
+            continue
+        values = {y for _, y in points}
+        if len(values) == 1 and len(points) > 1:
+            constant.append(f"{name} {number(values.pop())}")
+        else:
+            group, _, last = name.rpartition("/")
+            title = "Loss of each phase" if _is_loss(name) else group or name
+            groups.setdefault(title, []).append(Curve(last, points))
+    if not run.log:
+        return _note("The log has no line of training yet.")
+    charts = [chart(title, curves, marks=_marks(run), end=run.kimg) for title, curves in groups.items()]
+    note = f"Each point is the mean over {run.config.get('log', {}).get('every_steps', '?')} steps."
+    if constant:
+        note += f" The same throughout: {', '.join(constant)}."
+    return _charts(charts) + _note(note)
 
 
 def _metrics(run: Remains) -> str:
@@ -174,6 +190,8 @@ def _metrics(run: Remains) -> str:
         errors = dict(run.metrics.get(name + ERROR, ()))
         curve = Curve(name, points, [errors.get(x) for x, _ in points])
         charts.append(chart(name, [curve], marks=_marks(run), end=run.kimg))
+    if not charts and not run.evaluations:
+        return _note("Nothing has been measured. The run does with metrics.names, and `ganfleet evaluate` does.")
     return _charts(charts) + _evaluations(run)
 
 
@@ -215,23 +233,6 @@ def results_text(values: dict[str, float | None]) -> str:
     return ", ".join(shown)
 
 
-def _others(run: Remains) -> str:
-    """What the log has beside losses: one chart for the curves whose names begin alike; constants in words."""
-    groups: dict[str, list[Curve]] = {}
-    constant = []
-    for name, points in run.curves.items():
-        if _is_loss(name) or name in PACE or name.startswith(("Memory/", "Progress/")):
-            continue
-        values = {y for _, y in points}
-        if len(values) == 1 and len(points) > 1:
-            constant.append(f"{name} {number(values.pop())}")
-        else:
-            group, _, last = name.rpartition("/")
-            groups.setdefault(group or name, []).append(Curve(last, points))
-    charts = [chart(group, curves, marks=_marks(run), end=run.kimg) for group, curves in groups.items()]
-    return _charts(charts) + (_note(f"The same throughout: {', '.join(constant)}.") if constant else "")
-
-
 def _pictures(run: Remains) -> str:
     shown = []
     for path in run.pictures:
@@ -264,11 +265,7 @@ def _timings(run: Remains) -> str:
         )
     table = _table("Time and memory of each stage", head, rows, text=(0, 6))
     pace = run.curves.get("images_per_sec", [])
-    drawn = (
-        [chart("Images per second", [Curve("images per second", pace)], marks=_marks(run), end=run.kimg)]
-        if pace
-        else []
-    )
+    drawn = [chart("Images per second", [Curve("pace", pace)], marks=_marks(run), end=run.kimg)] if pace else []
     wall = [line["seconds"] for line in run.history if line.get("seconds") is not None]
     whole = f" With these, the processes that ended took {duration(sum(wall))}." if wall else ""
     note = f"Without the time to compile graphs, to draw samples, to measure and to write checkpoints.{whole}"

@@ -197,7 +197,7 @@ def _instead(path: Path) -> str:
         return f"it is a checkpoint; give the folder of its run, {path.parent.parent}"
     runs = sorted(each.parent for each in path.glob("*/config.yaml")) if path.is_dir() else []
     if runs:
-        return f"it holds {len(runs)} runs; give one of them, such as {runs[-1]}"
+        return f"it holds runs; give one of them, such as {runs[-1]}"
     return "it has no config.yaml; give the folder of a run, such as runs/00000-dcgan-embedded32"
 
 
