@@ -21,8 +21,8 @@ START |= {"model": "StyleGAN (arXiv:1812.04948).", "directions": [], "device": "
 
 
 def write_run(directory, lines=(), metrics=(), history=(), grids=(), step=0, text=CONFIG, **facts):
-    """A run's directory: ``lines`` of its log, ``metrics`` it measured, ``grids`` at these kimg, each of another grey, and
-    a checkpoint at ``step``, if that is not 0.
+    """A run's directory: ``lines`` of its log, ``metrics`` it measured, ``grids`` at these kimg, each of another grey,
+    and a checkpoint at ``step``, if that is not 0.
     """
     (directory / "samples").mkdir(parents=True)
     (directory / "checkpoints").mkdir()
