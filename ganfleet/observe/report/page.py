@@ -322,7 +322,7 @@ def _environment(run: Remains) -> str:
         "Kernels": start.get("kernels"),
         "Reduction": start.get("reduction"),
         "Lanes": start.get("lanes"),
-        "Processor of rank 0": f"{start.get('processor')}, {start.get('cores')} cores, {start.get('memory_gib')} GiB",
+        "Processor of rank 0": _machine(start),
         "System": start.get("system"),
     }
     rows = []
@@ -346,6 +346,13 @@ def _environment(run: Remains) -> str:
     return _facts({name: str(value) for name, value in facts.items() if value}) + _table(
         "Each process that began or went on with the run", head, rows, text=(0, 3, 4, 5)
     )
+
+
+def _machine(start: dict) -> str:
+    """The processor, its cores and the memory, as far as they are recorded."""
+    parts = [start.get("processor")]
+    parts += [f"{start[key]} {unit}" for key, unit in (("cores", "cores"), ("memory_gib", "GiB")) if start.get(key)]
+    return ", ".join(filter(None, parts))
 
 
 def _checkpoints(run: Remains) -> str:
