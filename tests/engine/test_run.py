@@ -42,6 +42,10 @@ def again(folder, *overrides):
     return ganfleet("train", "--config", str(folder / "tiny.yaml"), f"run.dir={folder}/runs", *STEPS, *overrides)
 
 
+def history(folder, name):
+    return [json.loads(line) for line in (folder / "runs" / name / "history.jsonl").read_text().splitlines()]
+
+
 def newest(folder, name):
     return checkpoint.load(checkpoint.newest_valid(folder / "runs" / name / "checkpoints")[0])
 
@@ -75,6 +79,12 @@ def test_an_accepted_change_goes_on_and_is_recorded(trained, tmp_path):
     snapshot = newest(tmp_path, "first")
     assert snapshot.facts["accepted"] == [{"step": 4, "key": "strategy.lr", "was": 0.0002, "is": 1e-5}]
     assert snapshot.facts["clock"]["step"] == 6
+    told = [(line["event"], line["step"], line.get("exit_code")) for line in history(tmp_path, "first")]
+    assert told == [("start", 0, None), ("end", 4, 0), ("start", 4, None), ("end", 6, 0)]
+    start = history(tmp_path, "first")[2]
+    assert [note.split(" ")[0] for note in start["notes"]] == ["resumed", "accepted:"]
+    assert (start["ranks"], start["backend"], start["lanes"], start["directions"]) == (1, "alone", 4, [])
+    assert start["ganfleet"] == library.__version__ and start["model"].startswith("GAN (arXiv:1406.2661)")
 
 
 def test_an_accepted_change_that_gives_other_networks_is_refused_with_what_works(trained):
@@ -158,6 +168,9 @@ def test_a_checkpoint_with_values_that_are_not_finite_is_not_written(trained):
     error = one_error(ended, 80)
     assert "G.weights/G.last.bias are not finite, so no checkpoint is written" in error
     assert not list((trained / "runs/spoilt/checkpoints").iterdir())
+    last = history(trained, "spoilt")[-1]
+    assert (last["event"], last["error"], last["exit_code"]) == ("end", "NonFinite", 80)
+    assert "G.last.bias are not finite" in last["message"]
 
 
 # ── From Python

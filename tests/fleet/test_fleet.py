@@ -244,6 +244,16 @@ VERBS = (
 )
 
 
+def test_a_mindspore_that_another_package_broke_is_told_with_the_cure(tmp_path, monkeypatch):
+    """As protobuf does, whose error is of a kind of its own, where SwanLab has brought an older one."""
+    told = "Detected incompatible Protobuf versions: gencode 7.34.1 runtime 6.33.6"
+    (tmp_path / "mindspore.py").write_text(f"class VersionError(Exception): pass\nraise VersionError({told!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mindspore", raising=False)
+    with pytest.raises(ConfigError, match=r"cannot start: VersionError.*Run pip install --upgrade protobuf"):
+        support.start_mindspore()
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=lambda words: words[0])
 def test_where_there_is_no_temporary_folder_that_is_what_is_told(verb):
     """It is the first thing that fails in a container whose disk is read-only."""
