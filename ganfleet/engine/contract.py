@@ -259,24 +259,25 @@ def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, pha
     return _arrays(drawn, n, "draw()", f"a lane of {n} samples (phase {phase.name!r})")
 
 
-Kinds = dict[str, tuple[tuple[int, ...], str]]  # shape and type by name
+Shapes = dict[str, tuple[int, ...]]
 
 
-def kinds(inputs: Inputs) -> Kinds:
-    return {name: (np.shape(array), str(np.asarray(array).dtype)) for name, array in inputs.items()}
+def shapes(inputs: Inputs) -> Shapes:
+    """By name."""
+    return {name: np.shape(array) for name, array in inputs.items()}
 
 
-def same_kinds(inputs: Inputs, first: tuple[int, Kinds], step: int, phase: Phase) -> None:
-    """A phase has one graph, so what it draws must keep its names, shapes and types as long as the stage lasts.
+def same_shapes(inputs: Inputs, first: tuple[int, Shapes], step: int, phase: Phase) -> None:
+    """A phase has one graph, so what it draws must keep its names and shapes as long as the stage lasts.
 
     Raises:
-        ConfigError: it is of another kind at ``step`` than it was at the step that ``first`` names.
+        ConfigError: they are others at ``step`` than they were at the step that ``first`` names.
     """
-    before, now = first[1], kinds(inputs)
+    before, now = first[1], shapes(inputs)
     if now == before:
         return
     name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
-    was, got = (f"{kind[1]} of shape {kind[0]}" if kind else "not there" for kind in (before.get(name), now.get(name)))
+    was, got = (f"of shape {each[name]}" if name in each else "not there" for each in (before, now))
     raise ConfigError(
         f"draw() for phase {phase.name!r}: {name!r} is {got} at step {step}, and was {was} at step {first[0]}: it must "
         "stay the same within a stage"

@@ -33,7 +33,7 @@ class Draws:
         self._makes_ahead = ahead
         self._strategy, self._phases, self._stage = strategy, phases, stage
         self._seed, self._lanes, self._lane_size = seed, lanes, stage.batch_size // of
-        self._first: dict[str, tuple[int, contract.Kinds]] = {}  # by phase: a step, and what was drawn there
+        self._first: dict[str, tuple[int, contract.Shapes]] = {}  # by phase: a step, and what was drawn there
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="draws", initializer=leave_pinned_core)
         self._ahead: dict[tuple[int, int], Future[Drawn]] = {}  # by step and images seen
 
@@ -60,7 +60,7 @@ class Draws:
                 for lane in self._lanes:
                     stream = rng.stream(self._seed, f"draw/{phase.name}", clock.step, lane)
                     inputs = contract.draw(self._strategy, stream, self._lane_size, clock, phase)
-                    first = self._first.setdefault(phase.name, (clock.step, contract.kinds(inputs)))
-                    contract.same_kinds(inputs, first, clock.step, phase)
+                    first = self._first.setdefault(phase.name, (clock.step, contract.shapes(inputs)))
+                    contract.same_shapes(inputs, first, clock.step, phase)
                     drawn[phase.name, lane] = inputs
         return drawn

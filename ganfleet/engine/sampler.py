@@ -61,9 +61,10 @@ class Sampler:
 
     def run(self, inputs: Inputs, training: bool = False) -> np.ndarray:
         """Images of the joined ``inputs`` of CHUNK images."""
-        if training not in self._draws:
-            self._draws[training] = self._strategy.sampler(graphs(self._program, training))
-        images = self._draws[training](inputs)
+        with contract.running(f"{type(self._strategy).__name__}.sampler()", type(self._strategy)):
+            if training not in self._draws:
+                self._draws[training] = self._strategy.sampler(graphs(self._program, training))
+            images = self._draws[training](inputs)
         return images if training else contract.images(self._strategy, images, CHUNK)
 
 
