@@ -9,7 +9,7 @@ from in_memory import one_lane
 
 from ganfleet import Callback, Config, nn
 from ganfleet.clock import Clock
-from ganfleet.engine import contract, run
+from ganfleet.engine import contract, drawing, run
 from ganfleet.engine.draws import Draws
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import seeded
@@ -69,7 +69,7 @@ def test_an_optimizer_that_cannot_be_is_refused(settings, told):
 def test_what_is_no_image_is_not_drawn(made, error, told):
     strategy = GAN(GAN.Options(resolution=4), ImageSpec(channels=1), 8)
     with pytest.raises(error, match=told):
-        contract.images(strategy, made, 2)
+        drawing.images(strategy, made, 2)
 
 
 SHARED = nn.Dense(2, 1)
@@ -149,7 +149,7 @@ ASKED = {
     "frozen": lambda made: contract.frozen(made, made.schedule()[0], {}),
     "phases": lambda made: contract.phases(made, made.schedule()[0], ["G", "D"]),
     "hyper": lambda made: contract.hyper(made, "G", nn.SGD(0.1), None, Clock(10)),
-    "draw": lambda made: contract.draw(made, None, 1, Clock(10), Phase("D", raises)),
+    "draw": lambda made: drawing.draw(made, None, 1, Clock(10), Phase("D", raises)),
     "sample_inputs": lambda made: seeded(made, Clock(10), 0),
 }
 
