@@ -14,8 +14,10 @@ from ganfleet.observe.grid import grid
 from ganfleet.store import checkpoint
 
 STYLEGAN = """\
-strategy: {name: stylegan, resolution: 8, latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8, conditional: true}
-train: {batch_size: 4, lanes: 1}
+strategy:
+  {name: stylegan, resolution: 8, latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8, conditional: true,
+  mbstd_group: 1}
+train: {batch_size: 1, lanes: 1}
 """
 GAN = "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16]}\ntrain: {batch_size: 1, lanes: 1}\n"
 TILE, GAP = 64, 2  # an image of 8x8 is shown eight times as large
