@@ -108,7 +108,8 @@ def _ending(error: BaseException, rank: launcher.Launcher) -> tuple[int, list[st
         case OSError(errno=errno.ENOSPC):
             return _ending(StorageError(f"the disk is full ({error}): free space where the output goes"), rank)
         case MemoryError():
-            return _ending(NotEnoughMemory(f"more memory is needed than there is ({error}): ask for less"), rank)
+            told = f"more memory is needed than there is ({error}): choose fewer or smaller images or networks"
+            return _ending(NotEnoughMemory(told), rank)
         case GanfleetError():
             told = rank.telling(error)
             return error.exit_code, [] if told is None else [f"ganfleet: error: {told}"]

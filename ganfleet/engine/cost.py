@@ -9,7 +9,7 @@ from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Loader, Source
-from ganfleet.engine import contract
+from ganfleet.engine import drawing
 from ganfleet.engine.program import Program
 from ganfleet.engine.step import Lane, Stepper
 from ganfleet.engine.tensors import tensors
@@ -54,7 +54,7 @@ def costs(config: Config, strategy: Strategy, source: Source, stage: Stage) -> d
         for _ in range(2):
             lanes = {0: Lane(tensors(loader.next().lanes[0]))}
             for compiled in program.phases:
-                noise = {0: contract.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
+                noise = {0: drawing.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
                 stepper.peaks.clear()
                 start = time.perf_counter()
                 stepper.run(compiled, lanes, noise, clock, np.zeros(0, np.float32)).asnumpy()
