@@ -6,6 +6,7 @@ reader; what plotting libraries write does one or two of these, and the smallest
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -188,12 +189,17 @@ def _table(curves: Sequence[Curve]) -> str:
         values = [y for _, y in _finite(curve)]
         cells = (curve.points[-1][1], min(values, default=None), max(values, default=None))
         rows.append(
-            f'<tr><th scope="row">{_key(index % COLOURS)}{escape(curve.name)}'
+            f'<tr><th scope="row">{_key(index % COLOURS)}{_breaking(curve.name)}'
             f'</th>{"".join(f"<td>{number(value)}</td>" for value in cells)}<td class="at"></td></tr>'
         )
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("last", "lowest", "highest"))
     head = f'<thead><tr><td></td>{heads}<th scope="col" class="at"></th></tr></thead>'
     return f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+
+
+def _breaking(name: str) -> str:
+    """A name that may be broken behind its underscores and slashes."""
+    return re.sub(r"([_/])", r"\1<wbr>", escape(name))
 
 
 def _key(colour: int) -> str:

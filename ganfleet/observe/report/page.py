@@ -192,7 +192,8 @@ def _metrics(run: Remains) -> str:
         charts.append(chart(name, [curve], marks=_marks(run), end=run.kimg))
     if not charts and not run.evaluations:
         return _note("Nothing has been measured. The run does with metrics.names, and `ganfleet evaluate` does.")
-    return _charts(charts) + _evaluations(run)
+    note = "Where images grow, numbers before and after compare images of different sizes."
+    return _charts(charts) + (_note(note) if charts and len(run.stretches) > 1 else "") + _evaluations(run)
 
 
 def _evaluations(run: Remains) -> str:
@@ -266,9 +267,10 @@ def _timings(run: Remains) -> str:
     table = _table("Time and memory of each stage", head, rows, text=(0, 6))
     pace = run.curves.get("images_per_sec", [])
     drawn = [chart("Images per second", [Curve("pace", pace)], marks=_marks(run), end=run.kimg)] if pace else []
-    wall = [line["seconds"] for line in run.history if line.get("seconds") is not None]
-    whole = f" With these, the processes that ended took {duration(sum(wall))}." if wall else ""
-    note = f"Without the time to compile graphs, to draw samples, to measure and to write checkpoints.{whole}"
+    note = "Without the time to compile graphs, to draw samples, to measure and to write checkpoints."
+    wall = [line.get("seconds") for line in run.history if line["event"] == "end"]
+    if wall and 2 * len(wall) == len(run.history) and None not in wall:  # every process that began has said its time
+        note += f" With these the run took {duration(sum(wall))}."
     return table + _charts(drawn) + _note(note)
 
 
