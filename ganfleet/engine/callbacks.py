@@ -1,18 +1,12 @@
 """What happens in a run beside training: logs, sample grids, checkpoints, metrics, and callbacks of the user's own."""
 
-import inspect
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mindspore as ms
 import numpy as np
 
 from ganfleet.engine.best import Best
-from ganfleet.errors import NonFinite, StorageError
-from ganfleet.nn import forms
-from ganfleet.observe.history import History
+from ganfleet.errors import NonFinite
 from ganfleet.store import checkpoint
 from ganfleet.store.rundir import RunDir
 
@@ -67,43 +61,6 @@ class Log(Callback):
         line = run.journal.after_step(run.clock, run.stage, stats, run.state)
         if line:
             run.tell("on_log", line)
-
-
-class Starts(Callback):
-    """What each process of the run was and how it ended, in history.jsonl."""
-
-    def __init__(self, notes: Sequence[str] = ()):
-        """``notes``: what the user was told at the start."""
-        self._notes = list(notes)
-        self._history: History | None = None  # of rank 0
-
-    def begin(self, run):
-        run.fleet.first(lambda: self._begin(run))
-
-    def _begin(self, run):
-        connected = run.fleet
-        self._history = History(run.directory)
-        self._history.started(
-            run.clock,
-            notes=self._notes,
-            model=inspect.cleandoc(type(run.strategy).__doc__ or "").partition("\n")[0],
-            directions=list(run.strategy.translations()),
-            mindspore=ms.__version__,
-            device=ms.get_context("device_target"),
-            kernels=forms.form(),
-            ranks=connected.world_size,
-            backend=connected.backend,
-            reduction=connected.reduction,
-            lanes=connected.total_lanes,
-        )
-
-    def at_end(self, run):
-        run.fleet.first(lambda: self._history.ended(run.clock, None))
-
-    def on_error(self, run, error):
-        if self._history:
-            with suppress(StorageError):  # which may be what ended the run
-                self._history.ended(run.clock, error)
 
 
 class Samples(Callback):
