@@ -190,6 +190,9 @@ class Watching(library.Callback):
     def after_step(self, run, stats):
         self.told.append(f"step {run.clock.step} {sorted(stats)[:2]}")
 
+    def on_log(self, run, line):
+        self.told.append(f"log {line['step']} {line['nimg']} {'Schedule/lr/D' in line}")
+
     def on_samples(self, run, images):
         self.told.append(f"samples {images.shape}")
 
@@ -224,6 +227,7 @@ def test_train_takes_arrays_and_callbacks_and_gives_the_directory(tmp_path):
         "begin",
         "samples (4, 1, 8, 8)",
         f"step 1 {loss}",
+        "log 2 16 True",
         f"step 2 {loss}",
         "samples (4, 1, 8, 8)",
         "checkpoint step-00000002",
@@ -233,6 +237,17 @@ def test_train_takes_arrays_and_callbacks_and_gives_the_directory(tmp_path):
     assert facts["source"]["images"] == 32 and facts["source"]["classes"] == 4
     lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2 and "Loss/D" in lines[-1]
+
+
+def test_a_run_that_a_callback_ends_at_once_says_so_in_its_history(tmp_path):
+    class Refuses(library.Callback):
+        def begin(self, run):
+            raise ConfigError("no login")
+
+    with pytest.raises(ConfigError, match="no login"):
+        library.train(GAN, f"run.dir={tmp_path}/runs", "run.name=none", source=IMAGES, callbacks=[Refuses()])
+    start, end = history(tmp_path, "none")
+    assert (start["event"], end["event"], end["error"], end["message"]) == ("start", "end", "ConfigError", "no login")
 
 
 def test_a_callback_that_changes_the_current_folder_does_not_move_the_run(tmp_path, monkeypatch):
