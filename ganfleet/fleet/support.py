@@ -27,7 +27,7 @@ def start_mindspore() -> ModuleType:
         import mindspore
     except Exception as error:
         cure = ". Run pip install --upgrade protobuf" if "protobuf" in str(error).lower() else ""
-        raise ConfigError(f"MindSpore cannot start: {type(error).__name__}: {error}{cure}") from error
+        raise ConfigError(f"MindSpore cannot start: {type(error).__name__}: {str(error).rstrip('.')}{cure}") from error
     check_version(mindspore.__version__)
     return mindspore
 
