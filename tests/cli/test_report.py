@@ -1,7 +1,6 @@
 """``ganfleet report`` as a user types it, and its page in a real browser."""
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -110,6 +109,8 @@ def test_the_licence_is_that_which_the_data_say_themselves(tmp_path):
 # ── In a browser
 
 SHOWN = "[...document.querySelectorAll('.grids img')].filter(each => each.offsetParent).map(each => each.dataset.label)"
+HEIGHTS = "[...document.querySelectorAll('.chart text')].map(each => each.getBoundingClientRect().height)"
+WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"  # than the window
 GREY = """(async () => {
   const image = [...document.querySelectorAll('.grids img')].find(each => each.offsetParent);
   await image.decode();
@@ -164,10 +165,8 @@ def test_a_pointer_on_a_chart_reads_the_values_there(browser):
 def test_every_number_of_the_run_has_a_curve_with_labels_that_can_be_read(browser):
     names = "[...document.querySelectorAll('.chart tbody th')].map(each => each.textContent)"
     assert sorted(browser.evaluate(names)) == ["D", "G", "kid_x", "pace", "real"]
-    sizes = "[...document.querySelectorAll('.chart text')].map(each => each.getBoundingClientRect().height)"
-    assert min(browser.evaluate(sizes)) > 11
-    width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert browser.evaluate(width) == 0
+    assert min(browser.evaluate(HEIGHTS)) > 11
+    assert browser.evaluate(WIDER) == 0
 
 
 def test_the_browser_asks_for_nothing_and_complains_of_nothing(browser, page):
@@ -209,10 +208,10 @@ def test_text_and_lines_stand_out_in_light_and_dark(dark, browser):
         assert contrast(colour, found["ground"]) >= 3
 
 
-def test_a_run_without_samples_or_metrics_opens_without_complaints(tmp_path):
+def test_on_a_telephone_nothing_is_cut_off_and_labels_are_as_large_also_of_a_run_that_has_only_begun(page, tmp_path):
     assert ganfleet("report", str(write_run(tmp_path / "new"))).code == 0
     with Browser(width=360) as browser:
-        browser.open(tmp_path / "new" / "report.html")
-        width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert browser.evaluate(width) == 0
-        assert json.dumps(browser.complaints()) == "[]"
+        for path in (tmp_path / "new" / "report.html", page):
+            browser.open(path)
+            assert browser.evaluate(WIDER) == 0 and browser.complaints() == []
+        assert min(browser.evaluate(HEIGHTS)) > 11
