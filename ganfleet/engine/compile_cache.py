@@ -130,12 +130,12 @@ def _surroundings() -> list:
         sorted(
             (name, value)
             for name, value in os.environ.items()
-            if name.startswith(KERNELS) and not any(word in name for word in _OF_A_FLEET)
+            if name.startswith(KERNELS) and not any(word in name for word in _NO_MATTER)
         ),
     ]
 
 
-_OF_A_FLEET = ("SCHED", "NODE", "WORKER", "ROLE", "TIMEOUT", "RETRY")  # words in what launchers set
+_NO_MATTER = ("SCHED", "NODE", "WORKER", "ROLE", "TIMEOUT", "RETRY", "OM_PATH")  # words in what decides no graph
 
 
 def _cpu() -> str:
