@@ -56,12 +56,12 @@ class Ahead(Callback):
 def request(run, stage: Stage) -> dict:
     """What the process has to know to compile the graphs that ``run`` needs in ``stage``."""
     image, source = run.strategy.image, run.source.at(stage.resolution)
-    shapes = {name: to_network(array).shape for name, array in source[0].items()}
+    samples = {name: to_network(array) for name, array in source[0].items()}
     return {
         "config": run.config.resolved(),
         "image": [image.channels, image.classes],
         "stage": stage.name,
-        "samples": {name: list(shape) for name, shape in shapes.items()},
+        "samples": {name: [list(array.shape), array.dtype.name] for name, array in samples.items()},
         "form": forms.form(),
     }
 

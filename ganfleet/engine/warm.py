@@ -33,12 +33,13 @@ def warm(wanted: dict) -> None:
     scales = {compiled.name: LossScale() for compiled in program.phases if train.precision == "float16"}
     fleet, clock = Fleet(1, "exact"), Clock(10**12, nimg=stage.starts_at)
     stepper = Stepper(program, fleet, train.seed, {0: {}}, scales, ahead=False)
-    samples = {name: np.zeros((n, *shape), np.float32) for name, shape in wanted["samples"].items()}
+    samples = {name: np.zeros((n, *shape), kind) for name, (shape, kind) in wanted["samples"].items()}
     lanes = {0: Lane(tensors(samples))}
     for compiled in program.phases:
         noise = {0: drawing.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
         stepper.run(compiled, lanes, noise, clock, np.zeros(HOST_VALUES, np.float32))
     stepper.average(clock)
+    program.load(program.tensors())  # what takes over the weights of the stage before is a graph too
     if not strategy.samples_data:
         Sampler(program).images([seeded(strategy, clock, seed) for seed in range(CHUNK)], clock, fleet)
     stepper.close()

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 import ganfleet
-from ganfleet.engine import compile_cache
+from ganfleet.engine import ahead, compile_cache
 from ganfleet.engine.ahead import Ahead
 from ganfleet.fleet import cpu
 
@@ -22,8 +22,9 @@ CONFIG = {
 
 @pytest.fixture
 def room(tmp_path, monkeypatch):
-    """A core is free, and no graph is compiled yet."""
+    """A core is free, no graph is compiled yet, and the process beside does not give way to other tests."""
     monkeypatch.setattr(cpu, "free", cpu.allowed)
+    monkeypatch.setattr(ahead, "LOWEST", 0)
     monkeypatch.setenv(compile_cache.VARIABLE, str(tmp_path / "graphs"))
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(TESTS))
@@ -34,8 +35,8 @@ class Waiting(ganfleet.Callback):
 
     def after_step(self, run, stats):
         if run.clock.step == 2:
-            [ahead] = [each for each in run.callbacks if isinstance(each, Ahead)]
-            assert ahead._process.wait(120) == 0
+            [beside] = [each for each in run.callbacks if isinstance(each, Ahead)]
+            assert beside._process.wait(120) == 0
             compile_cache.counts.clear()
 
     def at_end(self, run):
