@@ -114,6 +114,8 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
         declared = strategy.players(stage)
     if not (isinstance(declared, dict) and declared and all(isinstance(p, Player) for p in declared.values())):
         raise ConfigError(f"the strategy's players() must return a dict of Player by name, not {_shown(declared)}")
+    with _method(strategy, "completed"):
+        declared = strategy.completed(declared, stage)
     owners: dict[str, str] = {}
     weights: dict[int, str] = {}
     for name, player in declared.items():
@@ -254,9 +256,12 @@ def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, pha
     Raises:
         ConfigError: it is no dict, or an array in it has not ``n`` rows.
     """
+    wanted = f"a lane of {n} samples (phase {phase.name!r})"
     with _method(strategy, "draw"):
         drawn = strategy.draw(rng, n, clock)
-    return _arrays(drawn, n, "draw()", f"a lane of {n} samples (phase {phase.name!r})")
+    with _method(strategy, "draw_beside"):
+        beside = strategy.draw_beside(rng, n, clock)
+    return _arrays(drawn, n, "draw()", wanted) | _arrays(beside, n, "draw_beside()", wanted)
 
 
 Kinds = dict[str, tuple[tuple[int, ...], str]]  # shape and type by name

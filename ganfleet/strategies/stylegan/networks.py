@@ -202,6 +202,11 @@ class Discriminator(ms_nn.Cell):
                 x = blend(old, x, alpha)
         return self.blocks[0](x, label)
 
+    def path(self):
+        judge, *reductions = self.blocks
+        blocks = [(each.conv, each.down) for each in reversed(reductions)] + [(judge.conv, judge.dense, judge.last)]
+        return [(self.from_rgb[-1],), *((layer,) for block in blocks for layer in block)]
+
 
 class Reduction(ms_nn.Cell):
     """(n, in, h, w) → (n, out, h/2, w/2): a convolution, then a blur and a convolution that halves."""
