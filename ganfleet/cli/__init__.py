@@ -26,6 +26,7 @@ VERBS = {
     "sample": "Draw images from a checkpoint.",
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
+    "blend": "Make a checkpoint of two related ones, by resolution.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",

@@ -21,7 +21,7 @@ class Buffer(nn.Cell):
         initial: what it starts as: a number, an array-like or an init such as ``nn.Normal(1.0)``.
         momentum: the weight of the new mean: value += momentum · (mean − value); 1 makes the mean the value.
         move: instead of ``momentum``, a function ``move(value, mean) -> new value`` that runs in a graph.
-        carried: whether another run that begins with this one's weights (``train.init_from``) begins with its value too.
+        carried: whether another run that begins with this one's weights (``train.init_from``) takes its value over too.
 
     Attributes:
         value: the parameter to read, not trainable.

@@ -4,8 +4,8 @@
 sample, whatever its shape. Not every function that captures such tensors instead compiles to second order. Weights
 (γ/2, λ) are the caller's.
 
-``augment``, a Cell of ``ganfleet.nn.augment``, changes what the critic sees as ``settings`` say; slopes are those to the
-images before it.
+``augment``, a Cell of ``ganfleet.nn.augment``, changes what the critic sees as ``settings`` say. Slopes are those to
+the images before it.
 """
 
 import mindspore as ms

@@ -220,6 +220,12 @@ class Strategy:
             f"write carry_over() in {type(self).__name__}"
         )
 
+    def works_at(self, name: str, stage: Stage) -> int | None:
+        """The height in pixels of what the weight ``name`` makes in ``stage``, for `ganfleet blend`; None for a weight
+        that makes none, such as one of a mapping, and for networks that are not blended.
+        """
+        return None
+
     # ── What a step needs
 
     def draw(self, rng: np.random.Generator, n: int, clock: Clock) -> Inputs:

@@ -17,18 +17,28 @@ KIMG, KIMG_OF_TRAINED = 500.0, 100.0  # in which p goes from 0 to 1 at most; the
 GOES_WITH = {"policy": "diffaugment", "p": "ada", "target": "ada", "every": "ada", "kimg": "ada"}
 
 
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 class Augment(BaseModel):
     """Which augmentation, and its settings.
 
-    ``policy`` is of ``diffaugment``: what changes. The others are of ``ada``: p at first; the mean sign of D's scores of
-    real images that p is moved to keep, None for a p that stays; after how many batches p moves; in how many kimg it
-    moves by 1, None for 500, and for 100 where the run begins with trained weights.
+    ``policy``, of ``diffaugment``, says what changes. The others are of ``ada``: ``p`` at first; ``target``, the mean
+    sign of D's scores of real images that p is moved to keep, None for a p that stays; ``every`` how many batches p
+    moves; in how many ``kimg`` it moves by 1, None for 500, and for 100 where the run begins with trained weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Literal["none", "diffaugment", "ada"] = "none"
-    policy: tuple[Literal[augment.POLICIES], ...] = Field(augment.POLICIES, min_length=1, strict=False)
+    policy: Annotated[tuple[Literal[augment.POLICIES], ...], BeforeValidator(_as_tuple)] = Field(
+        augment.POLICIES, min_length=1
+    )
     p: float = Field(0.0, ge=0, le=1)
     target: float | None = Field(0.6, gt=-1, lt=1)
     every: PositiveInt = 4
@@ -44,18 +54,14 @@ class Augment(BaseModel):
         return self
 
 
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 class ImageGAN(Strategy):
     """Base of GANs of images: D may be shown augmented images (``augment``), and its first layers may stay as they are
     (``freeze_d``).
 
     A loss hands what D is to judge to ``augmented``, real and generated images alike, so that G does not learn to make
-    images that look augmented. A loss that asks D about real images hands their scores to ``adapted``. D says by a
-    method ``path()`` which layers an image passes, in order: a tuple of Cells each. The rest is done here, whatever a subclass's
-    ``players`` and ``draw`` are.
+    images that look augmented. A loss that asks D about real images hands their scores to ``adapted``. D's method
+    ``path()`` gives its layers in the order in which an image passes them, each a tuple of Cells. The rest is done
+    here, whatever a subclass's ``players`` and ``draw`` are.
     """
 
     class Options(StrategyOptions):
@@ -157,8 +163,8 @@ def freeze(name: str, d: nn.Cell, layers: int) -> None:
         return
     if not hasattr(d, "path"):
         raise ConfigError(
-            f"strategy.freeze_d: {name}, a {type(d).__name__}, does not say which layers an image passes: leave freeze_d out, or "
-            "give its class a method path()"
+            f"strategy.freeze_d: {name}, a {type(d).__name__}, does not say which layers an image passes: leave "
+            "freeze_d out, or give its class a method path()"
         )
     found = d.path()
     if layers >= len(found):

@@ -125,7 +125,7 @@ def recoloured(x, row):
 
 def reference(params, x):
     """All rows of ``one_at_a_time`` in jax.numpy."""
-    n, c, h, w = x.shape
+    _, c, h, w = x.shape
     rows = []
     for row in range(N):
         moved = (x[row].reshape(c, -1) @ linear_map(row).T).reshape(c, h, w)

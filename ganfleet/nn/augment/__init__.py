@@ -1,9 +1,9 @@
 """Augmentations of what a discriminator sees, differentiable to second order under ms.jit.
 
-An augmentation is a Cell with three methods. ``draw`` makes on the host the random numbers of n images, an array (n, K).
-``settings(drawn, p)`` makes of them, in a graph, what happens to each image; ``p`` is the probability of each transform.
-``construct(image, settings)`` changes images (n, channels, height, width). The settings do not depend on the images, so a
-penalty that derives by the images passes through ``construct`` alone.
+An augmentation is a Cell with three methods. ``draw(rng, n, size)`` draws what n images need on the host, an array
+(n, K). ``settings(drawn, p)`` makes of them, in a graph, what happens to each image; ``p`` is the probability of
+each transform. ``construct(image, settings)`` changes images (n, channels, height, width). Settings do not depend on
+images, so a penalty that derives by the images passes through ``construct`` alone.
 """
 
 from ganfleet.nn.augment.ada import BGC, Adaptive

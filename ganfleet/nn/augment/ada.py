@@ -74,7 +74,7 @@ def product(matrices):
 
 
 def coloured(image, matrix):
-    """Each pixel (red, green, blue, 1), or (grey, grey, grey, 1), times ``matrix`` (n, 4, 4); of the latter the mean."""
+    """``matrix`` (n, 4, 4) times each pixel (red, green, blue, 1), or (grey, grey, grey, 1), and of that the mean."""
     n, c, h, w = image.shape
     if c == 1:
         factor = matrix[:, :3, :3].sum(2).mean(1).reshape(n, 1, 1, 1)
@@ -87,8 +87,8 @@ class Adaptive(nn.Cell):
     """p, which goes up while D is too sure of real images, and down while it is not (section 3.1).
 
     ``r`` is the mean of sign(D(real)) over the fleet and the last ``every`` batches. After these, p moves by ``step``:
-    up where r is above ``target``, down where it is below, and never below 0. It belongs to a run: another run that begins
-    with this one's weights begins with its own p.
+    up where r is above ``target``, down where it is below, and never below 0. A run that begins with the weights of
+    another does not take its p over.
     """
 
     def __init__(self, initial: float, target: float, every: int, step: float):

@@ -1,7 +1,7 @@
 """An affine transform of images as arXiv:2006.06676 does it: between two low-pass filters, at twice the resolution.
 
-Each is a linear map of the image, so that its derivatives of any order are exact. Images go on beyond their border as in
-a mirror, without end. Enlarged and mirrored rows repeat after 4·side − 4 pixels, so one such period is all that is kept.
+Each is a linear map of the image, so that its derivatives of any order are exact. Images go on beyond their border as
+in a mirror, without end. Enlarged and mirrored rows repeat after 4·side − 4 pixels, so one such period is kept.
 """
 
 import mindspore as ms
@@ -21,8 +21,8 @@ REACH = len(SYM6) // 2  # pixels beyond the border, at twice the resolution, tha
 
 
 def warp(image, inverse):
-    """(n, c, h, w) → the same shape. ``inverse`` (n, 3, 3) takes homogeneous (x, y, 1) of a pixel of the result to where
-    it comes from; both are measured in pixels from the middle of the image, x to the right and y down.
+    """(n, c, h, w) → the same shape. ``inverse`` (n, 3, 3) takes (x, y, 1) of a pixel of the result to where it comes
+    from; both are measured in pixels from the middle of the image, x to the right and y down.
     """
     n, c, h, w = image.shape
     enlarged = _along_both(image, enlarging(w), enlarging(h))  # (n, columns, rows, c)
@@ -71,7 +71,7 @@ def _along_both(x, along_w, along_h):
 
 @ops.constexpr
 def enlarging(side):
-    """(side, 4·side − 4): one period of a mirrored row with zeros between its pixels, filtered; pixel i is then at 2i."""
+    """(side, 4·side − 4): a period of a mirrored row with zeros between its pixels, filtered; pixel i is then at 2i."""
     period = 4 * side - 4
     matrix = np.zeros((side, period))
     for at in range(period):
@@ -99,7 +99,7 @@ def sampled(w, h):
 
 @ops.constexpr
 def grid(h, w):
-    """(3, columns · rows): x, y and 1 of each pixel that ``reducing`` reads, in pixels of the result from its middle."""
+    """(3, columns · rows): x, y and 1 of each pixel that ``reducing`` reads, from the middle of the result."""
     x, y = ((np.arange(2 * side + 2 * REACH) - REACH) / 2 - (side - 1) / 2 for side in (w, h))
     x, y = np.meshgrid(x, y, indexing="ij")
     return Tensor(np.stack([x.ravel(), y.ravel(), np.ones(x.size)]).astype(np.float32))

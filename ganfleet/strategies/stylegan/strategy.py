@@ -17,7 +17,7 @@ from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.image_gan import ImageGAN
 from ganfleet.strategies.path import LatentPath
 from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
-from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
+from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator, height_of
 
 BETAS = (0.0, 0.99)
 LEARNING_RATES = {128: 1.5e-3, 256: 2e-3, 512: 3e-3, 1024: 3e-3}  # elsewhere, ``lr``
@@ -187,6 +187,9 @@ class StyleGAN(ImageGAN):
     def lazy(self) -> int:
         """R1 is computed on every how many-th step."""
         return self.options.r1_every if self.options.loss == "logistic" else 1
+
+    def works_at(self, name, stage):
+        return height_of(name, stage.resolution)
 
     # ── Phases and losses
 

@@ -1,0 +1,32 @@
+"""Which run trained a checkpoint, and which runs its weights came from by ``train.init_from``."""
+
+import hashlib
+import json
+
+from ganfleet.config import FREE_ON_RESUME
+from ganfleet.store.snapshot import Snapshot
+
+
+def identity(snapshot: Snapshot) -> str:
+    """A name of the run that made ``snapshot``: of all that its result depends on, so that each of its checkpoints has
+    the same.
+    """
+    free = {key.removeprefix("train.") for key in FREE_ON_RESUME}
+    train = {key: value for key, value in snapshot.config["train"].items() if key not in free}
+    parts = [snapshot.config["strategy"], train, snapshot.facts["source"]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def ancestors(snapshot: Snapshot) -> list[str]:
+    """The runs that the weights of ``snapshot`` came from, its own last."""
+    return [*snapshot.facts.get("ancestors", []), identity(snapshot)]
+
+
+def unrelated(a: Snapshot, b: Snapshot) -> bool:
+    """Whether neither of two checkpoints comes from the other, nor both from a third.
+
+    A release that did not note ancestors leaves that open: then they are not held to be unrelated.
+    """
+    if any(each.config["train"].get("init_from") and "ancestors" not in each.facts for each in (a, b)):
+        return False
+    return not {*ancestors(a)} & {*ancestors(b)}
