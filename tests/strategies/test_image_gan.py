@@ -22,6 +22,7 @@ TINY = {
     "wgan_gp": "resolution: 8, latent: 4, ngf: 4, ndf: 4",
     "sngan": "resolution: 16, latent: 4, ngf: 4, ndf: 4",
     "stylegan": "resolution: 8, start_resolution: 8, latent: 4, mapping_layers: 1, fmap_base: 32, mbstd_group: 2",
+    "cyclegan": "resolution: 24, ngf: 2, ndf: 2, blocks: 1",
 }
 STYLEGANS = {
     "stylegan, lazy": TINY["stylegan"] + ", r1_every: 2",
@@ -63,7 +64,9 @@ class Networks:
     """G makes black images, and D refuses what was not augmented."""
 
     def __init__(self, side):
-        self.G, self.side = self, side
+        self.G = self.G_AB = self.G_BA = self
+        self.D_A = self.D_B = self.D
+        self.side = side
         self.layers, self.w_avg = 4, self
         self.mapping = lambda z, label: ms.ops.zeros((z.shape[0], 4))
         self.synthesis = self.__call__
@@ -93,11 +96,14 @@ def test_d_sees_nothing_that_is_not_augmented(name, options, tmp_path, eager):
     stage, clock = strategy.schedule()[0], Clock(1)
     drawn = contract.draw(strategy, np.random.default_rng(0), 4, clock, Phase("D", None))
     noise = {key: ms.Tensor(value) for key, value in drawn.items()}
-    real = {"image": ms.ops.zeros((4, 3, stage.resolution, stage.resolution)), "label": ms.Tensor([0, 1, 2, 3])}
+    black = ms.ops.zeros((4, 3, stage.resolution, stage.resolution))
+    real = {"image": black, "image_a": black, "image_b": black, "label": ms.Tensor([0, 1, 2, 3])}
+    noise |= {"fake_a": black, "fake_b": black}  # out of CycleGAN's pools
     for phase in strategy.phases(stage):
         recorder = Recorder(strategy)
         phase.loss(Networks(stage.resolution), real, noise)
-        wanted = {"G": {"D/fake"}, "D": {"D/fake", "D/real"}, "D_r1": {"D/real"}}[phase.name]
+        kinds = {"G": ["fake"], "D": ["fake", "real"], "D_r1": ["real"]}[phase.name]
+        wanted = {f"{judge}/{kind}" for judge in strategy.judges for kind in kinds}
         assert recorder.views == wanted and wanted <= drawn.keys()
 
 
@@ -180,7 +186,9 @@ def test_ranks_leave_every_bit(name, tiny, augment):
 # ── Refusals
 
 
-@pytest.mark.parametrize("name, options", [EVERY["wgan"], EVERY["wgan_gp"], EVERY["stylegan, wgan_gp"]])
+@pytest.mark.parametrize(
+    "name, options", [EVERY["wgan"], EVERY["wgan_gp"], EVERY["stylegan, wgan_gp"], EVERY["cyclegan"]]
+)
 def test_p_does_not_follow_scores_that_have_no_zero(name, options, tmp_path):
     with pytest.raises(ConfigError, match="those of this loss have no zero: give a p that stays"):
         made(tmp_path, name, options + ", augment: ada")
@@ -214,6 +222,7 @@ FIRST_LAYERS = {
     "wgan_gp": ["convs.0"],
     "sngan": ["convs.0", "convs.1", "convs.2"],
     "stylegan": ["from_rgb.1", "blocks.1.conv", "blocks.1.down"],
+    "cyclegan": ["convs.0", "convs.1"],
 }
 
 
@@ -222,11 +231,12 @@ def test_the_first_layers_of_d_do_not_learn(name, first, tmp_path):
     def learning(freeze_d):
         options = f"{TINY[name]}, freeze_d: {freeze_d}"
         strategy = made(tmp_path, name, options, init_from="base")
-        d = contract.players(strategy, strategy.schedule()[0])["D"].nets
-        return {parameter.name for parameter in d.trainable_params()}
+        nets = contract.networks("D", contract.players(strategy, strategy.schedule()[0])["D"]).values()
+        return {(i, parameter.name) for i, net in enumerate(nets) for parameter in net.trainable_params()}
 
     still = learning(0) - learning(len(first))
-    assert still and {next(each for each in first if name.startswith(f"{each}.")) for name in still} == set(first)
+    layers = {(i, next(each for each in first if weight.startswith(f"{each}."))) for i, weight in still}
+    assert layers == {(i, each) for i in range(2 if name == "cyclegan" else 1) for each in first}
 
 
 def test_a_d_that_cannot_be_frozen_is_told(tmp_path):
