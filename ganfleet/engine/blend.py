@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ganfleet import config as configs
-from ganfleet.engine import contract
 from ganfleet.engine.lineage import unrelated
 from ganfleet.engine.run import new_strategy
+from ganfleet.engine.running import running
 from ganfleet.engine.schedule import stage_of
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.store import checkpoint
@@ -77,7 +77,8 @@ def _heights(snapshot: Snapshot, strategy: Strategy, stage: Stage, path: Path) -
         ConfigError: none does.
     """
     names = [name for component, each in snapshot.tensors.items() if component.endswith(".weights") for name in each]
-    heights = {name: contract.works_at(strategy, name, stage) for name in names}
+    with running(f"{type(strategy).__name__}.works_at()", type(strategy)):
+        heights = {name: strategy.works_at(name, stage) for name in names}
     heights = {name: height for name, height in heights.items() if height is not None}
     if not heights:
         raise ConfigError(

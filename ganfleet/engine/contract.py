@@ -250,21 +250,6 @@ def hyper(strategy: Strategy, player: str, optimizer: object, ema: Ema | None, c
     return given
 
 
-def works_at(strategy: Strategy, name: str, stage: Stage) -> int | None:
-    """The height at which the weight ``name`` works in ``stage``, None for one that works at none.
-
-    Raises:
-        ConfigError: it is no number of pixels.
-    """
-    with _method(strategy, "works_at"):
-        height = strategy.works_at(name, stage)
-    if not (height is None or _is_whole(height, 1)):
-        raise ConfigError(
-            f"the strategy's works_at({name!r}, stage) must return a height in pixels, not {_shown(height)}"
-        )
-    return height
-
-
 def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, phase: Phase) -> dict[str, np.ndarray]:
     """What ``phase`` needs beside a lane's ``n`` real samples.
 

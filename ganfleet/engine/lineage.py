@@ -3,17 +3,16 @@
 import hashlib
 import json
 
-from ganfleet.config import FREE_ON_RESUME
 from ganfleet.store.snapshot import Snapshot
 
 
 def identity(snapshot: Snapshot) -> str:
-    """A name of the run that made ``snapshot``: of all that its result depends on, so that each of its checkpoints has
-    the same.
+    """A name of the run that made ``snapshot``: of the weights it began with, and of its data.
+
+    All checkpoints of the run have the same, with whatever config it went on. Runs that share it drew equal weights.
     """
-    free = {key.removeprefix("train.") for key in FREE_ON_RESUME}
-    train = {key: value for key, value in snapshot.config["train"].items() if key not in free}
-    parts = [snapshot.config["strategy"], train, snapshot.facts["source"]]
+    train, strategy = snapshot.config["train"], snapshot.config["strategy"]["name"]
+    parts = [strategy, train["seed"], train.get("init_from"), snapshot.facts["source"]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

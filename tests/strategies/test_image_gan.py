@@ -10,8 +10,10 @@ from ganfleet import strategies, testing
 from ganfleet.clock import Clock
 from ganfleet.engine import contract
 from ganfleet.errors import ConfigError
+from ganfleet.nn import SGD, buffers_of
 from ganfleet.store import checkpoint
-from ganfleet.strategies.base import ImageSpec, Phase
+from ganfleet.strategies.base import ImageSpec, Phase, Player
+from ganfleet.strategies.gan import GAN
 from ganfleet.strategies.image_gan import freeze
 
 TINY = {
@@ -120,6 +122,26 @@ def test_real_and_fake_images_are_changed_by_other_numbers(tmp_path):
 def test_a_sample_has_no_augmentation(tmp_path):
     strategy = made(tmp_path, "gan", TINY["gan"] + ", augment: ada")
     assert strategy.sample_inputs(np.random.default_rng(0), Clock(1)).keys() == {"z"}
+
+
+class Own(GAN):
+    """Of a user: whose players and draws know nothing of augmentation."""
+
+    def players(self, stage):
+        return {"D": Player(self.networks()[1], SGD(0.1)), "G": Player(self.networks()[0], SGD(0.1))}
+
+    def draw(self, rng, n, clock):
+        return {"z": np.zeros((n, 4), np.float32)}
+
+
+def test_a_subclass_has_it_whatever_its_own_methods_do(tmp_path):
+    options = GAN.Options(resolution=8, latent=4, hidden=(8,), augment={"name": "ada"}, freeze_d=1)
+    strategy = Own(options, ImageSpec(3, 0), 4)
+    players = contract.players(strategy, strategy.schedule()[0])
+    assert {each.name.partition(".")[0] for each in players["D"].nets["D"].trainable_params()} == {"last"}
+    assert buffers_of(players["D"].nets["ada"])
+    drawn = contract.draw(strategy, np.random.default_rng(0), 4, Clock(1), Phase("D", None))
+    assert drawn.keys() == {"z", "D/real", "D/fake"}
 
 
 # ── Trained
