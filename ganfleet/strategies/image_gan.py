@@ -75,12 +75,11 @@ class ImageGAN(Strategy):
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
-        given = options.augment
-        self.augment = {
-            "none": lambda: None,
-            "diffaugment": lambda: augment.DiffAugment(given.policy),
-            "ada": augment.BGC,
-        }[given.name]()
+        given, self.augment = options.augment, None
+        if given.name == "diffaugment":
+            self.augment = augment.DiffAugment(given.policy)
+        elif given.name == "ada":
+            self.augment = augment.BGC()
         self.adapts = given.name == "ada" and given.target is not None
         self.p = ms.Tensor(np.float32(given.p))
 
