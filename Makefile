@@ -11,7 +11,7 @@ TESTS ?= -m "not slow"
 CORES ?= logical
 # The MindSpore releases that `make compat` tries, each in a venv of its own, and the tests that it runs.
 MINDSPORES ?= 2.8.0 2.9.0 2.10.0
-COMPAT ?= tests/fleet/test_fleet.py::test_three_ranks_sample_then_connect_again_and_end_alike_when_one_meets_an_error \
+COMPAT ?= tests/fleet/test_processes.py::test_three_ranks_sample_then_connect_again_and_end_alike_when_one_meets_an_error \
 	tests/promises/test_signals.py::test_a_run_stopped_by_any_signal_ends_with_the_bits_of_one_straight_through \
 	tests/promises/test_lanes.py tests/cli/test_sample.py
 

@@ -60,7 +60,7 @@ def _expanded(path: str) -> str:
 
 def _folder_name(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError("must name a folder in run.dir, by letters, digits, _, - and ., with no - or . at its start")
+        raise ValueError("must name a folder in run.dir: letters, digits and _, later also dots and hyphens")
     return name
 
 

@@ -168,6 +168,9 @@ class Document:
         if "=" not in text or not all(place.names):
             self._add(place, place.names, "expected key=value, such as train.seed=1")
             return
+        if any("\ud800" <= each <= "\udfff" for each in text):  # how Python shows bytes that are no text
+            self._add(place, place.names, "it has bytes that are no UTF-8: rename the file, or make a link to it")
+            return
         try:
             node = _compose(text.partition("=")[2])
         except yaml.YAMLError as error:

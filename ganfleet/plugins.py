@@ -176,7 +176,12 @@ METRICS = Registry(
     },
     base="ganfleet.metrics:Metric",
 )
-CALLBACKS = Registry("ganfleet.callbacks", "callback", {}, base="ganfleet.engine.callbacks:Callback")
+CALLBACKS = Registry(
+    "ganfleet.callbacks",
+    "callback",
+    {"wandb": "ganfleet.engine.loggers:WandB", "swanlab": "ganfleet.engine.loggers:SwanLab"},
+    base="ganfleet.engine.callbacks:Callback",
+)
 OPTIMIZERS = Registry(
     "ganfleet.optimizers",
     "optimizer",

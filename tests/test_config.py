@@ -9,7 +9,7 @@ import yaml
 from ganfleet import config as configs
 from ganfleet import strategies
 from ganfleet.config import Config
-from ganfleet.errors import CheckpointMismatch, ConfigError
+from ganfleet.errors import CheckpointMismatch, ConfigError, printable
 from ganfleet.plugins import SOURCES
 
 HERE = Path(__file__).parent
@@ -211,13 +211,14 @@ def test_a_section_without_keys_is_named(problems):
         ("strategy.lr=.inf", "must be a finite number, got"),
         ("data.workers=99999999999", "must be less than or equal to 1024, got"),
         ("checkpoint.accept=" + 5000 * "[", "not valid YAML: more than 50 lists or mappings in each other"),
+        ("data.path=b\udcffd", "it has bytes that are no UTF-8"),
         ("run.name=..", "must name a folder in run.dir"),
         ("run.name=a/b", "must name a folder in run.dir"),
     ],
 )
 def test_a_wrong_override_is_reported_as_typed(problems, override, message):
     (line,) = problems("train: {seed: 1}", override)
-    assert line.startswith(f"override {override}: {message}")
+    assert line.startswith(f"override {printable(override)}: {message}")
 
 
 def test_a_dict_that_holds_itself_is_refused():

@@ -27,6 +27,7 @@ VERBS = {
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
     "blend": "Make a checkpoint of two related ones, by resolution.",
+    "report": "Show a run in one HTML file, and write its model card.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
@@ -108,7 +109,8 @@ def _ending(error: BaseException, rank: launcher.Launcher) -> tuple[int, list[st
         case OSError(errno=errno.ENOSPC):
             return _ending(StorageError(f"the disk is full ({error}): free space where the output goes"), rank)
         case MemoryError():
-            return _ending(NotEnoughMemory(f"more memory is needed than there is ({error}): ask for less"), rank)
+            told = f"more memory is needed than there is ({error}): choose fewer or smaller images or networks"
+            return _ending(NotEnoughMemory(told), rank)
         case GanfleetError():
             told = rank.telling(error)
             return error.exit_code, [] if told is None else [f"ganfleet: error: {told}"]

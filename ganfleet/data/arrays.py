@@ -48,6 +48,8 @@ class ArraySource(Source):
 class Embedded(ArraySource):
     """2,000 images of Fashion-MNIST in ten classes, with a border: 32x32, which can be halved down to 4x4."""
 
+    licence = "MIT, Copyright (c) 2017 Zalando SE"
+
     @classmethod
     def open(cls, options, resolution):
         images, labels = embedded.load()
@@ -72,9 +74,11 @@ class Idx(ArraySource):
             raise ConfigError(f"data.path: there is nothing at {path}: correct the path")
         if path.is_dir():
             raise ConfigError(f"data.path: {path} is a folder; name the idx file of images in it.")
+        if not path.is_file():  # reading it might never end
+            raise ConfigError(f"data.path: {path} is no regular file: choose an idx file of images")
         labels_path = expanded(options.labels, "data.labels") if options.labels else labels_beside(path)
-        if options.labels and not labels_path.exists():
-            raise ConfigError(f"data.labels: there is nothing at {labels_path}: correct the path")
+        if options.labels and not labels_path.is_file():
+            raise ConfigError(f"data.labels: there is no file at {labels_path}: correct the path")
         images = read_idx(path, ndim=3)
         labels = read_idx(labels_path, ndim=1).astype(np.int32) if labels_path else None
         if not len(images):

@@ -51,6 +51,7 @@ class Source:
         channels: of an image, 1, 3 or 4.
         classes: how many, 0 where there are no labels.
         class_names: of classes 0, 1, 2 …, where they have names.
+        licence: of the images, where it is known.
         resolution: of the samples, in pixels: an int, or where they are not square a :class:`ganfleet.size.Size`.
     """
 
@@ -58,6 +59,7 @@ class Source:
     free_on_resume: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...] = ("image",)
     class_names: tuple[str, ...] = ()
+    licence: ClassVar[str | None] = None
 
     def __init__(self, resolution: int | Size, channels: int, labels: np.ndarray | None = None):
         """``labels``, int32 (n,): the class of each sample."""

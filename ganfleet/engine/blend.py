@@ -82,8 +82,8 @@ def _heights(snapshot: Snapshot, strategy: Strategy, stage: Stage, path: Path) -
     heights = {name: height for name, height in heights.items() if height is not None}
     if not heights:
         raise ConfigError(
-            f"{path} is a {snapshot.config['strategy']['name']}, whose weights do not belong to resolutions: blend "
-            "checkpoints of stylegan"
+            f"{path} is a {snapshot.config['strategy']['name']}, whose weights do not belong to resolutions: use "
+            "checkpoints of stylegan, or give the strategy a method works_at()"
         )
     return heights
 
@@ -104,13 +104,13 @@ def _check_siblings(mine: Snapshot, theirs: Snapshot, heights: dict[str, int], b
             if other.get(name) != shape:
                 has = f"has shape {other[name]}" if name in other else "is not there"
                 raise CheckpointMismatch(
-                    f"{told}: {component}/{name} has shape {shape} in the first and {has} in the second. Tune with the "
-                    "networks of the base, to the same resolution"
+                    f"{told}: {component}/{name} has shape {shape} in the first and {has} in the second. Use a run "
+                    "that was tuned with the networks of the base, to the same resolution"
                 )
     if unrelated(mine, theirs):
         raise CheckpointMismatch(
             f"{told}: neither began with the weights of the other, nor both with those of a third, so their layers do "
-            "not fit together. Tune the one from the other with train.init_from"
+            "not fit together. Use a run that begins with the base's weights, by train.init_from"
         )
 
 

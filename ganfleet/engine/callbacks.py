@@ -29,6 +29,12 @@ class Callback:
     def after_step(self, run: "Trainer", stats: dict[str, np.ndarray]) -> None:
         """The clock has just counted a step with these reduced ``stats``."""
 
+    def on_log(self, run: "Trainer", line: dict[str, float]) -> None:
+        """A line has been written to the log: means since the last line, schedules, counts, pace.
+
+        Only rank 0 writes the log, and only rank 0 is told: no collectives here.
+        """
+
     def on_samples(self, run: "Trainer", images: np.ndarray) -> None:
         """The run has drawn ``images`` (n, channels, h, w) in [-1, 1] for its grid."""
 
@@ -52,7 +58,9 @@ class Log(Callback):
     """Stats into the log, TensorBoard and the progress line."""
 
     def after_step(self, run, stats):
-        run.journal.after_step(run.clock, run.stage, stats, run.state)
+        line = run.journal.after_step(run.clock, run.stage, stats, run.state)
+        if line:
+            run.tell("on_log", line)
 
 
 class Samples(Callback):

@@ -5,9 +5,8 @@ in another order, or with another number in an attribute, it runs the wrong grap
 network's. So a graph is stored here under a name of our own (see ``fingerprint``), and while one is compiled MindSpore
 finds no other. Storing is left to us as well: after the first graph that it does not find, MindSpore loads none.
 
-What cannot be named, or does not return tensors only, is compiled each time. All of this is off unless
-GANFLEET_COMPILE_CACHE=1, which keeps graphs in ~/.cache/ganfleet/graphs, or GANFLEET_COMPILE_CACHE=FOLDER. The tests
-have it on.
+What cannot be named, or does not return tensors only, is compiled each time. Graphs are kept in
+~/.cache/ganfleet/graphs, or in the folder that GANFLEET_COMPILE_CACHE names; GANFLEET_COMPILE_CACHE=0 keeps none.
 """
 
 import atexit
@@ -38,6 +37,7 @@ LIMIT = 512 << 20  # bytes of all graphs together; those not used for longest go
 KERNELS = ("MS_", "ONEDNN_", "DNNL_", "OMP_")  # environment that may change how graphs are compiled
 CHECKSUM = 32  # bytes of SHA-256, at the end of a file
 
+_in_use = True
 around = contextlib.nullcontext  # makes what every compilation runs in: a run says it, and leaves out its time
 counts: Counter[str] = Counter()  # of graphs in this process: loaded, compiled, stored
 refusals: list[str] = []  # why graphs were compiled that could not be stored
@@ -67,16 +67,30 @@ def _kind(argument):
     return (argument.shape, argument.dtype) if plain else None
 
 
+@contextlib.contextmanager
+def unused():
+    """While it lasts, graphs are compiled and none is kept: what they take can be measured."""
+    global _in_use
+    before, _in_use = _in_use, False
+    try:
+        yield
+    finally:
+        _in_use = before
+
+
 def place() -> Path | None:
     """The folder of compiled graphs; None where they are not kept."""
-    chosen = os.environ.get(VARIABLE, "0")
+    chosen = os.environ.get(VARIABLE, "1")
     usable = ms.__version__.startswith(TRIED_WITH) and ms.get_context("device_target") == "CPU"
     of_its_own = ms.get_context("enable_compile_cache") or os.environ.get("MS_COMPILER_CACHE_ENABLE")
-    if chosen in ("", "0") or not usable or of_its_own:
+    if chosen in ("", "0") or not (_in_use and usable) or of_its_own:
         return None
     if chosen != "1":
         return expanded(chosen, VARIABLE)
-    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", VARIABLE) / "ganfleet" / "graphs"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ganfleet" / "graphs"
+    except RuntimeError:  # this user has no home
+        return None
 
 
 def _compile(graph: Graph, compiler, signature, arguments, keywords) -> None:
@@ -116,12 +130,12 @@ def _surroundings() -> list:
         sorted(
             (name, value)
             for name, value in os.environ.items()
-            if name.startswith(KERNELS) and not any(word in name for word in _OF_A_FLEET)
+            if name.startswith(KERNELS) and not any(word in name for word in _NO_MATTER)
         ),
     ]
 
 
-_OF_A_FLEET = ("SCHED", "NODE", "WORKER", "ROLE", "TIMEOUT", "RETRY")  # words in what launchers set
+_NO_MATTER = ("SCHED", "NODE", "WORKER", "ROLE", "TIMEOUT", "RETRY", "OM_PATH")  # words in what decides no graph
 
 
 def _cpu() -> str:

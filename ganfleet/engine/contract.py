@@ -4,16 +4,15 @@ import inspect
 from collections.abc import Collection
 from numbers import Real
 
-import numpy as np
 from mindspore import nn
 
 from ganfleet.clock import Clock
 from ganfleet.engine import optimizers
 from ganfleet.engine.running import running
-from ganfleet.errors import ConfigError, NonFinite
+from ganfleet.errors import ConfigError
 from ganfleet.nn.optim import refuse_hyper
 from ganfleet.size import Size, factor
-from ganfleet.strategies.base import Ema, Frozen, ImageSpec, Inputs, Phase, Player, Stage, Strategy
+from ganfleet.strategies.base import Ema, Frozen, ImageSpec, Phase, Player, Stage, Strategy
 
 
 def make(found: type[Strategy], options, image: ImageSpec, batch_size: int) -> Strategy:
@@ -43,11 +42,11 @@ def schedule(strategy: Strategy) -> list[Stage]:
     Raises:
         ConfigError: they are no list of Stage that begins at 0 images and goes up; one has no resolution or batch size.
     """
-    with _method(strategy, "schedule"):
+    with method(strategy, "schedule"):
         stages = strategy.schedule()
     name = f"{type(strategy).__name__}.schedule()"
     if not (isinstance(stages, list) and stages and all(isinstance(stage, Stage) for stage in stages)):
-        raise ConfigError(f"{name} must return a list of Stage, not {_shown(stages)}")
+        raise ConfigError(f"{name} must return a list of Stage, not {shown(stages)}")
     for stage in stages:
         sides = stage.resolution if isinstance(stage.resolution, Size) else (stage.resolution,)
         for what, numbers in (("resolution", sides), ("batch_size", (stage.batch_size,))):
@@ -110,11 +109,11 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
         ConfigError: they are no such dict; a player's networks are no Cells, have no weights, or share a name or a
             weight with another; its optimizer or its EMA is none.
     """
-    with _method(strategy, "players"):
+    with method(strategy, "players"):
         declared = strategy.players(stage)
     if not (isinstance(declared, dict) and declared and all(isinstance(p, Player) for p in declared.values())):
-        raise ConfigError(f"the strategy's players() must return a dict of Player by name, not {_shown(declared)}")
-    with _method(strategy, "completed"):
+        raise ConfigError(f"the strategy's players() must return a dict of Player by name, not {shown(declared)}")
+    with method(strategy, "completed"):
         declared = strategy.completed(declared, stage)
     owners: dict[str, str] = {}
     weights: dict[int, str] = {}
@@ -124,20 +123,20 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
             raise ConfigError(f"player {name!r} has no networks: give it one")
         if not (hasattr(player.optimizer, "slots") and hasattr(player.optimizer, "update")):
             raise ConfigError(
-                f"the optimizer of player {name!r} is {_shown(player.optimizer)}, which has no slots() and update(): "
+                f"the optimizer of player {name!r} is {shown(player.optimizer)}, which has no slots() and update(): "
                 "use one of ganfleet.nn, such as nn.Adam(2e-4)"
             )
         if not optimizers.is_number(getattr(player.optimizer, "lr", None)):
             raise ConfigError(f"the optimizer of player {name!r} has no learning rate: give it an attribute lr")
         if not (player.ema is None or isinstance(player.ema, Ema)):
-            raise ConfigError(f"the ema of player {name!r} must be an Ema, not {_shown(player.ema)}")
+            raise ConfigError(f"the ema of player {name!r} must be an Ema, not {shown(player.ema)}")
         if not (player.after_update is None or callable(player.after_update)):
             raise ConfigError(
-                f"the after_update of player {name!r} must be a function, not {_shown(player.after_update)}"
+                f"the after_update of player {name!r} must be a function, not {shown(player.after_update)}"
             )
         for net_name, net in networks(name, player).items():
             if not isinstance(net, nn.Cell):
-                raise ConfigError(f"network {net_name!r} of player {name!r} must be a Cell, not {_shown(net)}")
+                raise ConfigError(f"network {net_name!r} of player {name!r} must be a Cell, not {shown(net)}")
             _refuse_name("network", net_name)
             if net_name in owners:
                 raise ConfigError(
@@ -164,7 +163,7 @@ def _refuse_name(kind: str, name: object) -> None:
         raise ConfigError(f"a {kind} is named {name!r}: give it a name of letters, digits and _, such as 'G'")
 
 
-def _method(strategy: Strategy, name: str):
+def method(strategy: Strategy, name: str):
     return running(f"{type(strategy).__name__}.{name}()", type(strategy))
 
 
@@ -183,14 +182,14 @@ def frozen(strategy: Strategy, stage: Stage, players: dict[str, Player]) -> dict
     Raises:
         ConfigError: they are no dict of Frozen, or one has the name of a network that is trained.
     """
-    with _method(strategy, "frozen"):
+    with method(strategy, "frozen"):
         declared = strategy.frozen(stage)
     if not (isinstance(declared, dict) and all(isinstance(each, Frozen) for each in declared.values())):
-        raise ConfigError(f"the strategy's frozen() must return a dict of Frozen by name, not {_shown(declared)}")
+        raise ConfigError(f"the strategy's frozen() must return a dict of Frozen by name, not {shown(declared)}")
     trained = {net for name, player in players.items() for net in networks(name, player)}
     for name, each in declared.items():
         if not isinstance(each.net, nn.Cell):
-            raise ConfigError(f"the frozen network {name!r} must be a Cell, not {_shown(each.net)}")
+            raise ConfigError(f"the frozen network {name!r} must be a Cell, not {shown(each.net)}")
         if name in trained:
             raise ConfigError(f"a network that is trained and a frozen one are both named {name!r}: rename one")
     return declared
@@ -202,10 +201,10 @@ def phases(strategy: Strategy, stage: Stage, players: Collection[str]) -> list[P
     Raises:
         ConfigError: they are no list of Phase; one updates none of ``players``, or is never due; two have one name.
     """
-    with _method(strategy, "phases"):
+    with method(strategy, "phases"):
         declared = strategy.phases(stage)
     if not (isinstance(declared, list) and declared and all(isinstance(phase, Phase) for phase in declared)):
-        raise ConfigError(f"the strategy's phases() must return a list of Phase, not {_shown(declared)}")
+        raise ConfigError(f"the strategy's phases() must return a list of Phase, not {shown(declared)}")
     names = [phase.name for phase in declared]
     for phase in declared:
         if not isinstance(phase.name, str) or "/" in phase.name:
@@ -216,7 +215,7 @@ def phases(strategy: Strategy, stage: Stage, players: Collection[str]) -> list[P
                 f"{', '.join(players)}"
             )
         if not callable(phase.loss):
-            raise ConfigError(f"the loss of phase {phase.name!r} must be a function, not {_shown(phase.loss)}")
+            raise ConfigError(f"the loss of phase {phase.name!r} must be a function, not {shown(phase.loss)}")
         if not _is_whole(phase.every, 1):
             raise ConfigError(f"phase {phase.name!r} is never due: its every is {phase.every!r}, and must be 1 or more")
         if phase.due is not None and not callable(phase.due):
@@ -234,10 +233,10 @@ def hyper(strategy: Strategy, player: str, optimizer: object, ema: Ema | None, c
     Raises:
         ConfigError: it is no dict of numbers that these can have; nobody reads one of them.
     """
-    with _method(strategy, "hyper"):
+    with method(strategy, "hyper"):
         given = strategy.hyper(player, clock)
     if not isinstance(given, dict) or not all(isinstance(value, Real) for value in given.values()):
-        raise ConfigError(f"the strategy's hyper({player!r}, clock) must return a dict of numbers, not {_shown(given)}")
+        raise ConfigError(f"the strategy's hyper({player!r}, clock) must return a dict of numbers, not {shown(given)}")
     averages = () if ema is None else ("ema_decay",) if ema.decay is not None else ("ema_half_life_kimg",)
     known = getattr(optimizer, "scheduled", None)  # a stranger's optimizer need not tell
     for name, value in given.items():
@@ -250,98 +249,7 @@ def hyper(strategy: Strategy, player: str, optimizer: object, ema: Ema | None, c
     return given
 
 
-def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, phase: Phase) -> dict[str, np.ndarray]:
-    """What ``phase`` needs beside a lane's ``n`` real samples.
-
-    Raises:
-        ConfigError: it is no dict, or an array in it has not ``n`` rows.
-    """
-    wanted = f"a lane of {n} samples (phase {phase.name!r})"
-    with _method(strategy, "draw"):
-        drawn = strategy.draw(rng, n, clock)
-    with _method(strategy, "draw_beside"):
-        beside = strategy.draw_beside(rng, n, clock)
-    return _arrays(drawn, n, "draw()", wanted) | _arrays(beside, n, "draw_beside()", wanted)
-
-
-Kinds = dict[str, tuple[tuple[int, ...], str]]  # shape and type by name
-
-
-def kinds(inputs: Inputs) -> Kinds:
-    return {name: (np.shape(array), str(np.asarray(array).dtype)) for name, array in inputs.items()}
-
-
-def same_kinds(inputs: Inputs, first: tuple[int, Kinds], step: int, phase: Phase) -> None:
-    """A phase has one graph, so what it draws must keep its names, shapes and types as long as the stage lasts.
-
-    Raises:
-        ConfigError: it is of another kind at ``step`` than it was at the step that ``first`` names.
-    """
-    before, now = first[1], kinds(inputs)
-    if now == before:
-        return
-    name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
-    was, got = (f"{kind[1]} of shape {kind[0]}" if kind else "not there" for kind in (before.get(name), now.get(name)))
-    raise ConfigError(
-        f"draw() for phase {phase.name!r}: {name!r} is {got} at step {step}, and was {was} at step {first[0]}: it must "
-        "stay the same within a stage"
-    )
-
-
-def sample_inputs(
-    strategy: Strategy, rng: np.random.Generator, clock: Clock, label: int | None
-) -> dict[str, np.ndarray]:
-    """What one image is made of.
-
-    Raises:
-        ConfigError: it is no dict of arrays of one row.
-    """
-    with _method(strategy, "sample_inputs"):
-        drawn = strategy.sample_inputs(rng, clock, label)
-    return _arrays(drawn, 1, "sample_inputs()", "one image")
-
-
-def images(strategy: Strategy, made: object, n: int) -> np.ndarray:
-    """``n`` images that ``strategy`` has drawn.
-
-    Raises:
-        ConfigError: they are no images of its channels.
-        NonFinite: they have pixels that are no numbers.
-    """
-    channels = strategy.image.channels
-    shape = getattr(made, "shape", None)
-    if shape is None or len(shape) != 4 or shape[:2] != (n, channels) or made.dtype.kind != "f":
-        got = _shown(made) if shape is None else f"{made.dtype} of shape {tuple(shape)}"
-        raise ConfigError(
-            f"the images of {type(strategy).__name__} must be float of shape ({n}, {channels}, height, width) for {n} "
-            f"samples of {channels} channels, not {got}: mend its sample() or sampler()"
-        )
-    if not np.isfinite(made).all():
-        raise NonFinite(
-            f"the images that {type(strategy).__name__} draws are not finite: its weights have diverged, or its "
-            "sample() divides by zero or the like. Take an earlier checkpoint, or start again with a lower learning "
-            "rate"
-        )
-    return made
-
-
-def _arrays(drawn, n: int, method: str, wanted: str) -> Inputs:
-    """``drawn``, where it is a dict of numbers with ``n`` rows or none."""
-    if not isinstance(drawn, dict):
-        raise ConfigError(f"the strategy's {method} must return a dict of arrays, not {_shown(drawn)}, for {wanted}")
-    for name, array in drawn.items():
-        array = np.asarray(array)
-        if array.dtype.kind not in "biuf":
-            raise ConfigError(f"{method} gave {name!r} of type {array.dtype} for {wanted}: give numbers")
-        if array.shape and array.shape[0] != n:
-            raise ConfigError(
-                f"{method} gave {name!r} with shape {array.shape} for {wanted}: its first dimension must be the number "
-                "of samples"
-            )
-    return drawn
-
-
-def _shown(given) -> str:
+def shown(given) -> str:
     """What kind of thing was given instead, in few words."""
     if isinstance(given, dict | list | tuple) and not given:
         return f"an empty {type(given).__name__}"

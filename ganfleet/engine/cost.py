@@ -9,7 +9,7 @@ from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Loader, Source
-from ganfleet.engine import contract
+from ganfleet.engine import compile_cache, drawing
 from ganfleet.engine.program import Program
 from ganfleet.engine.step import Lane, Stepper
 from ganfleet.engine.tensors import tensors
@@ -50,11 +50,11 @@ def costs(config: Config, strategy: Strategy, source: Source, stage: Stage) -> d
         workers=config.data.workers,
         prefetch=0,
     )
-    with loader:
+    with loader, compile_cache.unused():
         for _ in range(2):
             lanes = {0: Lane(tensors(loader.next().lanes[0]))}
             for compiled in program.phases:
-                noise = {0: contract.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
+                noise = {0: drawing.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
                 stepper.peaks.clear()
                 start = time.perf_counter()
                 stepper.run(compiled, lanes, noise, clock, np.zeros(0, np.float32)).asnumpy()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.data.threads import leave_pinned_core
-from ganfleet.engine import contract
+from ganfleet.engine import drawing
 from ganfleet.strategies.base import Inputs, Phase, Stage, Strategy
 
 Drawn = dict[tuple[str, int], Inputs]  # by phase and lane
@@ -33,7 +33,7 @@ class Draws:
         self._makes_ahead = ahead
         self._strategy, self._phases, self._stage = strategy, phases, stage
         self._seed, self._lanes, self._lane_size = seed, lanes, stage.batch_size // of
-        self._first: dict[str, tuple[int, contract.Kinds]] = {}  # by phase: a step, and what was drawn there
+        self._first: dict[str, tuple[int, drawing.Shapes]] = {}  # by phase: a step, and what was drawn there
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="draws", initializer=leave_pinned_core)
         self._ahead: dict[tuple[int, int], Future[Drawn]] = {}  # by step and images seen
 
@@ -59,8 +59,8 @@ class Draws:
             if phase.is_due(clock):
                 for lane in self._lanes:
                     stream = rng.stream(self._seed, f"draw/{phase.name}", clock.step, lane)
-                    inputs = contract.draw(self._strategy, stream, self._lane_size, clock, phase)
-                    first = self._first.setdefault(phase.name, (clock.step, contract.kinds(inputs)))
-                    contract.same_kinds(inputs, first, clock.step, phase)
+                    inputs = drawing.draw(self._strategy, stream, self._lane_size, clock, phase)
+                    first = self._first.setdefault(phase.name, (clock.step, drawing.shapes(inputs)))
+                    drawing.same_shapes(inputs, first, clock.step, phase)
                     drawn[phase.name, lane] = inputs
         return drawn

@@ -27,7 +27,7 @@ def evaluate(
     real_count: int | None = None,
     seed: int = 0,
     inception: str | Path | None = None,
-    ema: bool = True,
+    ema: bool | None = None,
     strategy: str | None = None,
     direction: str | None = None,
     originals: str | Path | None = None,
@@ -49,7 +49,7 @@ def evaluate(
         count: how many images are drawn, of the seeds ``seed`` and following.
         real_count: how many real images are read; None for all, up to 50,000. If not all, ``seed`` chooses them.
         inception: a file with the weights of FID's Inception-v3; None for EfficientNet-Lite0.
-        ema: whether the averaged weights draw.
+        ema: whether the averaged weights draw; by default they do where there are some.
         strategy: whose code to use, as in ``load``.
         direction: measure translations in this direction, of the images in the folder ``originals``.
         warn: is told what a user should know about a number, on rank 0.
@@ -88,7 +88,8 @@ def evaluate(
             progress=progress if telling else lambda what, done, total: None,
         )
         values = evaluation.measure(made)
-        more = {"options": {name: str(value) for name, value in options.items()}, "ema": ema, "direction": direction}
+        more = {"options": {name: str(value) for name, value in options.items()}}
+        more |= {"ema": loaded.ema, "direction": direction}
         record = evaluation.record(values, checkpoint=loaded.checkpoint.name, **more)
         loaded.fleet.first(lambda: keep(_run_of(loaded.checkpoint), record))
     return values

@@ -34,11 +34,15 @@ class Journal:
 
     def after_step(
         self, clock: Clock, stage: Stage, stats: dict[str, np.ndarray], state: Callable[[], dict[str, float]] = dict
-    ) -> None:
-        """The stats of a step, of which those that are no single number are not shown, and the ``state`` after it."""
+    ) -> dict[str, float] | None:
+        """The stats of a step, of which those that are no single number are not shown, and the ``state`` after it.
+
+        Returns the line of the log, if one was written.
+        """
         if self._observers:
             scalars = {name: value for name, value in stats.items() if np.ndim(value) == 0}
-            self._observers.after_step(clock, stage, scalars, state)
+            return self._observers.after_step(clock, stage, scalars, state)
+        return None
 
     def samples(self, clock: Clock, images: np.ndarray) -> None:
         """A grid of images (n, channels, h, w)."""

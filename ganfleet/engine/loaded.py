@@ -41,11 +41,12 @@ class Loaded(Drawing):
         checkpoint: the path of the checkpoint itself.
         stage: the stage whose networks were stored.
         clock: when they were.
+        ema: whether the networks have averaged weights.
     """
 
     def __init__(self, path: str | Path, strategy: str | None = None, ema: bool | None = None):
         """Load the checkpoint that ``path`` means: itself, or the newest valid one of a run directory. See ``load``."""
-        self.path, self.ema = Path(path), ema is not False
+        self.path = Path(path)
         self._averaged, self._holds_average = ExitStack(), False
         self.fleet = _fleet_of_this_process()
         _open.add(self)
@@ -57,6 +58,7 @@ class Loaded(Drawing):
                 self.strategy = new_strategy(self.config, image)
                 self._restore(snapshot)
                 self._check_average(ema)
+                self.ema = ema is not False and self._has_average()
         except BaseException:
             self.close()
             raise
@@ -198,8 +200,11 @@ class Loaded(Drawing):
         Raises:
             ConfigError: averaged weights are asked for, and there are none.
         """
-        if asked and not any(player.ema for player in self._program.players.values()):
+        if asked and not self._has_average():
             raise ConfigError(f"{self.path} has no averaged weights: leave ema (--ema) out to use the trained ones")
+
+    def _has_average(self) -> bool:
+        return any(player.ema for player in self._program.players.values())
 
     def _holding(self, ema):
         self._check_average(ema)

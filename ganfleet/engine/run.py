@@ -3,11 +3,14 @@
 Nothing is written before everything that could refuse the start has been asked.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import mindspore as ms
 
 from ganfleet import __version__, fleet
 from ganfleet import config as configs
@@ -22,10 +25,11 @@ from ganfleet.engine.measuring import OfRun
 from ganfleet.engine.resume import find, initialize, resume
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
-from ganfleet.errors import ConfigError, DataError, GanfleetError
+from ganfleet.errors import ConfigError, DataError, GanfleetError, StorageError
 from ganfleet.fleet import Fleet
 from ganfleet.nn import forms, precision
 from ganfleet.observe import Observers
+from ganfleet.observe.history import History
 from ganfleet.plugins import CALLBACKS, STRATEGIES
 from ganfleet.store import rundir
 from ganfleet.store.rundir import RunDir
@@ -163,8 +167,42 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
         )
         for note in [*notes, *about(trainer.source)]:
             journal.say(note)
-        trainer.run()
+        with _recorded(trainer, notes):
+            trainer.run()
         return path
+
+
+@contextmanager
+def _recorded(trainer: Trainer, notes: Sequence[str]) -> Iterator[None]:
+    """A block that trains: what this process is, what the user was told, and how the block ends, in history.jsonl."""
+    connected, history = trainer.fleet, None
+
+    def start() -> None:
+        nonlocal history
+        history = History(trainer.directory)
+        history.started(
+            trainer.clock,
+            notes=list(notes),
+            model=inspect.cleandoc(type(trainer.strategy).__doc__ or "").partition("\n")[0],
+            directions=list(trainer.strategy.translations()),
+            mindspore=ms.__version__,
+            device=ms.get_context("device_target"),
+            kernels=forms.form(),
+            ranks=connected.world_size,
+            backend=connected.backend,
+            reduction=connected.reduction,
+            lanes=connected.total_lanes,
+        )
+
+    connected.first(start)
+    try:
+        yield
+    except BaseException as error:
+        if history:
+            with suppress(StorageError):  # which may be what ended the run
+                history.ended(trainer.clock, error)
+        raise
+    connected.first(lambda: history.ended(trainer.clock, None))
 
 
 def _observers(config: Config, trainer: Trainer, path: Path) -> Observers | None:

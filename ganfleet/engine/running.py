@@ -3,12 +3,20 @@
 import inspect
 import os
 import re
+import shutil
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ganfleet.errors import GanfleetError, NotEnoughMemory, StrategyFailed
+
+# MindSpore writes pages about a mistake in a graph, with its place, into the current folder, or where this says.
+OM_PATH = "MS_OM_PATH"
+_OURS = "ganfleet-analysis-"
+if _OURS in os.environ.get(OM_PATH, _OURS):
+    os.environ[OM_PATH] = os.path.join(tempfile.gettempdir(), f"{_OURS}{os.getpid()}")
 
 
 @contextmanager
@@ -56,9 +64,19 @@ def _place(error: Exception, code: object) -> str:
     except TypeError:
         return ""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    # Of what a graph runs, MindSpore tells the place in the message alone.
-    lines += [int(line) for path, line in re.findall(r"In file (.+?):(\d+)", str(error)) if path == file]
+    # Of what a graph runs, MindSpore tells the place in the message or in its pages about it.
+    told = re.findall(r"(?m)^# \d+ In file (.+?):(\d+)", f"{error}\n{_analysis()}")
+    lines += [int(line) for path, line in told if path == file]
     return f" at {Path(file).name}:{lines[-1]}" if lines else ""
+
+
+def _analysis() -> str:
+    """What MindSpore has written about a mistake in a graph. It is removed, unless the user has said where it goes."""
+    folder = Path(os.environ.get(OM_PATH, "."))
+    text = "".join(path.read_text(errors="replace") for path in folder.glob("rank_*/om/analyze_fail.ir"))
+    if _OURS in folder.name:
+        shutil.rmtree(folder, ignore_errors=True)
+    return text
 
 
 def _first_line(error: Exception) -> str:

@@ -10,8 +10,9 @@ from mindspore import Tensor, nn, ops
 
 from ganfleet import rng
 from ganfleet.clock import Clock
-from ganfleet.engine import compile_cache, contract
+from ganfleet.engine import compile_cache, drawing
 from ganfleet.engine.program import Program
+from ganfleet.engine.running import running
 from ganfleet.engine.tensors import named, read, tensors, written
 from ganfleet.fleet import Fleet
 from ganfleet.nn import BatchNorm, forms
@@ -25,7 +26,7 @@ Inputs = dict[str, np.ndarray]
 
 def seeded(strategy: Strategy, clock: Clock, seed: int, label: int | None = None) -> Inputs:
     """What the image of ``seed`` is made of: the same latents for the same seed, whatever the run."""
-    return contract.sample_inputs(strategy, rng.stream(seed, "sample"), clock, label)
+    return drawing.sample_inputs(strategy, rng.stream(seed, "sample"), clock, label)
 
 
 class Sampler:
@@ -61,10 +62,11 @@ class Sampler:
 
     def run(self, inputs: Inputs, training: bool = False) -> np.ndarray:
         """Images of the joined ``inputs`` of CHUNK images."""
-        if training not in self._draws:
-            self._draws[training] = self._strategy.sampler(graphs(self._program, training))
-        images = self._draws[training](inputs)
-        return images if training else contract.images(self._strategy, images, CHUNK)
+        with running(f"{type(self._strategy).__name__}.sampler()", type(self._strategy)):
+            if training not in self._draws:
+                self._draws[training] = self._strategy.sampler(graphs(self._program, training))
+            images = self._draws[training](inputs)
+        return images if training else drawing.images(self._strategy, images, CHUNK)
 
 
 def measure_moments(program: Program, clock: Clock, run: Callable[[list[Inputs]], Any]) -> None:

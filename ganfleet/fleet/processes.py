@@ -28,6 +28,7 @@ from ganfleet.fleet.launcher import ECHO_SECONDS, LAUNCHER_PID, REPORT_FD, TERMI
 SCHEDULER = -1  # among ranks
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5  # for the others to fail alike once a rank has failed, and for ranks to end that have reported
+SCHEDULER_SECONDS = 60  # for ranks to end by themselves that have no scheduler any more
 CONNECT_SECONDS = 1800  # how long MindSpore lets a rank be late to connect; a rank that dies is noticed by other means
 TAIL_LINES = 60
 SHOW_CURSOR = b"\x1b[?25h"
@@ -147,6 +148,7 @@ class _Family:
     received: list[int] = field(default_factory=list)
     interrupted_at: float | None = None
     outputs: dict[int, BinaryIO] = field(default_factory=dict)
+    _scheduler_failed_at: float | None = None
     _processes: list[psutil.Popen] = field(default_factory=list)
     _delivered: Counter[int] = field(default_factory=Counter)  # signals, by rank
 
@@ -257,8 +259,12 @@ class _Family:
         return {rank for rank, process in self.ranks.items() if process.poll() is not None}
 
     def lost_scheduler(self) -> bool:
-        """Whether the scheduler has ended otherwise than with 0, as it does once the ranks have left."""
-        return bool(self._scheduler.poll())
+        """Whether the scheduler was killed, or failed and the ranks have had time to say why: they meet the same."""
+        code = self._scheduler.poll()
+        if not code:  # it ends with 0 once the ranks have left
+            return False
+        self._scheduler_failed_at = self._scheduler_failed_at or time.monotonic()
+        return code < 0 or time.monotonic() > self._scheduler_failed_at + SCHEDULER_SECONDS
 
     def read_reports(self) -> None:
         """Look for exit codes that have come since the last time."""

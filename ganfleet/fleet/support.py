@@ -25,8 +25,9 @@ def start_mindspore() -> ModuleType:
         ) from error
     try:
         import mindspore
-    except (ImportError, OSError, RuntimeError) as error:
-        raise ConfigError(f"MindSpore cannot start: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        cure = ". Run pip install --upgrade protobuf" if "protobuf" in str(error).lower() else ""
+        raise ConfigError(f"MindSpore cannot start: {type(error).__name__}: {str(error).rstrip('.')}{cure}") from error
     check_version(mindspore.__version__)
     return mindspore
 

@@ -66,8 +66,10 @@ class Observers:
         stage,
         stats: Mapping[str, float],
         state: Callable[[], Mapping[str, float]] = dict,
-    ) -> None:
+    ) -> dict[str, float] | None:
         """Takes the ``stats`` of the step that ``clock`` just counted; at an interval's end reports.
+
+        Returns the line that it then writes to the log.
 
         A line has the mean of each stat over the steps of its interval that had it (after a resume: since the
         resume). What ``state()`` gives, such as learning rates and the number of updates skipped so far, is written as
@@ -77,7 +79,8 @@ class Observers:
         self._means.add(stats)
         self._progress.advance(clock.nimg, _goal(clock, stage))
         if clock.step % self._every_steps == 0 or clock.done:
-            self._report(clock, stage, {**self._means.take(), **state()})
+            return self._report(clock, stage, {**self._means.take(), **state()})
+        return None
 
     def samples(self, clock: Clock, images: np.ndarray) -> Path:
         """Shows ``images``, (n, c, h, w) in [-1, 1], as one grid; returns the PNG's path, which sorts by kimg."""
@@ -120,7 +123,7 @@ class Observers:
         if self._by_images:
             self._by_images.close()
 
-    def _report(self, clock: Clock, stage, scalars: dict[str, float]) -> None:
+    def _report(self, clock: Clock, stage, scalars: dict[str, float]) -> dict[str, float]:
         sec_per_kimg = self._stopwatch.lap() / (clock.nimg - self._reported_nimg) * 1000
         self._reported_nimg = clock.nimg
         position = {"step": clock.step, "nimg": clock.nimg, "kimg": clock.kimg, "resolution": stage.resolution}
@@ -133,6 +136,7 @@ class Observers:
         self._board.scalars(clock.step, shown)
         if self._by_images:
             self._by_images.scalars(clock.nimg, shown)
+        return record
 
 
 def _goal(clock: Clock, stage) -> int:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import click
 import pytest
+from commands import tiny
+from fleets import one_at_a_time, run, workers
 
 from ganfleet import __version__, cli, errors
 from ganfleet.plugins import STRATEGIES
+from ganfleet.store import checkpoint
 
 HERE = Path(__file__).parents[1]
 START = "import sys; from ganfleet.cli import main; sys.argv[0] = 'ganfleet'; main()"
@@ -64,6 +67,23 @@ def test_the_package_runs_as_a_module_and_the_working_directory_shadows_nothing(
         done = subprocess.run([sys.executable, *start, "--help"], cwd=tmp_path, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("Usage: ganfleet ")
+
+
+@one_at_a_time
+@pytest.mark.slow
+def test_ranks_import_the_users_module_and_no_shadow_of_the_standard_library(tmp_path):
+    """``strategies`` is the name of a package of ganfleet's, and ``queue`` of a module of Python's."""
+    for name in ("queue", "random", "socket"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user')")
+    loss = "def d_loss(self, nets, real, noise):\n        return (nets.D(real['image']) ** 2).mean(), {}"
+    (tmp_path / "strategies.py").write_text(
+        f"from ganfleet.strategies.gan import GAN\n\nclass Mine(GAN):\n    {loss}\n"
+    )
+    words = ("--config", tiny(tmp_path), "strategy.name=strategies:Mine", "train.steps=1", "run.name=mine")
+    ended = run(workers(2, *words), tmp_path)
+    assert ended.code == 0, ended.output
+    [path] = checkpoint.within(tmp_path / "runs" / "mine")
+    assert checkpoint.load(path).config["strategy"]["name"] == "strategies:Mine"
 
 
 def test_what_lies_beside_a_launch_script_is_not_importable():

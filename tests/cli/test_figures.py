@@ -6,35 +6,36 @@ import numpy as np
 import pytest
 from commands import ganfleet, one_error
 from PIL import Image
+from stored import save_start_of
 
 from ganfleet import load
 from ganfleet.errors import ConfigError
 from ganfleet.observe.grid import grid
+from ganfleet.store import checkpoint
 
 STYLEGAN = """\
-strategy: {name: stylegan, resolution: 8, latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8, conditional: true}
-data: {source: embedded}
-train: {steps: 1, batch_size: 8, lanes: 2}
-log: {samples: 1}
+strategy:
+  {name: stylegan, resolution: 8, latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8, conditional: true,
+  mbstd_group: 1}
+train: {batch_size: 1, lanes: 1}
 """
+GAN = "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16]}\ntrain: {batch_size: 1, lanes: 1}\n"
 TILE, GAP = 64, 2  # an image of 8x8 is shown eight times as large
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """Holds runs/style and runs/plain, a GAN without styles."""
-    directory = tmp_path_factory.mktemp("figures")
-    (directory / "style.yaml").write_text(STYLEGAN)
-    plain = (
-        "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16]}\ntrain: {steps: 1, batch_size: 8, lanes: 2}\n"
-    )
-    (directory / "plain.yaml").write_text(plain)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
-        for name in ("style", "plain"):
-            ended = ganfleet("train", "--config", f"{name}.yaml", f"run.name={name}")
-            assert ended.code == 0, ended.output
-    return directory
+    """Holds runs/style, whose noise is as strong as in a trained one, and runs/plain, a GAN without styles."""
+    runs = tmp_path_factory.mktemp("figures") / "runs"
+    save_start_of(GAN, runs / "plain", scale=5)
+    [path] = checkpoint.within(save_start_of(STYLEGAN, runs / "style", classes=10))
+    snapshot = checkpoint.load(path)
+    for component in ("G.weights", "G.ema"):
+        for name, array in snapshot.tensors[component].items():
+            if "noise" in name:
+                array += np.float32(0.3)
+    checkpoint.save(path.parent, snapshot, 0, keep=1)
+    return runs.parent
 
 
 @pytest.fixture(autouse=True)

@@ -68,12 +68,6 @@ def test_none_takes_no_classes_whatever_is_there(shards):
     assert opened(shards, classes="none").classes == 0
 
 
-def test_another_file_of_that_name_is_said_to_be_left_out(shards):
-    write(shards, [{"prompt": "a cat"}])
-    source = opened(shards)
-    assert source.classes == 0 and source.notes() == [f"{shards}: 1 file is no image that ganfleet reads: 1 .json"]
-
-
 def test_names_may_be_written_in_the_way_of_windows_and_of_macos(shards):
     (shards / NAMES[0]).rename(shards / "00000" / "e\u0301té.png")
     names = ["00000\\\u00e9te\u0301.png", *(f"./{name}" for name in NAMES[1:])]

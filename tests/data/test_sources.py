@@ -263,6 +263,15 @@ class TestIdx:
             open_source("idx", path=path, resolution=4)
         assert str(path) in str(refused.value)
 
+    def test_what_is_no_regular_file_is_not_waited_for(self, path, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ConfigError, match="is no regular file"):
+            open_source("idx", path=tmp_path / "pipe", resolution=4)
+        with pytest.raises(ConfigError, match="there is no file at"):
+            open_source("idx", path=path, resolution=4, labels=tmp_path / "pipe")
+        with pytest.raises(ConfigError, match="neither a folder nor a regular file"):
+            open_source("zip", path=tmp_path / "pipe", resolution=4)
+
     def test_refuses_labels_for_another_number_of_images(self, path):
         path.with_name("train-labels-idx1-ubyte").write_bytes(bytes.fromhex("00000801 00000002 0001"))
         with pytest.raises(DataError, match="2 labels for the 3 images"):

@@ -1,12 +1,16 @@
 """What a config's optimizers and callbacks and a strategy's draws must be: one error that names the culprit."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from in_memory import one_lane
 
 from ganfleet import Callback, Config, nn
 from ganfleet.clock import Clock
-from ganfleet.engine import contract, run
+from ganfleet.engine import contract, drawing, run
+from ganfleet.engine.draws import Draws
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import seeded
 from ganfleet.errors import ConfigError, NonFinite, StrategyFailed
@@ -65,7 +69,7 @@ def test_an_optimizer_that_cannot_be_is_refused(settings, told):
 def test_what_is_no_image_is_not_drawn(made, error, told):
     strategy = GAN(GAN.Options(resolution=4), ImageSpec(channels=1), 8)
     with pytest.raises(error, match=told):
-        contract.images(strategy, made, 2)
+        drawing.images(strategy, made, 2)
 
 
 SHARED = nn.Dense(2, 1)
@@ -145,7 +149,7 @@ ASKED = {
     "frozen": lambda made: contract.frozen(made, made.schedule()[0], {}),
     "phases": lambda made: contract.phases(made, made.schedule()[0], ["G", "D"]),
     "hyper": lambda made: contract.hyper(made, "G", nn.SGD(0.1), None, Clock(10)),
-    "draw": lambda made: contract.draw(made, None, 1, Clock(10), Phase("D", raises)),
+    "draw": lambda made: drawing.draw(made, None, 1, Clock(10), Phase("D", raises)),
     "sample_inputs": lambda made: seeded(made, Clock(10), 0),
 }
 
@@ -160,16 +164,37 @@ def test_what_a_strategys_own_code_raises_is_told_with_its_line(method):
         ASKED[method](made)
 
 
-def test_what_a_loss_does_wrong_is_told_with_its_line():
-    def loss(nets, real, noise):
-        return (noise["z"] @ real["image"]).mean(), {}
+def wrong_shapes(nets, real, noise):
+    return (noise["z"] @ real["image"]).mean(), {}
 
+
+def no_such_network(nets, real, noise):
+    return nets.Q(real["image"]).mean(), {}
+
+
+@pytest.mark.parametrize("loss", [wrong_shapes, no_such_network])
+def test_what_a_loss_does_wrong_is_told_with_its_line_and_leaves_no_files(loss, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     made = strategy_with(phases=lambda self, stage: [Phase("D", loss)])
     program = Program(made, made.schedule()[0], seed=0)
     with pytest.raises(
         StrategyFailed, match=rf"the loss of phase 'D' failed at test_contract.py:{line_of(loss) + 1}: "
     ):
         one_lane(program.phases[0], {"image": np.zeros((2, 3), np.float32)}, {"z": np.zeros((2, 4), np.float32)})
+    assert not list(tmp_path.iterdir()) and not Path(os.environ["MS_OM_PATH"]).exists()
+
+
+def test_what_a_strategy_draws_keeps_its_shape():
+    def draw(self, rng, n, clock):
+        return {"z": np.zeros((n, 3 + (clock.step > 1)), np.float32), "fade": clock.step}
+
+    made = strategy_with(draw=draw)
+    stage, phase = made.schedule()[0], Phase("D", no_such_network)
+    draws = Draws(made, [phase], stage, 0, range(1), of=1, ahead=False)
+    assert draws.at(Clock(10))["D", 0]["z"].shape[1] == draws.at(Clock(10, step=1))["D", 0]["z"].shape[1] == 3
+    with pytest.raises(ConfigError, match=r"draw\(\) for phase 'D': 'z' is of shape \(\d+, 4\) at step 2, and was of"):
+        draws.at(Clock(10, step=2))
+    draws.close()
 
 
 def line_of(function):

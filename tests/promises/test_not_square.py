@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from commands import ganfleet
-from fleets import digest
+from fleets import digest, one_at_a_time, run, workers
 from PIL import Image
 
 SMALL_GAN = "latent: 4, ngf: 2, ndf: 2"
@@ -33,6 +33,8 @@ CASES = {  # strategy, its section, height and width
     "cyclegan": ("cyclegan", "resolution: [24, 32], ngf: 2, ndf: 2, blocks: 1", (24, 32)),
 }
 FAST = ("gan",)
+REAL = ("dcgan", "stylegan_32x48")  # go on in two processes; all others on two simulated ranks
+MARKS = {case: [pytest.mark.slow] * (case not in FAST) + [one_at_a_time] * (case in REAL) for case in CASES}
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def done(*arguments):
     return ended.output
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in FAST else pytest.mark.slow) for c in CASES])
+@pytest.mark.parametrize("case", [pytest.param(case, marks=marks) for case, marks in MARKS.items()])
 def test_two_ranks_that_go_on_where_one_stopped_end_with_the_bits_of_one(case, photos):
     name, section, size = CASES[case]
     data = "source: folder, path: photos, classes: subfolder, cache: cache"
@@ -72,7 +74,11 @@ def test_two_ranks_that_go_on_where_one_stopped_end_with_the_bits_of_one(case, p
     [straight] = (photos / "runs").iterdir()
     assert straight.name.endswith(f"-{name}-{'unpaired' if name == 'cyclegan' else 'folder'}{size[0]}x{size[1]}")
     done(*train, "run.name=resumed", "train.steps=4")
-    assert "resumed" in done(*train, "run.name=resumed", "fleet.world_size=2")
+    if case in REAL:
+        ended = run(workers(2, "--config", "run.yaml", "run.name=resumed"), photos)
+        assert ended.code == 0 and "resumed" in ended.output, ended.output
+    else:
+        assert "resumed" in done(*train, "run.name=resumed", "fleet.world_size=2")
     assert digest(photos / "runs" / "resumed") == digest(straight)
 
     lines = [json.loads(line) for line in (straight / "log.jsonl").read_text().splitlines()]

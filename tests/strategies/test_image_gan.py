@@ -8,7 +8,7 @@ from mindspore import nn
 from ganfleet import config as configs
 from ganfleet import strategies, testing
 from ganfleet.clock import Clock
-from ganfleet.engine import contract
+from ganfleet.engine import contract, drawing
 from ganfleet.errors import ConfigError
 from ganfleet.nn import SGD, buffers_of
 from ganfleet.store import checkpoint
@@ -96,7 +96,7 @@ def eager(monkeypatch):
 def test_d_sees_nothing_that_is_not_augmented(name, options, tmp_path, eager):
     strategy = made(tmp_path, name, options + ", augment: diffaugment")
     stage, clock = strategy.schedule()[0], Clock(1)
-    drawn = contract.draw(strategy, np.random.default_rng(0), 4, clock, Phase("D", None))
+    drawn = drawing.draw(strategy, np.random.default_rng(0), 4, clock, Phase("D", None))
     noise = {key: ms.Tensor(value) for key, value in drawn.items()}
     black = ms.ops.zeros((4, 3, stage.resolution, stage.resolution))
     real = {"image": black, "image_a": black, "image_b": black, "label": ms.Tensor([0, 1, 2, 3])}
@@ -113,7 +113,7 @@ def test_real_and_fake_images_are_changed_by_other_numbers(tmp_path):
     strategy = made(tmp_path, "gan", TINY["gan"] + ", augment: ada")
     plain = made(tmp_path, "gan", TINY["gan"])
     drawn, without = (
-        contract.draw(each, np.random.default_rng(0), 4, Clock(1), Phase("D", None)) for each in (strategy, plain)
+        drawing.draw(each, np.random.default_rng(0), 4, Clock(1), Phase("D", None)) for each in (strategy, plain)
     )
     assert drawn.keys() - without.keys() == {"D/real", "D/fake"} and (drawn["D/real"] != drawn["D/fake"]).any()
     np.testing.assert_array_equal(drawn["z"], without["z"])
@@ -140,7 +140,7 @@ def test_a_subclass_has_it_whatever_its_own_methods_do(tmp_path):
     players = contract.players(strategy, strategy.schedule()[0])
     assert {each.name.partition(".")[0] for each in players["D"].nets["D"].trainable_params()} == {"last"}
     assert buffers_of(players["D"].nets["ada"])
-    drawn = contract.draw(strategy, np.random.default_rng(0), 4, Clock(1), Phase("D", None))
+    drawn = drawing.draw(strategy, np.random.default_rng(0), 4, Clock(1), Phase("D", None))
     assert drawn.keys() == {"z", "D/real", "D/fake"}
 
 
