@@ -22,6 +22,7 @@ def started(directory, options, maps=32, **train):
     made = trainer(f"{strategy}train: {{batch_size: 8, lanes: 2, steps: 4{keys}}}\n", IMAGES, directory)
     made.notes = initialize(made)
     made.enter(made.strategy.schedule()[-1])
+    made.clock.nimg = made.stage.starts_at
     return made
 
 
