@@ -9,6 +9,7 @@ from typing import Any
 from ganfleet.clock import Clock
 from ganfleet.config import KeepBest
 from ganfleet.errors import ConfigError
+from ganfleet.size import Size, plain
 from ganfleet.store import checkpoint, publish
 
 FILE = "best.json"
@@ -35,8 +36,11 @@ class Best:
         noted = self.read()
         return noted and noted["step"]
 
-    def beats(self, values: Mapping[str, float], settings: KeepBest) -> bool:
-        """Whether ``values`` are better than those of the best checkpoint; so are those of another metric or mode.
+    def beats(self, values: Mapping[str, float], settings: KeepBest, resolution: int | Size) -> bool:
+        """Whether ``values`` are better than those of the best checkpoint.
+
+        Values of another metric, mode or resolution do not compare, so the new ones count as better: a model that has
+        grown starts anew.
 
         Raises:
             ConfigError: the metric was not measured.
@@ -48,11 +52,12 @@ class Best:
         value, noted = values[settings.metric], self.read()
         if not math.isfinite(value):
             return False
-        if noted is None or [noted["metric"], noted["mode"]] != [settings.metric, settings.mode]:
+        asked = [settings.metric, settings.mode, plain(resolution)]
+        if noted is None or [noted["metric"], noted["mode"], noted.get("resolution")] != asked:
             return True
         return value < noted["value"] if settings.mode == "min" else value > noted["value"]
 
-    def note(self, values: Mapping[str, float], settings: KeepBest, clock: Clock) -> None:
+    def note(self, values: Mapping[str, float], settings: KeepBest, resolution: int | Size, clock: Clock) -> None:
         """Note that the checkpoint of ``clock``'s step, which has been saved, is the best.
 
         Raises:
@@ -64,6 +69,7 @@ class Best:
             "kimg": clock.kimg,
             "metric": settings.metric,
             "mode": settings.mode,
+            "resolution": plain(resolution),
             "value": values[settings.metric],
         }
         publish.file(self._directory / FILE, json.dumps(noted, indent=1) + "\n")

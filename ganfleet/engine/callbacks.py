@@ -114,10 +114,12 @@ class Checkpoints(Callback):
 
     def on_metrics(self, run, values):
         settings = run.config.checkpoint.keep_best
-        if settings is None or not run.fleet.first(lambda: self._best_of(run).beats(values, settings)):
+        if settings is None or not run.fleet.first(
+            lambda: self._best_of(run).beats(values, settings, run.stage.resolution)
+        ):
             return
         self._save(run)
-        run.fleet.first(lambda: self._best_of(run).note(values, settings, run.clock))
+        run.fleet.first(lambda: self._best_of(run).note(values, settings, run.stage.resolution, run.clock))
         run.journal.say(f"the best {settings.metric} yet: {values[settings.metric]:.4g}")
 
     def _best_of(self, run) -> Best:

@@ -3,14 +3,19 @@
 import errno
 import itertools
 import os
+import re
 import socket
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ganfleet.errors import ConfigError
 
-CLAIM = "\0ganfleet/core {core}/{turn}"  # the zero makes it a name of the kernel's, and no file's
+NAME = "ganfleet/"  # of a socket, after a zero, which makes it a name of the kernel's, and no file's
+CLAIM, CHOOSING = "core {core}/{turn}", "choosing"
+PATIENCE = 5  # seconds for another process to choose
 _pinned: list["Pinned"] = []  # the pins that hold now, the first one first
 
 
@@ -93,20 +98,46 @@ def _claim(wanted: int, cores: list[int], first: int) -> dict[int, socket.socket
     A claim is a name that the kernel gives to one socket of this machine at a time. It is there for all users, needs
     no file, and is gone with its process however that ends.
     """
-    claims: dict[int, socket.socket] = {}
+    first %= len(cores)
+    with _choosing():
+        taken = _claims()
+        chosen = sorted(cores[first:] + cores[:first], key=lambda core: taken[core])[:wanted]
+        return {core: next(_free(core)) for core in chosen}
+
+
+@contextmanager
+def _choosing() -> Iterator[None]:
+    """While it lasts, no other process chooses: two would see the same claims, and take the same cores."""
+    end = time.monotonic() + PATIENCE
+    while (lock := _claimed(CHOOSING)) is None and time.monotonic() < end:
+        time.sleep(0.005)
+    try:
+        yield
+    finally:
+        if lock:
+            lock.close()
+
+
+def _claims() -> Counter[int]:
+    """How many claims each core has."""
+    try:
+        names = Path("/proc/net/unix").read_text(errors="replace")
+    except OSError:
+        return Counter()
+    return Counter(int(core) for core in re.findall(rf"@{re.escape(NAME)}core (\d+)/", names))
+
+
+def _free(core: int) -> Iterator[socket.socket]:
+    """Claims on ``core`` that nobody has."""
     for turn in itertools.count():
-        for i in range(len(cores)):
-            core = cores[(first + i) % len(cores)]
-            if core not in claims and (claim := _claimed(CLAIM.format(core=core, turn=turn))):
-                claims[core] = claim
-                if len(claims) == wanted:
-                    return claims
+        if claim := _claimed(CLAIM.format(core=core, turn=turn)):
+            yield claim
 
 
 def _claimed(name: str) -> socket.socket | None:
     claim = socket.socket(socket.AF_UNIX)
     try:
-        claim.bind(name)
+        claim.bind(f"\0{NAME}{name}")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             claim.close()

@@ -23,7 +23,7 @@ needs_cores = pytest.mark.skipif(len(ALL) < 2, reason="needs two cores")
 PIN = """
 import os, sys
 from ganfleet.fleet import cpu
-cpu.CLAIM = "\\0" + sys.argv[1] + cpu.CLAIM[1:]
+cpu.NAME = sys.argv[1]
 os.sched_setaffinity(0, map(int, sys.argv[2:]))
 cpu.pin(1)
 print(*os.sched_getaffinity(0), flush=True)
@@ -109,6 +109,23 @@ def test_the_core_of_a_process_that_was_killed_is_free_again(started):
     killed.kill()
     killed.wait()
     assert started(0, 1)[1] == core
+
+
+@needs_cores
+def test_an_empty_core_is_taken_before_one_that_is_claimed_out_of_turn(started):
+    """Of three processes, the one that shares a core is left alone when the other two have ended."""
+    first, second, third = (started(0, 1) for _ in range(3))
+    for process, _ in (first, second):
+        process.kill()
+        process.wait()
+    assert started(0, 1)[1] != third[1]
+
+
+@needs_cores
+def test_processes_that_start_at_once_take_different_cores(started):
+    with ThreadPoolExecutor(4) as pool:
+        cores = [core for _, core in pool.map(lambda _: started(0, 1), range(4))]
+    assert sorted(cores) == [0, 0, 1, 1]
 
 
 @needs_cores

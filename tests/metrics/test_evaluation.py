@@ -15,14 +15,18 @@ from tiny_network import distances, features, tiny_network
 
 import ganfleet
 from ganfleet import rng
+from ganfleet.clock import Clock
+from ganfleet.config import KeepBest
 from ganfleet.data import open_source
 from ganfleet.engine import evaluate, measuring
+from ganfleet.engine.best import Best
 from ganfleet.engine.evaluation import Evaluation
 from ganfleet.engine.pictures import OnPaths, Pictures, Read
 from ganfleet.errors import ConfigError, DataError
 from ganfleet.fleet import Fleet
 from ganfleet.metrics import Metric, builtin, rows
 from ganfleet.metrics.distances import frechet, kid, moments
+from ganfleet.size import Size
 from ganfleet.store import checkpoint
 
 
@@ -349,10 +353,20 @@ def test_the_best_checkpoint_is_kept_until_there_is_a_better_one(tmp_path, mode,
         "kimg": 0.128,
         "metric": "waves",
         "mode": mode,
+        "resolution": 8,
         "value": sign * 1.0,
     }
     names, best = steps(24)
     assert names == ["step-00000020", "step-00000024"] and best["step"] == 20
+
+
+@pytest.mark.parametrize("before, after, beats", [(8, 8, False), (8, 16, True), ((8, 12), Size(8, 12), False)])
+def test_the_best_of_larger_images_is_another(before, after, beats, tmp_path):
+    settings = KeepBest(metric="waves", mode="min")
+    (tmp_path / "checkpoints" / "step-00000008").mkdir(parents=True)
+    best = Best(tmp_path)
+    best.note({"waves": 1.0}, settings, before, Clock(10**6, step=8))
+    assert best.beats({"waves": 2.0}, settings, after) == beats
 
 
 def test_a_metric_that_is_not_measured_cannot_be_the_best(tmp_path, monkeypatch):
