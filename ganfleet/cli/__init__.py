@@ -11,8 +11,9 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -128,6 +129,19 @@ def _usage(error: click.ClickException) -> list[str]:
 def example(*lines: str) -> str:
     """What ``--help`` shows at its end: commands as a user types them."""
     return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
+
+
+class Read(click.ParamType):
+    """What ``read`` makes of the text, which it refuses with a ValueError."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]):
+        self.name, self._read = name, read
+
+    def convert(self, value, param, ctx):
+        try:
+            return self._read(value)
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
 
 
 def check_writable(out: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ganfleet.cli import example
+from ganfleet.cli import Read, example
 from ganfleet.errors import ConfigError, DataError
 from ganfleet.size import Size, read_text
 
@@ -21,18 +21,6 @@ SIZE = click.option("--size", default=64, show_default=True, type=click.IntRange
 TARBALL = click.option(
     "--tarball", "tarballs", type=PATH, multiple=True, help="What `npm pack` gave, instead of fetching it; repeatable."
 )
-
-
-class ResolutionParam(click.ParamType):
-    """``64``, or ``32x48``."""
-
-    name = "resolution"
-
-    def convert(self, value, param, ctx):
-        try:
-            return read_text(value)
-        except ValueError as error:
-            return self.fail(str(error), param, ctx)
 
 
 @click.group("data", epilog=example("ganfleet data fashion-mnist --out data/fashion"))
@@ -114,7 +102,9 @@ def fashion_mnist(out: Path, given: Path | None) -> None:
 @command.command(epilog=example("ganfleet data check photos --resolution 64"))
 @click.argument("path", type=PATH)
 @click.option(
-    "--resolution", type=ResolutionParam(), help="What training is to reach, 64 or 32x48; smaller images are faults."
+    "--resolution",
+    type=Read("resolution", read_text),
+    help="What training is to reach, 64 or 32x48; smaller images are faults.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all names.")
 def check(path: Path, resolution: int | Size | None, as_json: bool) -> None:

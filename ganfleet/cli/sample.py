@@ -7,25 +7,12 @@ from pathlib import Path
 
 import click
 
-from ganfleet.cli import check_writable, example
+from ganfleet.cli import Read, check_writable, example
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
 from ganfleet.strategies.options import described, numbers, read_options, read_words
 
 SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
-
-
-class NumbersParam(click.ParamType):
-    """``0-63``, ``7`` or ``0-3,9``: seeds or classes, in order."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def convert(self, value, param, ctx):
-        try:
-            return numbers(value)
-        except ValueError as error:
-            return self.fail(str(error), param, ctx)
 
 
 @click.command(
@@ -42,8 +29,8 @@ class NumbersParam(click.ParamType):
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The picture: .png, .jpg or .webp; or the animation.")
 @click.option("--out-dir", type=click.Path(path_type=Path), help="A folder for one PNG per image, in its true size.")
-@click.option("--seeds", type=NumbersParam("seeds"), help="One image per seed, such as 0-63,99.  [default: 0-63]")
-@click.option("--classes", type=NumbersParam("classes"), help="One row of these classes each, such as 0-9.")
+@click.option("--seeds", type=Read("seeds", numbers), help="One image per seed, such as 0-63,99.  [default: 0-63]")
+@click.option("--classes", type=Read("classes", numbers), help="One row of these classes each, such as 0-9.")
 @click.option("--columns", type=click.IntRange(1), help="Images per row.  [default: nearly square]")
 @click.option("--ema/--no-ema", default=None, help="Averaged weights or the last ones; averaged where there are any.")
 @click.option("--figure", help="Draw this figure of the checkpoint's strategy instead of a plain grid.")

@@ -192,13 +192,13 @@ def read(path: Path) -> Remains:
 def _instead(path: Path) -> str:
     """What to give in the place of ``path``."""
     if not path.exists():
-        return "there is no such folder; give the folder of a run, such as runs/00000-dcgan-embedded32"
+        return "there is no such folder; give the folder of a run, such as runs/00000-gan-embedded32"
     if (path.parent.parent / "config.yaml").is_file():
         return f"it is a checkpoint; give the folder of its run, {path.parent.parent}"
     runs = sorted(each.parent for each in path.glob("*/config.yaml")) if path.is_dir() else []
     if runs:
         return f"it holds runs; give one of them, such as {runs[-1]}"
-    return "it has no config.yaml; give the folder of a run, such as runs/00000-dcgan-embedded32"
+    return "it has no config.yaml; give the folder of a run, such as runs/00000-gan-embedded32"
 
 
 def _files(folder: Path) -> list[Path]:
