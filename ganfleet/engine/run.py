@@ -263,5 +263,6 @@ def new_strategy(config: Config, image: ImageSpec, found: type[Strategy] | None 
     """
     found = found or STRATEGIES.find(config.strategy.name)
     strategy = contract.make(found, config.strategy, image, config.train.batch_size)
+    strategy.begins_trained = config.train.init_from is not None
     check_schedule(strategy, config.train.lanes)
     return strategy
