@@ -28,7 +28,7 @@ def pytest_configure(config):
         cpu.pin(1)  # before any kernel runs, as connect() does: bits depend on it
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
     """Keep tests that share what a fixture of their file made on one worker; all others go wherever a core is free."""
     for item in items:
