@@ -13,7 +13,9 @@ from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
 from ganfleet.nn.optim import refuse_hyper
 from ganfleet.size import Size, read
+from ganfleet.store.foreign import Foreign
 from ganfleet.strategies.figure import Figure
+from ganfleet.strategies.imported import Imported
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.path import LatentPath, along_circle
 from ganfleet.strategies.translation import Translation
@@ -223,6 +225,16 @@ class Strategy:
     def works_at(self, name: str, stage: Stage) -> int | None:
         """The height in pixels of what the weight ``name`` makes in ``stage``, for `ganfleet blend`; None for a weight
         that makes none, such as one of a mapping, and for networks that are not blended.
+        """
+        return None
+
+    @classmethod
+    def imported(cls, files: list[Foreign]) -> Imported | None:
+        """What ``files`` of another program hold for this strategy's networks, for `ganfleet import`; None, which is
+        the default, where they are of other networks.
+
+        Raises:
+            ConfigError: they are of networks like these, with something that these do not have.
         """
         return None
 

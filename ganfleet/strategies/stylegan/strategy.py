@@ -18,6 +18,7 @@ from ganfleet.strategies.image_gan import ImageGAN
 from ganfleet.strategies.path import LatentPath
 from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator, height_of
+from ganfleet.strategies.stylegan.original import imported
 
 BETAS = (0.0, 0.99)
 LEARNING_RATES = {128: 1.5e-3, 256: 2e-3, 512: 3e-3, 1024: 3e-3}  # elsewhere, ``lr``
@@ -190,6 +191,10 @@ class StyleGAN(ImageGAN):
 
     def works_at(self, name, stage):
         return height_of(name, stage.resolution)
+
+    @classmethod
+    def imported(cls, files):
+        return imported(files)
 
     # ── Phases and losses
 
