@@ -263,10 +263,15 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 ARRAYS: Known = {
     ("numpy", "ndarray"): kept("numpy.ndarray"),
     ("numpy", "dtype"): kept("numpy.dtype"),
     ("_codecs", "encode"): _encoded,
+    ("__builtin__", "bytes"): _no_bytes,
     **{
         (module, name): make
         for core in ("numpy.core", "numpy._core")

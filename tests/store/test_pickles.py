@@ -131,7 +131,7 @@ def test_plain_values_come_as_python_reads_them(protocol):
         "nested": {"a": {"b": (1,), "c": (1, 2), "d": (1, 2, 3), "e": (1, 2, 3, 4)}, 7: []},
         "shared": [shared, shared],
     }
-    read = pickles.loads(pickle.dumps(value, protocol), {})
+    read = pickles.loads(pickle.dumps(value, protocol), pickles.ARRAYS)
     assert read == value
     assert read["shared"][0] is read["shared"][1]
 
