@@ -2,7 +2,6 @@
 
 import tempfile
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,8 +36,8 @@ def export(loaded: Loaded, form: str, out: Path, name: str | None = None, count:
         StrategyFailed: the graph cannot be compiled.
         StorageError: the file cannot be written.
     """
-    if form == "onnx" and find_spec("onnx") is None:
-        raise ConfigError("ONNX needs the package onnx, and it is not installed: run `pip install 'ganfleet[export]'`")
+    if form == "onnx":
+        _check_onnx()
     graph = _Graph(loaded, *_chosen(loaded, name), count)
     content = graph.mindir()
     if form == "mindir":
@@ -55,6 +54,19 @@ def export(loaded: Loaded, form: str, out: Path, name: str | None = None, count:
     inputs = [to_onnx.Input(each, graph.axes(each), array.dtype) for each, array in graph.inputs.items()]
     publish.file(out, to_onnx.converted(read, inputs, graph.about()).SerializeToString())
     return [f"{out}: {graph}, by name"]
+
+
+def _check_onnx() -> None:
+    """
+    Raises:
+        ConfigError: the package onnx cannot be imported.
+    """
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"ONNX needs the package onnx, which cannot be imported ({error}): run `pip install 'ganfleet[export]'`"
+        ) from error
 
 
 def _chosen(loaded: Loaded, name: str | None) -> tuple[str, Export]:
@@ -143,7 +155,7 @@ class _Graph:
 
 
 class _Cell(nn.Cell):
-    """A strategy's function with its networks, which are attributes so that MindSpore finds the parameters to export."""
+    """A strategy's function with its networks, which are attributes so that MindSpore finds their parameters."""
 
     def __init__(self, function, nets, names, constants):
         super().__init__(auto_prefix=False)

@@ -24,8 +24,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """``inputs`` and ``output`` are names of values, ``constants`` are by such names too, and ``weights`` by the names that
-    networks give them. ``parameters`` has the name of a weight by that of its value.
+    """``inputs`` and ``output`` are names of values, and so are the keys of ``constants``. Those of ``weights`` are names in
+    networks; ``parameters`` has that name by the value's.
     """
 
     inputs: list[str]

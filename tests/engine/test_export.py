@@ -129,3 +129,25 @@ def test_a_number_of_images_may_be_fixed(translating, tmp_path):
     path = exported(translating, "onnx", tmp_path / "g.onnx", "--graph", "A2B", "--count", "2")
     [given] = session(path).get_inputs()
     assert given.shape == [2, 3, 24, 24]
+
+
+def refused(loaded, out, *more):
+    error = one_error(ganfleet("export", "--checkpoint", str(loaded.path), "--out", str(out), *more), code=2)
+    assert not out.exists()
+    return error
+
+
+def test_what_cannot_be_exported_is_refused_with_what_can(translating, tmp_path, monkeypatch):
+    out = tmp_path / "g.onnx"
+    assert "has several graphs, choose one with --graph: it has A2B, B2A" in refused(translating, out, "--to", "onnx")
+    assert "has no graph 'C': it has A2B, B2A" in refused(translating, out, "--to", "mindir", "--graph", "C")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    error = refused(translating, out, "--to", "onnx", "--graph", "A2B")
+    assert "pip install 'ganfleet[export]'" in error
+
+
+def test_a_loop_on_the_host_has_no_graph(tmp_path):
+    yaml = "strategy: {name: 'loops:Looped', resolution: 4}\ntrain: {batch_size: 1, lanes: 1}\n"
+    with library.load(save_start_of(yaml, tmp_path / "run"), strategy="loops:Looped") as loaded:
+        error = refused(loaded, tmp_path / "g.onnx", "--to", "onnx", "--strategy", "loops:Looped")
+    assert "it draws by a loop on the host" in error
