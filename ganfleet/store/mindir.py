@@ -24,7 +24,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """``inputs`` and ``output`` are names of values, and so are the keys of ``constants``. Those of ``weights`` are names in
+    """``inputs`` and ``output`` are names of values, by which ``constants`` are too. ``weights`` are by their names in the
     networks; ``parameters`` has that name by the value's.
     """
 

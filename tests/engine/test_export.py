@@ -1,9 +1,11 @@
 """``ganfleet export``: other programs make the same images of its files, here onnxruntime and ``mindspore.load``."""
 
+import sys
+
 import mindspore as ms
 import numpy as np
 import pytest
-from commands import ganfleet
+from commands import ganfleet, one_error
 from mindspore import nn
 from safetensors import safe_open
 from stored import save_start_of
