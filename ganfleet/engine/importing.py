@@ -29,7 +29,9 @@ def imported(files: list[Foreign], name: str | None = None) -> tuple[Snapshot, l
     Raises:
         ConfigError: no strategy knows them, or they are not quite like its networks.
     """
-    name, found = _found(files, [name] if name else STRATEGIES.names())
+    # ganfleet's own first: an installed one may be a subclass.
+    known = sorted(STRATEGIES.names(), key=lambda each: each not in STRATEGIES.builtin)
+    name, found = _found(files, [name] if name else known)
     config = configs.Config.from_dict(
         {
             "strategy": {"name": name, **found.options},

@@ -24,8 +24,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """``inputs`` and ``output`` are names of values, by which ``constants`` are too. ``weights`` are by their names in the
-    networks; ``parameters`` has that name by the value's.
+    """``inputs`` and ``output`` are names of values, by which ``constants`` are too. ``weights`` have the names they
+    have in networks, and ``parameters`` has that name by the value's.
     """
 
     inputs: list[str]

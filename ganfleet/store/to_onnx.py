@@ -359,7 +359,8 @@ def _strided_slice(writer, node, x, begin, end, strides, *masks):
 @_writes("OneHot")
 def _one_hot(writer, node, index, depth, on, off, axis):
     values = writer.constant(np.array([off, on], np.float32))
-    return Value(writer.node("OneHot", index.name, writer.constant(depth, np.int64), values, axis=axis), node.shape)
+    index = writer.node("Cast", index.name, to=TensorProto.INT64)  # onnxruntime has no form for int32 and this depth
+    return Value(writer.node("OneHot", index, writer.constant(depth, np.int64), values, axis=axis), node.shape)
 
 
 @_writes("MirrorPad")

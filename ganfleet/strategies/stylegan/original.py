@@ -139,19 +139,16 @@ def imported(files: list[Foreign]) -> Imported | None:
         notes.append("the file's constant noise is not kept: noise is drawn with each image")
     if len(generators) == 1:
         notes.append("the file has one generator, which is taken for the averaged one too")
-    group = 4
-    for network in networks:
-        if DISCRIMINATORS.get(network.function) == variant:
-            d = Read(f"{path}: {network.function}", network)
-            reason = _misfit(d, g)
-            if reason is None:
-                weights |= d.checked().weights(TABLES[network.function](d))
-                group = options["mbstd_group"] = int(d.arguments["mbstd_group_size"])
-            else:
-                notes.append(f"its discriminator is left out, since {reason}")
-            break
-    else:
-        notes.append("it has no discriminator that is known here")
+    judges = [each for each in networks if DISCRIMINATORS.get(each.function) == variant]
+    try:
+        group, own = _discriminator_of(g, Read(f"{path}: {judges[0].function}", judges[0])) if judges else (4, {})
+    except ConfigError as error:
+        group, own = 4, {}
+        notes.append(f"its discriminator is left out: {error}")
+    options["mbstd_group"] = group
+    weights |= own
+    if not own:
+        notes.append("the discriminator is drawn anew")
     channels, classes = (int(g.arguments[name]) for name in ("num_channels", "label_size"))
     return Imported(options, channels, weights, classes, averages, 4 * group, tuple(notes))
 
@@ -182,16 +179,20 @@ def _latent(g: Read) -> int:
     return int(given["latent_size"] or min(given["fmap_base"], given["fmap_max"]))
 
 
-def _misfit(d: Read, g: Read) -> str | None:
-    """Why the discriminator cannot be one here that judges images of ``g``; None if it can."""
+def _discriminator_of(g: Read, d: Read) -> tuple[int, Arrays]:
+    """The size of its minibatch standard deviation's groups, and its weights.
+
+    Raises:
+        ConfigError: it cannot be one here that judges images of ``g``.
+    """
     for name in SHARED:
         if d.arguments[name] != g.arguments[name]:
-            return f"its {name} is {d.arguments[name]} and the generator's {g.arguments[name]}"
+            raise ConfigError(f"its {name} is {d.arguments[name]} and the generator's {g.arguments[name]}")
     if d.arguments["mbstd_group_size"] <= 1:
-        return "it has no minibatch standard deviation"
+        raise ConfigError("it has no minibatch standard deviation, and discriminators here have one")
     if d.network.function == "D_paper" and d.arguments["label_size"]:
-        return "it guesses labels, and discriminators here are told them"
-    return None
+        raise ConfigError("it guesses labels, and discriminators here are told them")
+    return int(d.arguments["mbstd_group_size"]), d.checked().weights(TABLES[d.network.function](d))
 
 
 # ── Tables
