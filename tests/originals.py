@@ -37,25 +37,25 @@ class Net:
 
 
 @contextmanager
-def modules(**classes):
-    """While it lasts, pickle finds ``classes`` by dotted names, with two underscores for a dot."""
-    made, before = {}, {}
-    for path, found in classes.items():
-        name, _, attribute = path.replace("__", ".").rpartition(".")
-        before[name] = sys.modules.get(name)
-        made[name] = sys.modules[name] = types.ModuleType(name)
-        setattr(made[name], attribute, found)
-        found.__module__, found.__qualname__, found.__name__ = name, attribute, attribute
+def named(found, path):
+    """While it lasts, pickle finds the class ``found`` as ``path``, in modules that are there for that alone."""
+    module, _, found.__qualname__ = path.rpartition(".")
+    found.__module__, found.__name__ = module, found.__qualname__
+    parts = module.split(".")
+    names = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    before = {name: sys.modules.get(name) for name in names}
+    sys.modules |= {name: types.ModuleType(name) for name in names}
+    setattr(sys.modules[module], found.__name__, found)
     try:
         yield
     finally:
-        for name, module in before.items():
-            sys.modules.pop(name) if module is None else sys.modules.update({name: module})
+        for name, old in before.items():
+            sys.modules.pop(name) if old is None else sys.modules.update({name: old})
 
 
-def write_pkl(path, networks, module="dnnlib__tflib__network", protocol=4):
+def write_pkl(path, networks, module="dnnlib.tflib.network", protocol=4):
     """``networks``, one or a tuple of them, as a file of NVlabs."""
-    with modules(**{f"{module}__Network": Net}):
+    with named(Net, f"{module}.Network"):
         path.write_bytes(pickle.dumps(networks, protocol))
     return path
 

@@ -15,7 +15,7 @@ PATH = click.Path(path_type=Path)
 @click.command(
     "import",
     epilog=example(
-        "ganfleet import karras2019stylegan-ffhq-1024x1024.pkl --out ffhq",
+        "ganfleet import network-final.pkl --out faces",
         "ganfleet import latest_net_G_A.pth latest_net_G_B.pth --out horses",
     ),
 )

@@ -76,7 +76,8 @@ def _found(files: list[Foreign], names: list[str]) -> tuple[str, Imported]:
     told = " and ".join(str(each.path) for each in files)
     held = sorted({name for each in files for name in [*each.tensors, *(n.function for n in each.networks)]})[:3]
     raise ConfigError(
-        f"{told}: no strategy knows these networks ({', '.join(held)} …). docs/weights.md lists what can be imported"
+        f"{told}: no strategy knows these networks ({', '.join(held)} …). docs/weights.md says what can be "
+        "imported; for other networks, give a strategy a method imported()"
     )
 
 
@@ -95,13 +96,15 @@ def _fill(tensors: dict[str, dict[str, np.ndarray]], found: Imported, files: lis
             elif kind == "ema" and name in found.weights:
                 own[name] = _fitting(name, found.averages.get(name, found.weights[name]), own[name], files)
     if left:
-        raise ConfigError(f"{files[0].path} has {next(iter(left))}, which the networks of this strategy have not")
+        raise ConfigError(
+            f"{files[0].path} has {next(iter(left))}, which the strategy's networks have not: correct its imported()"
+        )
 
 
 def _fitting(name: str, array: np.ndarray, own: np.ndarray, files: list[Foreign]) -> np.ndarray:
     if array.shape != own.shape:
         raise ConfigError(
-            f"{files[0].path}: {name} would have the shape {array.shape}, and here it is {own.shape}: these are "
+            f"{files[0].path}: {name} would have the shape {array.shape}, but it must be {own.shape}: these are "
             "networks of another architecture"
         )
     if not np.isfinite(array).all():

@@ -252,9 +252,10 @@ def _geometry(node: Node, weight: Any) -> dict[str, Any]:
         ConfigError: borders are not given as numbers.
     """
     given = node.attributes
-    if str(given.get("pad_mode", "pad")).lower() not in ("pad", "0"):
-        raise ConfigError(f"a convolution has pad_mode {given['pad_mode']}, which has no form in ONNX here: {INSTEAD}")
-    top, bottom, left, right = given["pad_list"]
+    mode = str(given["pad_mode"]).lower()
+    if mode not in ("pad", "valid"):
+        raise ConfigError(f"a convolution has pad_mode {mode}, which has no form in ONNX here: {INSTEAD}")
+    top, bottom, left, right = given["pad_list"] if mode == "pad" else (0, 0, 0, 0)
     return {
         "kernel_shape": list(weight.shape[2:]),
         "strides": list(given["stride"][2:]),

@@ -101,10 +101,10 @@ class Judge:
 
 
 FILES = {
-    "stylegan with classes, fused": (Style, True, CLASSES, "D_basic", "dnnlib__tflib__network__Network"),
-    "stylegan": (Style, "auto", 0, "D_basic", "dnnlib__tflib__network__Network"),
-    "progan, fused": (Pro, True, 0, "D_paper", "tfutil__Network"),
-    "progan with classes": (Pro, False, CLASSES, None, "tfutil__Network"),
+    "stylegan with classes, fused": (Style, True, CLASSES, "D_basic", "dnnlib.tflib.network"),
+    "stylegan": (Style, "auto", 0, "D_basic", "dnnlib.tflib.network"),
+    "progan, fused": (Pro, True, 0, "D_paper", "tfutil"),
+    "progan with classes": (Pro, False, CLASSES, None, "tfutil"),
 }
 
 
@@ -200,7 +200,7 @@ def not_finite():
 
 
 REFUSED = {
-    "blur": (lambda: stylegan(blur_filter=None), r"G_style has blur_filter=None, and networks here have \[1, 2, 1\]"),
+    "blur": (lambda: stylegan(blur_filter=None), r"G_style has blur_filter=None, but it must be \[1, 2, 1\]"),
     "activation": (lambda: stylegan(nonlinearity="relu"), "nonlinearity='relu'"),
     "widths": (lambda: stylegan(mapping_fmaps=16), "latent_size=8, dlatent_size=8, mapping_fmaps=16"),
     "decay": (lambda: stylegan(fmap_decay=0.5), "fmap_decay=0.5"),

@@ -170,7 +170,7 @@ def test_networks_come_with_their_parts_and_nothing_of_their_source_is_run(tmp_p
     [read] = tflib.read(originals.write_pkl(tmp_path / "a.pkl", whole))
     assert (read.function, read.arguments) == ("G_whole", {"size": 3})
     assert {name: array.tolist() for name, array in read.variables.items()} == {"inner/weight": [1, 1], "lod": 0}
-    both = tflib.read(originals.write_pkl(tmp_path / "b.pkl", (whole, part), "tfutil__Network", protocol=3))
+    both = tflib.read(originals.write_pkl(tmp_path / "b.pkl", (whole, part), "tfutil", protocol=3))
     assert [each.function for each in both] == ["G_whole", "G_part"]
 
 

@@ -32,7 +32,9 @@ def imported(files: list[Foreign]) -> Imported | None:
     first = sizes[roles[0]]
     if any(each != first for each in sizes.values()):
         told = " and ".join(f"{role} {size}" for role, size in sizes.items())
-        raise ConfigError(f"the generators have different sizes (channels, width, blocks): {told}. Import them alone")
+        raise ConfigError(
+            f"the generators have different sizes (channels, width, blocks): {told}. Import one of them alone, with --as"
+        )
     channels, width, blocks = first
     weights = {f"{role}.{name}": array for role, (_, arrays) in read.items() for name, array in arrays.items()}
     notes = [f"{name} is in no file: it is drawn anew" for name in GENERATORS if name not in roles]
@@ -87,8 +89,8 @@ def _generator(where: str, tensors: Arrays) -> tuple[tuple[int, int, int], Array
     if others or missing:
         told = f"has {others[0]}, which a generator here has not" if others else f"has no {missing[0]}"
         raise ConfigError(
-            f"{where} {told}: import generators of resnet_6blocks or resnet_9blocks that have instance norm without "
-            "weights, as those of CycleGAN have"
+            f"{where} {told}: use generators of resnet_6blocks or resnet_9blocks whose instance norm has no weights, "
+            "as those of CycleGAN are"
         )
     width, channels = tensors["model.1.weight"].shape[:2]
     return (channels, width, blocks), {ours: np.asarray(tensors[name]) for name, ours in table.items()}

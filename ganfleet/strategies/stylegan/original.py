@@ -89,7 +89,7 @@ class Read:
         for name, value in MUST_BE[self.network.function].items():
             found = self.network.arguments.get(name, value)
             if found != value and list(np.ravel(found)) != list(np.ravel(value)):
-                raise ConfigError(f"{self.where} has {name}={found!r}, and networks here have {value!r}: it cannot be")
+                raise ConfigError(f"{self.where} has {name}={found!r}, but it must be {value!r}")
         lod = float(self.network.variables.get("lod", np.zeros(())))
         if lod:
             raise ConfigError(
@@ -167,7 +167,7 @@ def _sizes(g: Read) -> dict[str, Any]:
         widths = {name: given[name] for name in ("latent_size", "dlatent_size", "mapping_fmaps")}
         if len(set(widths.values())) > 1:
             told = ", ".join(f"{name}={value}" for name, value in widths.items())
-            raise ConfigError(f"{g.where} has {told}, and networks here have one width for all: it cannot be imported")
+            raise ConfigError(f"{g.where} has {told}, but these must be equal")
         sizes["mapping_layers"] = int(given["mapping_layers"])
         sizes["mapping_lr"] = float(given["mapping_lrmul"])
         sizes["w_avg_beta"] = float(given["dlatent_avg_beta"] or 0.0)
@@ -187,11 +187,11 @@ def _discriminator_of(g: Read, d: Read) -> tuple[int, Arrays]:
     """
     for name in SHARED:
         if d.arguments[name] != g.arguments[name]:
-            raise ConfigError(f"its {name} is {d.arguments[name]} and the generator's {g.arguments[name]}")
+            raise ConfigError(f"its {name} is {d.arguments[name]}, but must be the generator's {g.arguments[name]}")
     if d.arguments["mbstd_group_size"] <= 1:
-        raise ConfigError("it has no minibatch standard deviation, and discriminators here have one")
+        raise ConfigError("it must have a minibatch standard deviation")
     if d.network.function == "D_paper" and d.arguments["label_size"]:
-        raise ConfigError("it guesses labels, and discriminators here are told them")
+        raise ConfigError("it guesses labels, and it must be told them")
     return int(d.arguments["mbstd_group_size"]), d.checked().weights(TABLES[d.network.function](d))
 
 
