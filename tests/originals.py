@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import numpy as np
 
 SQRT2 = np.sqrt(2)
+RESOLUTION, CHANNELS, WIDTH, CLASSES = 8, 3, 8, 3
+SIZES = {"resolution": RESOLUTION, "num_channels": CHANNELS, "fmap_base": 32, "fmap_max": WIDTH}
 
 
 # ── NVlabs' files: stylegan and progressive_growing_of_gans
@@ -232,6 +234,83 @@ def blur(x):
     taps = [(i, j) for i in range(3) for j in range(3)]
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     return sum(kernel[i, j] * padded[:, :, i : i + x.shape[2], j : j + x.shape[3]] for i, j in taps)
+
+
+# ── Whole networks, small ones
+
+
+def one_hot(labels):
+    return np.eye(CLASSES)[labels]
+
+
+class Style:
+    """A G_style: its parts' variables, and its images."""
+
+    def __init__(self, seed, fused, classes):
+        self.mapping, self.synthesis = Drawn(seed), Drawn(seed + 1)
+        self.average = np.random.default_rng(seed + 2).standard_normal(WIDTH).astype(np.float32)
+        self.fused, self.classes = fused, classes
+        rng = np.random.default_rng(seed + 3)
+        self.noise = [rng.standard_normal((1, 1, height, height)).astype(np.float32) for height in (4, 4, 8, 8)]
+        self.images(np.ones((1, WIDTH)), self.noise, [0])  # which draws all variables
+
+    def images(self, z, noise, labels, psi=1.0):
+        label = one_hot(labels) if self.classes else None
+        w = style_mapping(self.mapping, z, label, layers=2, width=WIDTH)
+        w = self.average + psi * (w - self.average)
+        w = np.repeat(w[:, None], 4, 1)
+        fused = {True: lambda _: True, "auto": lambda height: height >= 128}[self.fused]
+        return style_synthesis(
+            self.synthesis, w, noise, resolution=RESOLUTION, channels=CHANNELS, base=32, maximum=WIDTH, fused=fused
+        )
+
+    def net(self):
+        given = SIZES | {"latent_size": WIDTH, "dlatent_size": WIDTH, "mapping_fmaps": WIDTH, "mapping_layers": 2}
+        given |= {"label_size": self.classes, "fused_scale": self.fused, "truncation_psi": 0.7, "structure": "auto"}
+        noise = {f"noise{i}": array for i, array in enumerate(self.noise)}
+        parts = {
+            "synthesis": Net("G_synthesis", given, self.synthesis | noise | {"lod": np.float32(0)}),
+            "mapping": Net("G_mapping", given | {"dlatent_broadcast": 4}, self.mapping),
+        }
+        own = {"lod": np.float32(0), "dlatent_avg": self.average}
+        return Net("G_style", given, own, parts)
+
+
+class Pro:
+    """A G_paper: its variables, and its images."""
+
+    def __init__(self, seed, fused, classes):
+        self.variables, self.fused, self.classes = Drawn(seed), fused, classes
+        self.images(np.ones((1, WIDTH)), None, [0])
+
+    def images(self, z, noise, labels):
+        label = one_hot(labels) if self.classes else None
+        sizes = {"resolution": RESOLUTION, "channels": CHANNELS, "base": 32, "maximum": WIDTH}
+        return pro_generator(self.variables, z, label, fused=self.fused, **sizes)
+
+    def net(self):
+        given = SIZES | {"label_size": self.classes, "fused_scale": self.fused, "latent_size": WIDTH}
+        return Net("G_paper", given, self.variables | {"lod": np.float32(0)}, version=2)
+
+
+class Judge:
+    """A D_basic or D_paper: its variables, and its scores."""
+
+    def __init__(self, seed, function, fused, classes):
+        self.variables, self.function, self.fused, self.classes = Drawn(seed), function, fused, classes
+        self.scores(np.ones((4, CHANNELS, RESOLUTION, RESOLUTION)), [0, 0, 0, 0])
+
+    def scores(self, images, labels):
+        label = one_hot(labels) if self.classes else None
+        styled = self.function == "D_basic"
+        down = "Conv1_down" if styled or self.fused else "Conv1"
+        how = {"fused": self.fused is True, "down": down, "blurred": styled, "group": 2}
+        return discriminator(self.variables, images, label, base=32, maximum=WIDTH, **how)[:, 0]
+
+    def net(self):
+        given = SIZES | {"label_size": self.classes, "fused_scale": self.fused, "mbstd_group_size": 2}
+        version = 3 if self.function == "D_basic" else 2
+        return Net(self.function, given, self.variables | {"lod": np.float32(0)}, version=version)
 
 
 # ── Files of pytorch-CycleGAN-and-pix2pix

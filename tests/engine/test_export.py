@@ -4,6 +4,8 @@ import sys
 
 import mindspore as ms
 import numpy as np
+import originals
+import pth_files
 import pytest
 from commands import ganfleet, one_error
 from mindspore import nn
@@ -17,44 +19,14 @@ from ganfleet.store import checkpoint, weights
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-STYLE = (
-    "name: stylegan, resolution: 8, start_resolution: 8, latent: 8, mapping_layers: 2, fmap_base: 16, mbstd_group: 1"
-)
-MODELS = {  # strategy, channels, classes, the graph's inputs
-    "stylegan": (f"{STYLE}, conditional: true", 3, 3, "z noise0 noise1 noise2 noise3 psi label"),
-    "progan": (f"{STYLE.replace(', mapping_layers: 2', '')}, variant: progan", 3, 0, "z"),
-    "dcgan": ("name: dcgan, resolution: 8, latent: 8, ngf: 4, ndf: 4", 1, 0, "z"),
-    "cgan": ("name: cgan, resolution: 4, latent: 8, architecture: mlp, hidden: [16]", 1, 3, "z label"),
-    "sngan": ("name: sngan, resolution: 16, latent: 8, architecture: resnet, ngf: 4, ndf: 4", 3, 0, "z"),
-}
-CYCLE = "name: cyclegan, resolution: 24, ngf: 4, ndf: 4, blocks: 2"
 
-
-def saved(folder, strategy, channels, classes=0):
-    yaml = f"strategy: {{{strategy}}}\ntrain: {{batch_size: 1, lanes: 1}}\n"
-    run = save_start_of(yaml, folder, channels, classes)
-    [path] = checkpoint.within(run)
-    snapshot = checkpoint.load(path)
-    rng = np.random.default_rng(0)
-    for component in ("G.weights", "G.ema", "G.buffers"):  # at the start biases, strengths and the mean w are 0
-        for name, array in snapshot.tensors.get(component, {}).items():
-            if array.ndim == 1:
-                snapshot.tensors[component][name] = array + 0.3 * rng.standard_normal(array.shape).astype(np.float32)
-    checkpoint.save(run / "checkpoints", snapshot, 0, keep=1)
-    return run
-
-
-@pytest.fixture(scope="module", params=MODELS.items(), ids=MODELS)
-def model(request, tmp_path_factory):
-    _, (strategy, channels, classes, inputs) = request.param
-    run = saved(tmp_path_factory.mktemp("export") / "run", strategy, channels, classes)
-    with library.load(run) as loaded:
-        yield loaded, inputs.split(), classes
-
-
-def exported(loaded, form, out, *more):
-    ended = ganfleet("export", "--checkpoint", str(loaded.path), "--to", form, "--out", str(out), *more)
+def run(*arguments):
+    ended = ganfleet(*map(str, arguments))
     assert ended.code == 0, ended.output
+
+
+def exported(model, form, out, *more):
+    run("export", "--checkpoint", model, "--to", form, "--out", out, *more)
     return out
 
 
@@ -63,89 +35,117 @@ def session(path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def given(loaded, names, seeds, classes, psi=1.0):
-    """What the graph takes for images of ``seeds``, which have the classes 0, 1, 2, 0 …"""
-    labels = [i % classes if classes else None for i in range(len(seeds))]
-    drawn = [seeded(loaded.strategy, loaded.clock, seed, label) for seed, label in zip(seeds, labels, strict=True)]
-    arrays = {name: np.concatenate([each[name] for each in drawn]) for name in names}
-    if "psi" in arrays:
-        arrays["psi"][:, :3] = psi
-    return arrays, labels if classes else None
+def loaded_by_mindspore(path):
+    graph = nn.GraphCell(ms.load(str(path)))
+    return lambda arrays: graph(*map(ms.Tensor, arrays)).asnumpy()
 
 
-def options(names, psi):
-    return {"truncation": psi, "truncation_layers": 3} if "psi" in names else {}
+def test_stylegan_is_the_same_with_truncation_noise_and_classes(tmp_path):
+    net = originals.Style(1, True, originals.CLASSES)
+    run("import", originals.write_pkl(tmp_path / "a.pkl", net.net()), "--out", tmp_path / "model")
+    by_onnx = session(exported(tmp_path / "model", "onnx", tmp_path / "g.onnx"))
+    by_mindspore = loaded_by_mindspore(exported(tmp_path / "model", "mindir", tmp_path / "g.mindir"))
+    rng = np.random.default_rng(0)
+    for labels in ([1], [2, 0, 1]):
+        z = rng.standard_normal((len(labels), originals.WIDTH)).astype(np.float32)
+        noise = [rng.standard_normal((len(labels), 1, side, side)).astype(np.float32) for side in (4, 4, 8, 8)]
+        expected = net.images(z.astype(np.float64), noise, labels, psi=0.6)
+        given = {"z": z} | {f"noise{i}": array for i, array in enumerate(noise)}
+        given |= {"psi": np.full((len(labels), 4), 0.6, np.float32), "label": np.array(labels, np.int32)}
+        assert [each.name for each in by_onnx.get_inputs()] == list(given)
+        np.testing.assert_allclose(by_onnx.run(["image"], given)[0], expected, atol=1e-4)
+        np.testing.assert_allclose(by_mindspore(given.values()), expected, atol=1e-4)
 
 
-def test_onnx_and_mindir_give_the_same_images_for_any_number(model, tmp_path):
-    loaded, names, classes = model
-    run = session(exported(loaded, "onnx", tmp_path / "g.onnx"))
-    assert [each.name for each in run.get_inputs()] == names
-    graph = None
-    if "psi" in names:  # for the others, MindIR is the file that ONNX was made of
-        graph = nn.GraphCell(ms.load(str(exported(loaded, "mindir", tmp_path / "g.mindir"))))
-    for seeds in ([3], [1, 2, 5, 4, 9]):
-        arrays, labels = given(loaded, names, seeds, classes, psi=0.6)
-        expected = loaded.sample(seeds, labels, **options(names, 0.6))
-        np.testing.assert_allclose(run.run(None, arrays)[0], expected, atol=1e-4)
-        if graph:
-            images = graph(*(ms.Tensor(arrays[name]) for name in names))
-            np.testing.assert_allclose(images.asnumpy(), expected, atol=1e-4)
+def test_progan_is_the_same(tmp_path):
+    net = originals.Pro(1, True, 0)
+    run("import", originals.write_pkl(tmp_path / "a.pkl", net.net(), "tfutil"), "--out", tmp_path / "model")
+    by_onnx = session(exported(tmp_path / "model", "onnx", tmp_path / "g.onnx"))
+    for count in (1, 3):
+        z = np.random.default_rng(0).standard_normal((count, originals.WIDTH)).astype(np.float32)
+        expected = net.images(z.astype(np.float64), None, [])
+        np.testing.assert_allclose(by_onnx.run(["image"], {"z": z})[0], expected, atol=1e-4)
+
+
+OTHERS = {
+    "cgan": ("name: cgan, resolution: 4, latent: 8, architecture: mlp, hidden: [16]", 1, 3, ["z", "label"]),
+    "sngan": ("name: sngan, resolution: 16, latent: 8, architecture: resnet, ngf: 4, ndf: 4", 3, 0, ["z"]),
+    "dcgan": ("name: dcgan, resolution: 8, latent: 8, ngf: 4, ndf: 4", 1, 0, ["z"]),
+}
+
+
+@pytest.mark.parametrize("strategy, channels, classes, names", OTHERS.values(), ids=OTHERS)
+def test_other_gans_draw_the_same(strategy, channels, classes, names, tmp_path):
+    yaml = f"strategy: {{{strategy}}}\ntrain: {{batch_size: 1, lanes: 1}}\n"
+    with library.load(save_start_of(yaml, tmp_path / "run", channels, classes)) as loaded:
+        by_onnx = session(exported(tmp_path / "run", "onnx", tmp_path / "g.onnx"))
+        assert [each.name for each in by_onnx.get_inputs()] == names
+        for seeds in ([3], [1, 2, 5, 4, 9]):
+            labels = [i % classes if classes else None for i in range(len(seeds))]
+            drawn = [seeded(loaded.strategy, loaded.clock, *each) for each in zip(seeds, labels, strict=True)]
+            given = {name: np.concatenate([each[name] for each in drawn]) for name in names}
+            expected = loaded.sample(seeds, labels if classes else None)
+            np.testing.assert_allclose(by_onnx.run(["image"], given)[0], expected, atol=1e-4)
+
+
+# ── Translations
 
 
 @pytest.fixture(scope="module")
 def translating(tmp_path_factory):
-    run = saved(tmp_path_factory.mktemp("export") / "run", CYCLE, 3)
-    with library.load(run) as loaded:
-        yield loaded
-
-
-def test_safetensors_has_the_weights_of_the_graph_alone(translating, tmp_path):
-    path = exported(translating, "safetensors", tmp_path / "g.safetensors", "--graph", "A2B")
-    stored = checkpoint.load(translating.checkpoint).tensors["G.weights"]
-    read = weights.read(path)
-    assert read.keys() == {name for name in stored if name.startswith("G_AB.")}
-    assert all(np.array_equal(array, stored[name]) for name, array in read.items())
-    with safe_open(path, "np") as file:
-        about = file.metadata()
-    assert about["strategy"] == "cyclegan" and about["checkpoint"] == str(translating.checkpoint)
+    """A model that translates, and the tensors of its generator from B to A in the original's layout."""
+    folder = tmp_path_factory.mktemp("export")
+    tensors = originals.residual_weights(1, 3, 4, 2)
+    pth_files.write(folder / "b.pth", tensors)
+    run("import", folder / "b.pth", "--as", "G_BA", "--out", folder / "model")
+    return folder / "model", tensors
 
 
 def test_translations_are_the_same_for_any_size(translating, tmp_path):
-    run = session(exported(translating, "onnx", tmp_path / "g.onnx", "--graph", "B2A"))
-    graph = nn.GraphCell(ms.load(str(exported(translating, "mindir", tmp_path / "g.mindir", "--graph", "B2A"))))
+    model, tensors = translating
+    by_onnx = session(exported(model, "onnx", tmp_path / "g.onnx", "--graph", "B2A"))
+    by_mindspore = loaded_by_mindspore(exported(model, "mindir", tmp_path / "g.mindir", "--graph", "B2A"))
     rng = np.random.default_rng(0)
-    for n, height, width in ((1, 8, 12), (3, 16, 20)):
-        images = rng.uniform(-1, 1, (n, 3, height, width)).astype(np.float32)
-        expected = np.stack([translating.translate(each, "B2A") for each in images])
-        [made] = run.run(None, {"image_b": images})
-        np.testing.assert_allclose(made, expected, atol=1e-4)
-        np.testing.assert_allclose(graph(ms.Tensor(images)).asnumpy(), expected, atol=1e-4)
+    for shape in ((1, 3, 8, 12), (3, 3, 16, 20)):
+        images = rng.uniform(-1, 1, shape).astype(np.float32)
+        expected = originals.residual_generator(tensors, images.astype(np.float64), blocks=2)
+        np.testing.assert_allclose(by_onnx.run(["image"], {"image_b": images})[0], expected, atol=1e-4)
+        np.testing.assert_allclose(by_mindspore([images]), expected, atol=1e-4)
 
 
-def test_a_number_of_images_may_be_fixed(translating, tmp_path):
-    path = exported(translating, "onnx", tmp_path / "g.onnx", "--graph", "A2B", "--count", "2")
-    [given] = session(path).get_inputs()
-    assert given.shape == [2, 3, 24, 24]
+def test_safetensors_has_the_weights_of_the_graph_alone_and_the_number_of_images_may_be_fixed(translating, tmp_path):
+    model, tensors = translating
+    fixed = session(exported(model, "onnx", tmp_path / "g.onnx", "--graph", "B2A", "--count", "2"))
+    assert [each.shape for each in fixed.get_inputs()] == [[2, 3, 256, 256]]
+    path = exported(model, "safetensors", tmp_path / "g.safetensors", "--graph", "B2A")
+    read = weights.read(path)
+    assert read.keys() == {name for name in checkpoint.load(model).tensors["G.weights"] if name.startswith("G_BA.")}
+    np.testing.assert_array_equal(read["G_BA.last.weight"], tensors["model.19.weight"])
+    with safe_open(path, "np") as file:
+        about = file.metadata()
+    assert (about["strategy"], about["checkpoint"], about["weights"]) == ("cyclegan", str(model), "trained")
 
 
-def refused(loaded, out, *more):
-    error = one_error(ganfleet("export", "--checkpoint", str(loaded.path), "--out", str(out), *more), code=2)
+# ── What is refused
+
+
+def refused(model, out, *more):
+    error = one_error(ganfleet("export", "--checkpoint", str(model), "--out", str(out), *more), code=2)
     assert not out.exists()
     return error
 
 
 def test_what_cannot_be_exported_is_refused_with_what_can(translating, tmp_path, monkeypatch):
+    model, _ = translating
     out = tmp_path / "g.onnx"
-    assert "has several graphs, choose one with --graph: it has A2B, B2A" in refused(translating, out, "--to", "onnx")
-    assert "has no graph 'C': it has A2B, B2A" in refused(translating, out, "--to", "mindir", "--graph", "C")
+    assert "has several graphs, choose one with --graph: it has A2B, B2A" in refused(model, out, "--to", "onnx")
+    assert "has no graph 'C': it has A2B, B2A" in refused(model, out, "--to", "mindir", "--graph", "C")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    error = refused(translating, out, "--to", "onnx", "--graph", "A2B")
-    assert "pip install 'ganfleet[export]'" in error
+    assert "pip install 'ganfleet[export]'" in refused(model, out, "--to", "onnx", "--graph", "A2B")
 
 
 def test_a_loop_on_the_host_has_no_graph(tmp_path):
     yaml = "strategy: {name: 'loops:Looped', resolution: 4}\ntrain: {batch_size: 1, lanes: 1}\n"
-    with library.load(save_start_of(yaml, tmp_path / "run"), strategy="loops:Looped") as loaded:
-        error = refused(loaded, tmp_path / "g.onnx", "--to", "onnx", "--strategy", "loops:Looped")
+    model = save_start_of(yaml, tmp_path / "run")
+    error = refused(model, tmp_path / "g.onnx", "--to", "onnx", "--strategy", "loops:Looped")
     assert "it draws by a loop on the host" in error

@@ -21,90 +21,14 @@ from ganfleet.store import checkpoint
 from ganfleet.store.tflib import Network
 from ganfleet.strategies.stylegan import original
 
-RESOLUTION, CHANNELS, WIDTH, CLASSES = 8, 3, 8, 3
-SIZES = {"resolution": RESOLUTION, "num_channels": CHANNELS, "fmap_base": 32, "fmap_max": WIDTH}
 SEEDS, LABELS = [3, 7, 11, 12], [2, 0, 1, 1]
 
 
-def one_hot(labels):
-    return np.eye(CLASSES)[labels]
-
-
-class Style:
-    """A G_style: its parts' variables, and its images."""
-
-    def __init__(self, seed, fused, classes):
-        self.mapping, self.synthesis = originals.Drawn(seed), originals.Drawn(seed + 1)
-        self.average = np.random.default_rng(seed + 2).standard_normal(WIDTH).astype(np.float32)
-        self.fused, self.classes = fused, classes
-        rng = np.random.default_rng(seed + 3)
-        self.noise = [rng.standard_normal((1, 1, height, height)).astype(np.float32) for height in (4, 4, 8, 8)]
-        self.images(np.ones((1, WIDTH)), self.noise, [0])  # which draws all variables
-
-    def images(self, z, noise, labels, psi=1.0):
-        label = one_hot(labels) if self.classes else None
-        w = originals.style_mapping(self.mapping, z, label, layers=2, width=WIDTH)
-        w = self.average + psi * (w - self.average)
-        w = np.repeat(w[:, None], 4, 1)
-        fused = {True: lambda _: True, "auto": lambda height: height >= 128}[self.fused]
-        return originals.style_synthesis(
-            self.synthesis, w, noise, resolution=RESOLUTION, channels=CHANNELS, base=32, maximum=WIDTH, fused=fused
-        )
-
-    def net(self):
-        given = SIZES | {"latent_size": WIDTH, "dlatent_size": WIDTH, "mapping_fmaps": WIDTH, "mapping_layers": 2}
-        given |= {"label_size": self.classes, "fused_scale": self.fused, "truncation_psi": 0.7, "structure": "auto"}
-        noise = {f"noise{i}": array for i, array in enumerate(self.noise)}
-        parts = {
-            "synthesis": originals.Net("G_synthesis", given, self.synthesis | noise | {"lod": np.float32(0)}),
-            "mapping": originals.Net("G_mapping", given | {"dlatent_broadcast": 4}, self.mapping),
-        }
-        own = {"lod": np.float32(0), "dlatent_avg": self.average}
-        return originals.Net("G_style", given, own, parts)
-
-
-class Pro:
-    """A G_paper: its variables, and its images."""
-
-    def __init__(self, seed, fused, classes):
-        self.variables, self.fused, self.classes = originals.Drawn(seed), fused, classes
-        self.images(np.ones((1, WIDTH)), None, [0])
-
-    def images(self, z, noise, labels):
-        label = one_hot(labels) if self.classes else None
-        sizes = {"resolution": RESOLUTION, "channels": CHANNELS, "base": 32, "maximum": WIDTH}
-        return originals.pro_generator(self.variables, z, label, fused=self.fused, **sizes)
-
-    def net(self):
-        given = SIZES | {"label_size": self.classes, "fused_scale": self.fused, "latent_size": WIDTH}
-        return originals.Net("G_paper", given, self.variables | {"lod": np.float32(0)}, version=2)
-
-
-class Judge:
-    """A D_basic or D_paper: its variables, and its scores."""
-
-    def __init__(self, seed, function, fused, classes):
-        self.variables, self.function, self.fused, self.classes = originals.Drawn(seed), function, fused, classes
-        self.scores(np.ones((4, CHANNELS, RESOLUTION, RESOLUTION)), [0, 0, 0, 0])
-
-    def scores(self, images, labels):
-        label = one_hot(labels) if self.classes else None
-        styled = self.function == "D_basic"
-        down = "Conv1_down" if styled or self.fused else "Conv1"
-        how = {"fused": self.fused is True, "down": down, "blurred": styled, "group": 2}
-        return originals.discriminator(self.variables, images, label, base=32, maximum=WIDTH, **how)[:, 0]
-
-    def net(self):
-        given = SIZES | {"label_size": self.classes, "fused_scale": self.fused, "mbstd_group_size": 2}
-        version = 3 if self.function == "D_basic" else 2
-        return originals.Net(self.function, given, self.variables | {"lod": np.float32(0)}, version=version)
-
-
 FILES = {
-    "stylegan with classes, fused": (Style, True, CLASSES, "D_basic", "dnnlib.tflib.network"),
-    "stylegan": (Style, "auto", 0, "D_basic", "dnnlib.tflib.network"),
-    "progan, fused": (Pro, True, 0, "D_paper", "tfutil"),
-    "progan with classes": (Pro, False, CLASSES, None, "tfutil"),
+    "stylegan with classes, fused": (originals.Style, True, originals.CLASSES, "D_basic", "dnnlib.tflib.network"),
+    "stylegan": (originals.Style, "auto", 0, "D_basic", "dnnlib.tflib.network"),
+    "progan, fused": (originals.Pro, True, 0, "D_paper", "tfutil"),
+    "progan with classes": (originals.Pro, False, originals.CLASSES, None, "tfutil"),
 }
 
 
@@ -114,7 +38,7 @@ def imported(request, tmp_path_factory):
     kind, fused, classes, judge, module = request.param
     folder = tmp_path_factory.mktemp("originals")
     g, average = kind(10, fused, classes), kind(20, fused, classes)
-    d = Judge(30, judge or "D_paper", fused, classes)
+    d = originals.Judge(30, judge or "D_paper", fused, classes)
     originals.write_pkl(folder / "a.pkl", (g.net(), d.net(), average.net()), module)
     ended = ganfleet("import", str(folder / "a.pkl"), "--out", str(folder / "made"))
     assert ended.code == 0, ended.output
@@ -137,7 +61,7 @@ def test_images_and_scores_are_the_originals(imported):
     for net, ema in ((average, True), (g, False)):
         drawn = loaded.sample(SEEDS, LABELS if g.classes else None, ema=ema)
         np.testing.assert_allclose(drawn, net.images(z, noise, LABELS), atol=1e-4)
-    if isinstance(g, Style):
+    if isinstance(g, originals.Style):
         drawn = loaded.sample(SEEDS, LABELS if g.classes else None, truncation=0.4)
         np.testing.assert_allclose(drawn, average.images(z, noise, LABELS, psi=0.4), atol=1e-4)
     if d:
@@ -153,7 +77,7 @@ def test_a_run_begins_with_what_was_imported(imported, tmp_path):
     chosen = ("variant", "resolution", "start_resolution", "latent", "mapping_layers", "fmap_base", "fmap_max")
     options = ", ".join(f"{name}: {config[name]}" for name in (*chosen, "mbstd_group", "conditional"))
     yaml = f"strategy: {{name: stylegan, {options}}}\ntrain: {{batch_size: 4, lanes: 1, init_from: {loaded.path}}}\n"
-    source = ArraySource("image", np.zeros((1, 1)), CHANNELS)
+    source = ArraySource("image", np.zeros((4, 1)), originals.CHANNELS)
     source.classes = loaded.strategy.image.classes
     made = trainer(yaml, source, tmp_path)
     made.loader.close()
@@ -176,7 +100,7 @@ def test_stylegan_fuses_from_128_pixels_on():
 
 
 def stylegan(**changed):
-    net = Style(1, "auto", 0).net()
+    net = originals.Style(1, "auto", 0).net()
     net.arguments = net.arguments | changed
     return net
 
@@ -195,7 +119,7 @@ def with_more():
 
 def not_finite():
     net = stylegan()
-    net.components["mapping"].variables["Dense0/bias"] = np.full(WIDTH, np.nan, np.float32)
+    net.components["mapping"].variables["Dense0/bias"] = np.full(originals.WIDTH, np.nan, np.float32)
     return net
 
 
