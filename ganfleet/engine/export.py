@@ -20,9 +20,9 @@ from ganfleet.nn import precision as precisions
 from ganfleet.store import mindir, publish
 from ganfleet.strategies.export import Export
 
-CHECKED = 2  # images, of a graph for any number
-TOLERANCE = 1e-3
 SIZES = ("n", "height", "width")  # what an exported graph calls the number of images, and the sides of an image
+CHECKED = dict(zip(SIZES, (2, 64, 64), strict=True))  # at which sizes it is run before it is written
+TOLERANCE = 1e-3
 
 
 def export(loaded: Loaded, form: str, out: Path, name: str | None = None, count: int | None = None) -> list[str]:
@@ -149,13 +149,13 @@ class _Graph:
         Raises:
             ValueError: ``graph`` makes other images than ganfleet.
         """
-        rng, count = ganfleet.rng.stream(0, "export/check"), self.count or CHECKED
-        inputs = {
-            name: rng.standard_normal((count, *array.shape[1:]), np.float32)
-            if array.dtype == np.float32
-            else np.repeat(array, count, 0)
-            for name, array in self.inputs.items()
-        }
+        rng, inputs = ganfleet.rng.stream(0, "export/check"), {}
+        for name, array in self.inputs.items():
+            shape = [CHECKED.get(axis, axis) for axis in self.axes(name)]
+            multiple = self.export.multiple or 1
+            shape[2:] = [-(-side // multiple) * multiple for side in shape[2:]]
+            drawn = rng.standard_normal(shape, np.float32)
+            inputs[name] = drawn if array.dtype == np.float32 else np.repeat(array, shape[0], 0)
         made = graph(*tensors(inputs).values()).asnumpy()
         scalars = {name: array for name, array in self.export.inputs.items() if not array.ndim}
         expected = self.loaded.run(self.export.function, inputs | scalars)
