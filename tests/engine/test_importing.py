@@ -202,7 +202,7 @@ def test_generators_that_are_others_are_refused_with_the_difference(tmp_path):
     assert "has model.2.weight, which a generator here has not" in error(files["normed"])
     assert "has no model.4.bias" in error(files["unbiased"])
     assert "no strategy knows these networks (model.model.0.weight" in error(files["unet"])
-    assert "different sizes" in error(files["a"], files["wide"])
+    assert "of different sizes" in error(files["a"], files["wide"])
     assert "one generator too many" in error(files["a"], files["a"], files["a"])
     assert "one generator too many" in error(files["a"], "--as", "G_XY")
     assert "--as is given 1 times for 2 files" in error(files["a"], files["wide"], "--as", "G_AB")
