@@ -33,8 +33,8 @@ def imported(files: list[Foreign]) -> Imported | None:
     if any(each != first for each in sizes.values()):
         told = " and ".join(f"{role} {size}" for role, size in sizes.items())
         raise ConfigError(
-            f"generators of different sizes (channels, width, blocks) do not go together: {told}. Import each alone, and "
-            "name it with --as"
+            f"generators of different sizes (channels, width, blocks) do not go together: {told}. Import each alone, "
+            "and name it with --as"
         )
     channels, width, blocks = first
     weights = {f"{role}.{name}": array for role, (_, arrays) in read.items() for name, array in arrays.items()}
