@@ -3,7 +3,7 @@
 import atexit
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from os import PathLike
@@ -164,6 +164,11 @@ class Loaded(Drawing):
             )
         self._hold(self.ema)
         return Translator(offered, direction, self.strategy.image.channels, self._graph)
+
+    def run(self, function: Callable, inputs: Inputs) -> np.ndarray:
+        """What the strategy's ``function(nets, inputs)`` makes of ``inputs``, by this process alone."""
+        self._hold(self.ema)
+        return self._graph(function)(inputs)
 
     def then(self, following, **options):
         return Chain(self, [(following, options)])

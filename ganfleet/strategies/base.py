@@ -9,11 +9,15 @@ import numpy as np
 from mindspore import nn as ms_nn
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
+from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
 from ganfleet.nn.optim import refuse_hyper
 from ganfleet.size import Size, read
+from ganfleet.store.foreign import Foreign
+from ganfleet.strategies.export import Export
 from ganfleet.strategies.figure import Figure
+from ganfleet.strategies.imported import Imported
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.path import LatentPath, along_circle
 from ganfleet.strategies.translation import Translation
@@ -226,6 +230,16 @@ class Strategy:
         """
         return None
 
+    @classmethod
+    def imported(cls, files: list[Foreign]) -> Imported | None:
+        """What ``files`` of another program hold for this strategy's networks, for `ganfleet import`; None, which is
+        the default, where they are of other networks.
+
+        Raises:
+            ConfigError: they are of networks like these, with something that these do not have.
+        """
+        return None
+
     # ── What a step needs
 
     def draw(self, rng: np.random.Generator, n: int, clock: Clock) -> Inputs:
@@ -338,3 +352,20 @@ class Strategy:
     def translations(self) -> dict[str, Translation]:
         """The directions in which this strategy translates images, by name."""
         return {}
+
+    def exports(self, clock: Clock) -> dict[str, Export]:
+        """The graphs that `ganfleet export` can write, by name: by default a graph for each of ``translations``, or
+        where there are none one called G, which is ``sample``.
+
+        A strategy whose ``sampler`` is a loop on the host has none, unless it says which of its graphs to write.
+        """
+        offered = self.translations()
+        if offered:
+            shape = (1, self.image.channels, *Size.of(self.options.resolution))
+            return {
+                name: Export(each.function, {each.reads: np.zeros(shape, np.float32)}, each.multiple)
+                for name, each in offered.items()
+            }
+        if type(self).sampler is not Strategy.sampler:
+            return {}
+        return {"G": Export(self.sample, self.sample_inputs(rng.stream(0, "export"), clock))}

@@ -10,6 +10,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Betas, Phase, Player
 from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, PatchDiscriminator, ResNetGenerator
+from ganfleet.strategies.cyclegan.original import imported
 from ganfleet.strategies.cyclegan.pool import exchange
 from ganfleet.strategies.image_gan import ImageGAN
 from ganfleet.strategies.translation import Translation
@@ -132,6 +133,10 @@ class CycleGAN(ImageGAN):
             "A2B": Translation(self.a_to_b, DOWNSCALE, SMALLEST, reads="image_a", back="B2A"),
             "B2A": Translation(self.b_to_a, DOWNSCALE, SMALLEST, reads="image_b", back="A2B"),
         }
+
+    @classmethod
+    def imported(cls, files):
+        return imported(files)
 
     def a_to_b(self, nets, inputs):
         return nets.G_AB(inputs["image_a"])
