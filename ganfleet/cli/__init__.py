@@ -28,13 +28,20 @@ VERBS = {
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
     "blend": "Make a checkpoint of two related ones, by resolution.",
+    "pairs": "Draw the same latents with two checkpoints, as pairs to train on.",
     "report": "Show a run in one HTML file, and write its model card.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
 }
-FLEET_VERBS = ("train", "sample", "translate", "evaluate")  # those that a launcher may start as one rank of many
+FLEET_VERBS = (
+    "train",
+    "sample",
+    "translate",
+    "evaluate",
+    "pairs",
+)  # those that a launcher may start as one rank of many
 INTERNAL_ERROR = 70
 
 
