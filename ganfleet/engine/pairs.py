@@ -116,9 +116,10 @@ def begin(out: Path, facts: dict[str, Any], seeds: range) -> list[int]:
             raise ConfigError(f"--out {out} is not empty, and has no {FACTS}: choose another folder")
         others = [name for name in facts if before and _same(before.get(name)) != _same(facts[name])]
         if others:
+            option = others[0] if others[0] == "options" else f"--{others[0]}"
             raise ConfigError(
-                f"--out {out} has pairs that were made with another {others[0]} ({before.get(others[0])}, now "
-                f"{facts[others[0]]}): choose another folder, or give what they were made with"
+                f"--out {out}: its pairs were made with {option} {before.get(others[0])}, not {facts[others[0]]}: "
+                "choose another folder, or give what they were made with"
             )
         for folder in FOLDERS:
             (out / folder).mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The networks and gradients of pix2pix and pix2pixHD equal those of float64 JAX, and have the published size."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import jax
@@ -222,7 +223,7 @@ def test_pix2pixhds_networks_have_the_published_number_of_weights():
 
     def trunk(width, channels):
         widths = [width * 2**i for i in range(5)]
-        convs = sum(9 * a * b for a, b in zip(widths, widths[1:], strict=False))
+        convs = sum(9 * a * b for a, b in pairwise(widths))
         ups_and_downs = 2 * convs + sum(widths[1:]) + sum(widths[:-1])
         return channels * 49 * width + width + ups_and_downs + 18 * (9 * widths[-1] ** 2 + widths[-1])
 
