@@ -62,7 +62,7 @@ def test_images_that_are_no_pairs_are_refused(tmp_path):
     path.write_text("strategy: {name: pix2pix, resolution: 32}\ntrain: {batch_size: 1, lanes: 1}\n")
     source = FakeImages(channels=3, classes=0, names=("image_a", "image_b"))
     source.are_pairs = False
-    with pytest.raises(ConfigError, match="learns from pairs.* choose data.source: paired"):
+    with pytest.raises(ConfigError, match=r"learns from pairs.* choose data\.source: paired"):
         run.strategy_of(configs.load(path), source)
 
 
