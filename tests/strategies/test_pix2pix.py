@@ -1,12 +1,14 @@
 """pix2pix and pix2pixHD in training: the same bits on any fleet and through a resume, and what they refuse."""
 
 import jax.numpy as jnp
+import mindspore as ms
 import numpy as np
 import pix2pix_float64 as float64
 import pytest
 
 import ganfleet as library
 from ganfleet import config as configs
+from ganfleet.clock import Clock
 from ganfleet.engine import run
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.store import checkpoint
@@ -116,3 +118,13 @@ def test_files_of_other_networks_and_no_files_are_refused_by_name(vgg, tmp_path)
     ):
         with pytest.raises(ConfigError, match=message):
             perceptual.network(str(path))
+
+
+def test_both_images_of_a_pair_are_augmented_alike():
+    strategy = made(augment="diffaugment", **TINY)
+    image = np.tanh(np.random.default_rng(0).standard_normal((4, 3, 8, 8))).astype(np.float32)
+    drawn = strategy.draw_beside(np.random.default_rng(1), 4, Clock(total_nimg=1))
+    settings = strategy.settings(None, {name: ms.Tensor(array) for name, array in drawn.items()}, "D/real")
+    pair = strategy.pair(ms.Tensor(image), ms.Tensor(image), settings).asnumpy()
+    np.testing.assert_array_equal(pair[:, :3], pair[:, 3:])
+    assert np.abs(pair[:, :3] - image).max() > 0.1
