@@ -159,7 +159,7 @@ def vgg(tensors, convs, image):
 
 
 def pooled(x):
-    """Maxima of 2×2 pixels. Not by reduce_window, which XLA folds wrongly where ``x`` is a constant of the graph."""
+    """Maxima of 2×2 pixels."""
     n, c, h, w = x.shape
     return x[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).max((3, 5))
 

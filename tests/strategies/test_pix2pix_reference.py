@@ -16,6 +16,7 @@ from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Graph
 from ganfleet.engine.tensors import tensors
 from ganfleet.metrics.networks import lite0
+from ganfleet.size import Size
 from ganfleet.store import weights
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.pix2pix import Pix2Pix, Pix2PixHD, perceptual
@@ -49,11 +50,14 @@ def double(*arrays):
     return [np.asarray(array, np.float64) for array in arrays]
 
 
-def assert_gradients(model, player, noise, loss):
-    """Loss and gradients of the phase of ``player`` are those of ``loss(w)``; what the loss kept."""
+def assert_gradients(model, player, noise, loss, *given):
+    """Loss and gradients of the phase of ``player`` are those of ``loss(w, *given)``; what the loss kept.
+
+    Images are ``given`` as arguments: convolutions of constants are folded by XLA, and then wrong.
+    """
     real = {"image_a": A, "image_b": B}
     flat, kept = model.phases[player].run(tensors(real), tensors(noise), np.zeros(0, np.float32))
-    value, gradients = jax.jit(jax.value_and_grad(loss))(model.w)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(model.w, *given)
     weights = model.program.players[player].weights
     assert {p.name for p in weights} == {name for name in model.w if name.startswith(f"{player}.")}
     parts = np.split(flat.asnumpy(), np.cumsum([p.size for p in weights]))
@@ -80,7 +84,7 @@ def test_pix2pix_draws_dropout_for_the_layers_above_the_innermost(pix2pix):
     drawn = pix2pix.strategy.draw(np.random.default_rng(0), 500, None)
     assert {name: array.shape for name, array in drawn.items()} == {"dropout0": (500, 2, 8, 12)}
     assert set(np.unique(drawn["dropout0"])) == {0, 2} and drawn["dropout0"].mean() == pytest.approx(1, abs=0.01)
-    sizes = {depth: dropped(64, depth, float64_size(2**depth)) for depth in (8, 7, 6)}
+    sizes = {depth: dropped(64, depth, Size(2**depth, 2**depth)) for depth in (8, 7, 6)}
     assert sizes == {
         8: [(512, 4, 4), (512, 8, 8), (512, 16, 16)],
         7: [(512, 4, 4), (512, 8, 8)],
@@ -88,16 +92,11 @@ def test_pix2pix_draws_dropout_for_the_layers_above_the_innermost(pix2pix):
     }
 
 
-def float64_size(side):
-    return SimpleNamespace(height=side, width=side)
-
-
-@pytest.mark.parametrize("player", ["D", "G"])
+@pytest.mark.parametrize("player", ["D", pytest.param("G", marks=pytest.mark.slow)])
 def test_gradients_of_pix2pix_equal_float64_for_every_weight(player, pix2pix):
     noise = pix2pix.strategy.draw(np.random.default_rng(1), 2, None)
-    given = double(A, B), double(*noise.values())
     loss = float64.d_loss if player == "D" else float64.g_loss
-    assert_gradients(pix2pix, player, noise, lambda w: loss(w, *given[0], given[1]))
+    assert_gradients(pix2pix, player, noise, loss, *double(A, B), double(*noise.values()))
 
 
 def test_a_translation_is_normalised_by_itself_and_keeps_dropout_of_one_fixed_draw(pix2pix):
@@ -106,9 +105,7 @@ def test_a_translation_is_normalised_by_itself_and_keeps_dropout_of_one_fixed_dr
     [still] = pix2pix.program.nets.G.still
     still = still.asnumpy().astype(np.float64)
     assert set(np.unique(still)) == {0, 2}
-    made = graph({"image_a": A})
-    assert_close(made, float64.unet(pix2pix.w, *double(A), [still], by_image=True), 1e-5)
-    np.testing.assert_array_equal(graph({"image_a": A[1:]}), made[1:])
+    assert_close(graph({"image_a": A}), float64.unet(pix2pix.w, *double(A), [still], by_image=True), 1e-5)
     large = np.tanh(normal(1, 3, 32, 40, seed=7))
     mask = np.tile(still, (1, 1, 2, 2))[:, :, :16, :20]
     assert_close(graph({"image_a": large}), float64.unet(pix2pix.w, *double(large), [mask], by_image=True), 1e-5)
@@ -143,21 +140,21 @@ def hd(vgg):
     return model_of(Pix2PixHD, **options)
 
 
+@pytest.mark.slow
 def test_gradients_of_pix2pixhd_equal_float64_for_every_weight_of_g(hd, vgg):
     frozen = {name: array.astype(np.float64) for name, array in weights.read(vgg).items()}
-    a, b = double(A, B)
 
-    def loss(w):
+    def loss(w, a, b):
         return float64.hd_g_loss(w, a, b, lambda image: float64.vgg(frozen, VGG16, image))
 
-    kept = assert_gradients(hd, "G", {}, loss)
-    assert_close(kept["fake"].asnumpy(), float64.enhanced(hd.w, a), 1e-5, "fake")
+    kept = assert_gradients(hd, "G", {}, loss, *double(A, B))
+    assert_close(kept["fake"].asnumpy(), float64.enhanced(hd.w, *double(A)), 1e-5, "fake")
 
 
+@pytest.mark.slow
 def test_gradients_of_pix2pixhd_equal_float64_for_every_weight_of_its_ds(hd):
     assert len({name.split(".")[2] for name in hd.w if name.startswith("D.scales")}) == 2
-    given = double(A, B, FAKE)
-    assert_gradients(hd, "D", {"fake": FAKE}, lambda w: float64.hd_d_loss(w, *given))
+    assert_gradients(hd, "D", {"fake": FAKE}, float64.hd_d_loss, *double(A, B, FAKE))
 
 
 class ToImage(ms_nn.Cell):
@@ -175,15 +172,16 @@ class ToImage(ms_nn.Cell):
         return distance(image), ms.grad(distance)(image)
 
 
+@pytest.mark.slow
 def test_the_distance_by_lite0_and_its_derivative_equal_float64():
     image, other = (np.tanh(normal(1, 3, 32, 32, seed=seed)) for seed in (5, 6))
     value, slope = ToImage(perceptual.network("lite0").set_train(False))(ms.Tensor(image), ms.Tensor(other))
     named = {name: jnp.asarray(a, jnp.float64) for name, a in lite0("", "").items() if not name.endswith("tracked")}
 
-    def distance(image):
-        return float64.perceptual(float64.lite0(named, image), float64.lite0(named, double(other)[0]))
+    def distance(image, other):
+        return float64.perceptual(float64.lite0(named, image), float64.lite0(named, other))
 
-    expected, to_image = jax.jit(jax.value_and_grad(distance))(*double(image))
+    expected, to_image = jax.jit(jax.value_and_grad(distance))(*double(image, other))
     assert_close(value.asnumpy(), expected, 1e-4)
     assert_close(slope.asnumpy(), to_image, 1e-3)
 
