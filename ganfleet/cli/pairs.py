@@ -19,7 +19,7 @@ PSI = "truncation"  # the sample option that --psi is short for
     "pairs",
     epilog=example(
         "ganfleet pairs --a runs/base --b blended --count 5000 --psi 0.7 --out pairs",
-        "ganfleet train --config my.yaml data.source=paired data.path=pairs",
+        "ganfleet pairs --a runs/base --b tuned --count 100 --workers 2 --out pairs",
     ),
 )
 @click.option("--a", "path_a", required=True, type=PATH, help="The checkpoint or run that draws the originals.")
