@@ -29,14 +29,20 @@ def direction_of(path: Path) -> str | None:
 
 
 def is_animation(path: Path) -> bool:
-    """Whether this is a GIF file with several frames. What is damaged is none; translating it will say so."""
+    """Whether this is a GIF file with several frames, or with so many that they cannot be counted: ``read_frames`` says
+    how it is damaged.
+    """
     if path.suffix.lower() != ".gif":
         return False
     try:
-        with Image.open(path, formats=["GIF"]) as image:
-            return image.n_frames > 1
-    except Exception:
+        image = Image.open(path, formats=["GIF"])
+    except Exception:  # whatever this is, it has no frames
         return False
+    with image:
+        try:
+            return image.n_frames > 1
+        except Exception:  # Pillow raises a dozen kinds on damaged bytes
+            return True
 
 
 def read(path: Path, channels: int) -> np.ndarray:

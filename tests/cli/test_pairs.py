@@ -14,8 +14,8 @@ from ganfleet import load
 from ganfleet.data import open_source
 from ganfleet.observe.grid import picture_of
 
-STYLES = "resolution: 8, start_resolution: 8, latent: 4, mapping_layers: 1, fmap_base: 32, mbstd_group: 2"
-TRAIN = "train: {{batch_size: 4, lanes: 1, seed: {seed}}}\n"
+STYLES = "resolution: 8, start_resolution: 8, latent: 4, mapping_layers: 1, fmap_base: 32, mbstd_group: 1"
+TRAIN = "train: {{batch_size: 1, lanes: 1, seed: {seed}}}\n"
 
 
 @pytest.fixture(scope="module")
