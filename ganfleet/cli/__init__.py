@@ -29,6 +29,7 @@ VERBS = {
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
     "blend": "Make a checkpoint of two related ones, by resolution.",
+    "pairs": "Draw the same latents with two checkpoints, as pairs to train on.",
     "report": "Show a run in one HTML file, and write its model card.",
     "import": "Make a checkpoint of another program's weights.",
     "export": "Write a checkpoint's networks as ONNX, MindIR or safetensors.",
@@ -37,7 +38,13 @@ VERBS = {
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
 }
-FLEET_VERBS = ("train", "sample", "translate", "evaluate")  # those that a launcher may start as one rank of many
+FLEET_VERBS = (
+    "train",
+    "sample",
+    "translate",
+    "evaluate",
+    "pairs",
+)  # those that a launcher may start as one rank of many
 INTERNAL_ERROR = 70
 
 

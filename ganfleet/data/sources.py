@@ -48,6 +48,7 @@ class Source:
         Options: the schema of what a config says of such a source.
         free_on_resume: the options that may change when a run goes on: they say where the data are, not what.
         names: what the images of a sample are called.
+        are_pairs: whether several images of one sample show the same thing.
         channels: of an image, 1, 3 or 4.
         classes: how many, 0 where there are no labels.
         class_names: of classes 0, 1, 2 …, where they have names.
@@ -58,6 +59,7 @@ class Source:
     Options: ClassVar[type[SourceOptions]] = SourceOptions
     free_on_resume: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...] = ("image",)
+    are_pairs: ClassVar[bool] = True
     class_names: tuple[str, ...] = ()
     licence: ClassVar[str | None] = None
 

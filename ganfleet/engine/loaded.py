@@ -56,6 +56,7 @@ class Loaded(Drawing):
                 self.class_names = snapshot.facts["source"].get("class_names", ())
                 image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
                 self.strategy = new_strategy(self.config, image)
+                self.strategy.trains = False
                 self._restore(snapshot)
                 self._check_average(ema)
                 self.ema = ema is not False and self._has_average()
@@ -93,7 +94,7 @@ class Loaded(Drawing):
         """
 
         def inputs_of(seed: int) -> Inputs:
-            return self.strategy.with_options(seeded(self.strategy, self.clock, seed, label), sample)
+            return self.inputs(seed, label, sample)
 
         def draw(inputs: Sequence[Inputs]) -> np.ndarray:
             return shared(self.fleet, len(inputs), lambda mine: self._sampler.draw([inputs[i] for i in mine]))
@@ -185,9 +186,19 @@ class Loaded(Drawing):
     def schema(self):
         return self.strategy.SampleOptions
 
+    def inputs(self, seed: int, label: int | None, options: Options) -> Inputs:
+        """What the image of ``seed`` is made of, of the class ``label`` and as the sample ``options`` ask."""
+        return self.strategy.with_options(seeded(self.strategy, self.clock, seed, label), options)
+
+    def draw(self, inputs: list[Inputs]) -> np.ndarray:
+        """Images (n, channels, height, width) in [-1, 1] of what ``inputs`` gave for one to CHUNK, by this process."""
+        self._hold(self.ema)
+        return self._sampler.draw(inputs)
+
     def _draw(self, seeds, labels, options):
-        inputs = [seeded(self.strategy, self.clock, seed, label) for seed, label in zip(seeds, labels, strict=True)]
-        return self._sampler.draw([self.strategy.with_options(each, options) for each in inputs])
+        return self._sampler.draw(
+            [self.inputs(seed, label, options) for seed, label in zip(seeds, labels, strict=True)]
+        )
 
     def go_on_from(
         self, images: np.ndarray, seeds: list[int], labels: list[int | None], position: int, options: Options

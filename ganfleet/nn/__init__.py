@@ -15,7 +15,7 @@ from ganfleet.nn.losses import (
     nonsaturating_generator_loss,
 )
 from ganfleet.nn.minibatch import joined, minibatch_stddev, parted
-from ganfleet.nn.norm import BatchNorm, InstanceNorm, pixel_norm
+from ganfleet.nn.norm import BatchNorm, InstanceNorm, LaneNorm, pixel_norm
 from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
@@ -38,6 +38,7 @@ __all__ = [
     "EqualizedConv2d",
     "EqualizedDense",
     "InstanceNorm",
+    "LaneNorm",
     "LeakyReLU",
     "LossScale",
     "Normal",

@@ -180,8 +180,14 @@ class Strategy:
     """What may be asked of every image that is sampled, see ``with_options``; by default nothing."""
     reads: ClassVar[tuple[str, ...]] = ("image",)
     """What of a sample the losses cannot do without."""
+    reads_pairs: ClassVar[bool] = False
+    """Whether the images of a sample must show the same thing."""
     samples_data: ClassVar[bool] = False
     """Whether the images of a run's grids are made of samples of the data, instead of what ``sample_inputs`` gives."""
+    trains: bool = True
+    """Whether losses will be asked for. A checkpoint that is loaded to make images does without networks that only
+    losses use; the engine sets it.
+    """
     begins_trained: bool = False
     """Whether the run begins with the weights of another (``train.init_from``); the engine sets it."""
 
