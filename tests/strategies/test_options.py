@@ -22,6 +22,8 @@ SMALL = {
     "cgan": {"latent": 2, "ngf": 1, "ndf": 1},
     "stylegan": {"latent": 2, "fmap_base": 16},
     "cyclegan": {"ngf": 1, "ndf": 1, "blocks": 1, "resolution": 24},
+    "pix2pix": {"ngf": 1, "ndf": 1},
+    "pix2pix_hd": {"ngf": 1, "ndf": 1, "blocks": 1},
 }
 
 
