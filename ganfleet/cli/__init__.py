@@ -35,6 +35,7 @@ VERBS = {
     "export": "Write a checkpoint's networks as ONNX, MindIR or safetensors.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
+    "ascend": "Check what Ascend cards would make of a config, without a card.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
 }

@@ -206,34 +206,43 @@ class _FlatState(nn.Cell):
 
     def update(self, total, scale, hyper):
         finite = forms.all_finite(total)
-        # A branch, not a select of every vector: that would double the cost of an update on a CPU.
-        if finite:
-            self.apply(total, scale, hyper)
-        return ops.concat((finite.astype(ms.float32).reshape(1), total[self.size + self.seen_size :]))
+        if not forms.branches():
+            self.apply(total, scale, hyper, finite)
+        # A branch, not a choice for every vector: that would double the cost of an update on a CPU.
+        elif finite:
+            self.apply(total, scale, hyper, None)
+        tail = forms.span(total, self.size + self.seen_size, total.size)
+        return ops.concat((finite.astype(ms.float32).reshape(1), tail))
 
-    def apply(self, total, scale, hyper):
-        gradient = total[: self.size] * scale
+    def apply(self, total, scale, hyper, finite):
+        """Update by ``total``; where there is ``finite`` (), only if it is true."""
+        gradient = forms.span(total, 0, self.size) * scale
         updates = self.updates + 1
         weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
         if self.after_update is not None:
             weights = self.after_update(weights)
         for i in range(len(slots)):
-            ops.assign(self.slots[i], slots[i])
+            ops.assign(self.slots[i], _new_or_old(finite, slots[i], self.slots[i]))
+        weights = _new_or_old(finite, weights, self.flat)
         ops.assign(self.flat, weights)
-        ops.assign(self.updates, updates)
-        self.move_buffers(total)
+        ops.assign(self.updates, _new_or_old(finite, updates, self.updates))
+        self.move_buffers(total, finite)
         self.spread(weights)
 
     def spread(self, flat):
         self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
-    def move_buffers(self, total):
-        """Move each buffer by what its records on all lanes add up to."""
+    def move_buffers(self, total, finite):
+        """Move each buffer by what its records on all lanes add up to; ``finite`` is as for ``apply``."""
         start = self.size
         for buffer in self.moving:
             stop = start + buffer.seen.size
-            ops.assign(buffer.value, buffer.moved(total[start:stop]))
+            ops.assign(buffer.value, _new_or_old(finite, buffer.moved(forms.span(total, start, stop)), buffer.value))
             start = stop
+
+
+def _new_or_old(finite, new, old):
+    return new if finite is None else ops.where(finite, new, old)
 
 
 def _assign(weight, part):

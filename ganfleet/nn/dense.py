@@ -2,6 +2,7 @@
 
 from mindspore import nn, ops
 
+from ganfleet.nn import forms
 from ganfleet.nn.init import Constant, fan_in_uniform, parameter
 from ganfleet.nn.precision import lowered, raised
 
@@ -28,4 +29,4 @@ class Dense(nn.Cell):
     def construct(self, x):
         y = self.matmul(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type))
         y = raised(y, self.compute_type)
-        return y if self.bias is None else ops.bias_add(y, self.bias)
+        return y if self.bias is None else forms.bias_add(y, self.bias)

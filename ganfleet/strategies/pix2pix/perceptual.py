@@ -83,7 +83,7 @@ class VGG(nn.Cell):
         for block in range(len(self.blocks)):
             x = self.pool(x) if block else x
             for layer in range(self.blocks[block]):
-                x = ops.relu(ops.bias_add(forms.conv2d(x, self.weights[conv], 1, 1), self.biases[conv]))
+                x = ops.relu(forms.bias_add(forms.conv2d(x, self.weights[conv], 1, 1), self.biases[conv]))
                 conv = conv + 1
                 if layer == 0:
                     found = (*found, x)

@@ -1,0 +1,144 @@
+"""Forms of operators for Ascend cards, chosen so that CANN has finished kernels of them (aclnn).
+
+MindSpore's older operators (Conv2D, BatchNorm, BiasAdd, ReduceMean, StridedSlice …) are compiled on the card for each
+new shape. ``ganfleet.nn.forms`` is who decides. These run on a CPU too, where they are tested, but slowly.
+
+Two of the newer operators have no second derivative in MindSpore: the gradients of convolution and of batch norm. This
+module gives them one when it is imported. Each is made of operators that have derivatives themselves.
+"""
+
+from mindspore import mint, ops
+from mindspore.ops._grad_experimental.grad_base import bprop_getters
+from mindspore.ops.auto_generate import BatchNormExt, Convolution, ConvolutionGrad, ReflectionPad2D
+from mindspore.ops.composite.multitype_ops.zeros_like_impl import zeros_like
+
+_convolution, _gradient, _reflection = Convolution(), ConvolutionGrad(), ReflectionPad2D()
+
+
+def conv2d(x, weight, stride, padding):
+    """As ``forms.conv2d``."""
+    return _convolution(x, weight, None, (stride, stride), (padding, padding), (1, 1), False, (0, 0), 1)
+
+
+def conv2d_transpose(y, weight, size, stride, padding):
+    """As ``forms.conv2d_transpose``."""
+    h, w, kernel_h, kernel_w = *y.shape[2:], *weight.shape[2:]
+    below = size[2] - ((h - 1) * stride - 2 * padding + kernel_h)
+    right = size[3] - ((w - 1) * stride - 2 * padding + kernel_w)
+    return _convolution(y, weight, None, (stride, stride), (padding, padding), (1, 1), True, (below, right), 1)
+
+
+@bprop_getters.register("ConvolutionGrad")
+def _convolution_gradient(_):
+    """With y = C(x, w) bilinear, ConvolutionGrad(dy, x, w) is (Cx(dy, w), Cw(dy, x)), C's two adjoints, both bilinear.
+    So the adjoint of Cx for w is C(·, w), and for dy it is Cw(dy, ·); likewise for Cw."""
+
+    def bprop(dy, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, mask, out, gradients):
+        how = (None, stride, padding, dilation, transposed, output_padding, groups)
+        to_dy, to_x, to_weight = ops.zeros_like(dy), ops.zeros_like(x), ops.zeros_like(weight)
+        if mask[0]:
+            to_dy = to_dy + _convolution(gradients[0], weight, *how)
+            to_weight = _gradient(dy, gradients[0], weight, *how, (False, True, False))[1]
+        if mask[1]:
+            to_dy = to_dy + _convolution(x, gradients[1], *how)
+            to_x = _gradient(dy, x, gradients[1], *how, (True, False, False))[0]
+        rest = (bias, stride, padding, dilation, transposed, output_padding, groups, mask)
+        return to_dy, to_x, to_weight, *zeros_like(rest)
+
+    return bprop
+
+
+def norm(x, gain, bias, epsilon):
+    """As ``forms.norm``."""
+    zeros = ops.zeros_like(gain)
+    y = BatchNormExt(training=True, momentum=0.0, epsilon=epsilon)(x, gain, bias, zeros, zeros)[0]
+    still = ops.stop_gradient(x)
+    axes = _but_channels(x)
+    average = mean(still, axes, True)
+    return y, average.reshape(-1), mean((still - average) * (still - average), axes, False)
+
+
+@bprop_getters.register("BatchNormGradExt")
+def _norm_gradient(_):
+    """The gradient of batch norm's gradient. With x̂ = (x − μ)·r and r = 1/√(σ² + ε) over the m values of a channel, and
+    P(v) = v − mean(v) − x̂·mean(v·x̂), which is its own adjoint, BatchNormGradExt gives dx = gain·r·P(dy), dgain = Σ dy·x̂
+    and dbias = Σ dy. A change of x changes x̂ by r·P(dx) and r by −r²·mean(x̂·dx); mean and r are functions of x here.
+    """
+
+    def bprop(dy, x, gain, running_mean, running_var, saved_mean, saved_r, mask, training, epsilon, out, gradients):
+        a, b, c = gradients
+        axes, shape = _but_channels(x), _along_channels(x)
+        m = x.size // x.shape[1]
+        centred = x - mean(x, axes, True)
+        r = power(mean(centred * centred, axes, True) + epsilon, -0.5)
+        normal = centred * r
+        g, b, c = gain.reshape(shape), b.reshape(shape), c.reshape(shape)
+        dy_normal, a_normal = mean(dy * normal, axes, True), mean(a * normal, axes, True)
+        projected = dy - mean(dy, axes, True) - normal * dy_normal
+        by_a = (a * projected).sum(axes, True)
+        to_dy = g * r * (a - mean(a, axes, True) - normal * a_normal) + b * normal + c
+        to_normal = b * dy - g * r * (a * dy_normal + dy * a_normal)
+        along = to_normal - mean(to_normal, axes, True) - normal * mean(to_normal * normal, axes, True)
+        to_x = r * along - normal * (g * r * r * by_a * (1 / m))
+        to_gain = (r * by_a).reshape(-1)
+        rest = (running_mean, running_var, saved_mean, saved_r, mask, training, epsilon)
+        return to_dy, to_x, to_gain, *zeros_like(rest)
+
+    return bprop
+
+
+def norm_by(x, gain, bias, average, variance, epsilon):
+    """As ``forms.norm_by``."""
+    shape = _along_channels(x)
+    factor = gain * power(variance + epsilon, -0.5)
+    return (x - average.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+
+
+def bias_add(x, bias):
+    """As ``forms.bias_add``."""
+    return x + bias.reshape(_along_channels(x))
+
+
+def mean(x, axes, keep_dims):
+    """As ``forms.mean``."""
+    total = x.sum(axes, keepdims=keep_dims)
+    return total * (total.size / x.size)
+
+
+def power(x, exponent):
+    """x to a constant power, which MindSpore's sqrt and rsqrt have no such gradient of."""
+    return mint.pow(x, exponent)
+
+
+def span(x, start, stop):
+    """As ``forms.span``."""
+    return mint.narrow(x, 0, start, stop - start)
+
+
+def softplus(x):
+    """As ``forms.softplus``, with a first derivative only."""
+    return mint.nn.functional.softplus(x)
+
+
+def reflection_pad(x, border):
+    """As ``nn.reflection_pad``, with a first derivative only."""
+    return _reflection(x, (border, border, border, border))
+
+
+# Comparing integers in a graph breaks the compilation of second derivatives.
+@ops.constexpr
+def _all_but_channels(dimensions):
+    return (0, *range(2, dimensions))
+
+
+@ops.constexpr
+def _along(dimensions):
+    return (1, -1) + (1,) * (dimensions - 2)
+
+
+def _but_channels(x):
+    return _all_but_channels(x.ndim)
+
+
+def _along_channels(x):
+    return _along(x.ndim)
