@@ -12,7 +12,8 @@ from mindspore.ops._grad_experimental.grad_base import bprop_getters
 from mindspore.ops.auto_generate import BatchNormExt, Convolution, ConvolutionGrad, ReflectionPad2D
 from mindspore.ops.composite.multitype_ops.zeros_like_impl import zeros_like
 
-_convolution, _gradient, _reflection = Convolution(), ConvolutionGrad(), ReflectionPad2D()
+_convolution, _gradient = Convolution(), ConvolutionGrad()
+_batch_norm, _reflection = BatchNormExt(), ReflectionPad2D()
 
 
 def conv2d(x, weight, stride, padding):
@@ -38,10 +39,10 @@ def _convolution_gradient(_):
         to_dy, to_x, to_weight = ops.zeros_like(dy), ops.zeros_like(x), ops.zeros_like(weight)
         if mask[0]:
             to_dy = to_dy + _convolution(gradients[0], weight, *how)
-            to_weight = _gradient(dy, gradients[0], weight, *how, (False, True, False))[1]
+            to_weight = _gradient(dy, gradients[0], weight, *how, (0, 1, 0))[1]
         if mask[1]:
             to_dy = to_dy + _convolution(x, gradients[1], *how)
-            to_x = _gradient(dy, x, gradients[1], *how, (True, False, False))[0]
+            to_x = _gradient(dy, x, gradients[1], *how, (1, 0, 0))[0]
         rest = (bias, stride, padding, dilation, transposed, output_padding, groups, mask)
         return to_dy, to_x, to_weight, *zeros_like(rest)
 
@@ -51,7 +52,7 @@ def _convolution_gradient(_):
 def norm(x, gain, bias, epsilon):
     """As ``forms.norm``."""
     zeros = ops.zeros_like(gain)
-    y = BatchNormExt(training=True, momentum=0.0, epsilon=epsilon)(x, gain, bias, zeros, zeros)[0]
+    y = _batch_norm(x, gain, bias, zeros, zeros, True, 0.0, epsilon)[0]
     still = ops.stop_gradient(x)
     axes = _but_channels(x)
     average = mean(still, axes, True)
@@ -65,14 +66,12 @@ def _norm_gradient(_):
     and dbias = Σ dy. A change of x changes x̂ by r·P(dx) and r by −r²·mean(x̂·dx); mean and r are functions of x here.
     """
 
-    def bprop(dy, x, gain, running_mean, running_var, saved_mean, saved_r, mask, training, epsilon, out, gradients):
+    def bprop(dy, x, gain, running_mean, running_var, saved_mean, saved_r, first, second, third, out, gradients):
         a, b, c = gradients
         axes, shape = _but_channels(x), _along_channels(x)
         m = x.size // x.shape[1]
-        centred = x - mean(x, axes, True)
-        r = power(mean(centred * centred, axes, True) + epsilon, -0.5)
-        normal = centred * r
-        g, b, c = gain.reshape(shape), b.reshape(shape), c.reshape(shape)
+        r, g, b, c = saved_r.reshape(shape), gain.reshape(shape), b.reshape(shape), c.reshape(shape)
+        normal = (x - saved_mean.reshape(shape)) * r
         dy_normal, a_normal = mean(dy * normal, axes, True), mean(a * normal, axes, True)
         projected = dy - mean(dy, axes, True) - normal * dy_normal
         by_a = (a * projected).sum(axes, True)
@@ -81,7 +80,7 @@ def _norm_gradient(_):
         along = to_normal - mean(to_normal, axes, True) - normal * mean(to_normal * normal, axes, True)
         to_x = r * along - normal * (g * r * r * by_a * (1 / m))
         to_gain = (r * by_a).reshape(-1)
-        rest = (running_mean, running_var, saved_mean, saved_r, mask, training, epsilon)
+        rest = (running_mean, running_var, saved_mean, saved_r, first, second, third)
         return to_dy, to_x, to_gain, *zeros_like(rest)
 
     return bprop

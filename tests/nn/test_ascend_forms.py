@@ -1,4 +1,4 @@
-"""The forms of operators that Ascend cards run, tried on a CPU: against float64 JAX, to second order where penalties go."""
+"""The forms of operators that Ascend cards run, tried on a CPU against float64 JAX: to second order for penalties."""
 
 import jax
 import jax.numpy as jnp
