@@ -166,16 +166,10 @@ def _watching(tell: Callable, stage: str, copies):
                 return super().run(compiled, *arguments)
             tell(event="section", stage=stage, section=compiled.name)
             sent = []
-            with _collectives(self.fleet, sent):
+            with _noted(self.fleet, sent):
                 summary = super().run(compiled, *arguments)
-            tell(
-                event="phase",
-                stage=stage,
-                section=compiled.name,
-                sent=sent,
-                bytes=self.peaks.get(compiled.name, 0),
-                gradient=4 * compiled.player.size,
-            )
+            size = self.peaks.get(compiled.name, 0)
+            tell(event="phase", stage=stage, section=compiled.name, sent=sent, bytes=size)
             return summary
 
         def average(self, clock):
@@ -186,32 +180,30 @@ def _watching(tell: Callable, stage: str, copies):
     return Watching
 
 
-class _collectives:
+@contextmanager
+def _noted(fleet, sent: list):
     """While it lasts, what goes through ``fleet`` is noted in ``sent``: the operator's name, and bytes."""
 
-    def __init__(self, fleet, sent: list):
-        self.fleet, self.sent = fleet, sent
-        self.names = [name for name in ("_all_reduce", "_all_gather") if hasattr(fleet, name)]
-
-    def __enter__(self):
-        self.own = {name: getattr(self.fleet, name) for name in self.names}
-        for name, operator in self.own.items():
-            setattr(self.fleet, name, self._noting(operator))
-
-    def __exit__(self, *_):
-        for name, operator in self.own.items():
-            setattr(self.fleet, name, operator)
-
-    def _noting(self, operator):
+    def noting(operator):
         def noted(tensor):
-            self.sent.append([operator.name, int(tensor.size) * tensor.itemsize])
+            sent.append([operator.name, int(tensor.size) * tensor.itemsize])
             return operator(tensor)
 
         return noted
 
+    own = {name: getattr(fleet, name) for name in ("_all_reduce", "_all_gather") if hasattr(fleet, name)}
+    for name, operator in own.items():
+        setattr(fleet, name, noting(operator))
+    yield
+    for name, operator in own.items():
+        setattr(fleet, name, operator)
+
 
 class _Copies:
-    """Counts how often the host asks for a tensor's values, which waits for the device."""
+    """Counts how often the host asks for a tensor's values, which waits for the device.
+
+    ``prepared`` is how many of these the engine makes to give phases' ``prepare`` what earlier phases kept.
+    """
 
     ASKS = ("asnumpy", "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__array__")
 

@@ -28,7 +28,7 @@ SECTION_END = {"event": "section", "stage": "8", "section": "end"}
 
 
 def sent(*collectives):
-    return {"event": "phase", "stage": "8", "section": "D", "sent": list(collectives), "bytes": 2**20, "gradient": 40}
+    return {"event": "phase", "stage": "8", "section": "D", "sent": list(collectives), "bytes": 2**20}
 
 
 def kernel(operator, kind):
