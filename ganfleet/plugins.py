@@ -141,6 +141,7 @@ STRATEGIES = Registry(
         "sngan": "ganfleet.strategies.sngan:SNGAN",
         "cgan": "ganfleet.strategies.cgan:CGAN",
         "cyclegan": "ganfleet.strategies.cyclegan:CycleGAN",
+        "diffusion": "ganfleet.strategies.diffusion.strategy:Diffusion",
     },
     base="ganfleet.strategies.base:Strategy",
     option="--strategy",

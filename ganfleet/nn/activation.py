@@ -1,5 +1,7 @@
 """Activations whose stock form is slow or inexact on a CPU; the others (ReLU, softplus …) are MindSpore's own."""
 
+import math
+
 from mindspore import nn, ops
 
 from ganfleet.nn import forms
@@ -18,6 +20,11 @@ def tanh(x):
     """
     half = ops.tanh(0.5 * x)
     return 2 * half / (1 + half * half)
+
+
+def gelu(x):
+    """x · Φ(x), Φ being the normal distribution's (arXiv:1606.08415), exactly and not by tanh."""
+    return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
 
 
 class LeakyReLU(nn.Cell):
