@@ -31,6 +31,7 @@ from ganfleet.store.checkpoint import Snapshot
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.figure import Animation, Figure, Picture
 from ganfleet.strategies.options import Options, read_options
+from ganfleet.text import Text
 
 
 class Loaded(Drawing):
@@ -54,7 +55,9 @@ class Loaded(Drawing):
             with self.fleet.agreeing():
                 self.checkpoint, self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
                 self.class_names = snapshot.facts["source"].get("class_names", ())
-                image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
+                source = snapshot.facts["source"]
+                text = Text(**source["text"]) if source.get("text") else None
+                image = ImageSpec(source["channels"], source["classes"], text)
                 self.strategy = new_strategy(self.config, image)
                 self._restore(snapshot)
                 self._check_average(ema)

@@ -17,6 +17,7 @@ from ganfleet.strategies.figure import Figure
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.path import LatentPath, along_circle
 from ganfleet.strategies.translation import Translation
+from ganfleet.text import Text
 
 Inputs = dict[str, np.ndarray]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -60,10 +61,12 @@ class StrategyOptions(BaseModel):
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the data hold: ``channels`` (1, 3 or 4) and ``classes`` (0 where there are no labels)."""
+    """What the data hold: ``channels`` (1, 3 or 4), ``classes`` (0 where there are no labels), and how captions are
+    encoded (None where there are none)."""
 
     channels: int
     classes: int = 0
+    text: Text | None = None
 
 
 @dataclass(frozen=True)
