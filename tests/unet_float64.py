@@ -39,7 +39,8 @@ def gelu(x):
 
 
 def dense(w, x):
-    return x @ w["weight"].T + w["bias"]
+    y = x @ w["weight"].T
+    return y + w["bias"] if "bias" in w else y
 
 
 def layer_norm(w, x, eps=1e-5):
@@ -48,7 +49,8 @@ def layer_norm(w, x, eps=1e-5):
 
 def group_norm(w, x, scale=0.0, shift=0.0, eps=1e-5):
     n, c = x.shape[:2]
-    y = x.reshape(n, math.gcd(c, 32), -1)
+    groups = max(g for g in (1, 2, 4, 8, 16, 32) if c % g == 0 and (c // g >= 4 or g == 1))
+    y = x.reshape(n, groups, -1)
     y = ((y - y.mean(-1, keepdims=True)) / jnp.sqrt(y.var(-1, keepdims=True) + eps)).reshape(x.shape)
     y = y * channels(w["gain"]) + channels(w["bias"])
     scale, shift = (each if isinstance(each, float) else each[:, :, None, None] for each in (scale, shift))

@@ -71,10 +71,11 @@ class Attention(nn.Cell):
         self.of_itself = context_features is None or joint
         self.of_context = context_features is not None
         self.query = Dense(features, features)
+        # What is added to all keys changes no weight, so only keys of two kinds have a bias, to tell them apart.
         if self.of_itself:
-            self.key, self.value = Dense(features, features), Dense(features, features)
+            self.key, self.value = Dense(features, features, bias=False), Dense(features, features)
         if self.of_context:
-            self.context_key = Dense(context_features, features)
+            self.context_key = Dense(context_features, features, bias=joint)
             self.context_value = Dense(context_features, features)
         self.out = Dense(features, features, init=init)
 

@@ -98,12 +98,12 @@ class GroupNorm(nn.Cell):
 
     (n, channels, h, w), same shape out; a channel's gain starts at 1, its bias at 0. ``scale`` and ``shift``, each
     (n, channels), condition it: the result is (1 + scale) · y + shift (arXiv:2105.05233). By default there are 32
-    groups, or as many as channels have a common divisor with that.
+    groups, or fewer, so that each has four channels or more: the largest power of two that divides the channels so.
     """
 
     def __init__(self, channels, groups=None, eps=1e-5):
         super().__init__()
-        self.groups = groups or math.gcd(channels, 32)
+        self.groups = groups or _groups(channels)
         self.norm = InstanceNorm(eps)
         self.gain = parameter("gain", (channels,), Constant(1.0))
         self.bias = parameter("bias", (channels,), Constant(0.0))
@@ -115,6 +115,13 @@ class GroupNorm(nn.Cell):
         if scale is not None:
             gain, bias = gain * (1 + scale), bias * (1 + scale) + shift
         return y * gain.reshape(-1, c, 1, 1) + bias.reshape(-1, c, 1, 1)
+
+
+def _groups(channels: int) -> int:
+    groups = math.gcd(channels, 32)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return groups
 
 
 class LayerNorm(nn.Cell):
