@@ -63,7 +63,7 @@ def attend(q, k, v, heads, seen=None):
     q, k, v = (each.reshape(n, each.shape[1], heads, -1) for each in (q, k, v))
     logits = jnp.einsum("nthd,nshd->nhts", q, k) / math.sqrt(features // heads)
     if seen is not None:
-        logits = jnp.where(seen, logits, -jnp.inf)
+        logits = jnp.where(seen, logits, -1e9)  # so that a query that may see nothing gets the mean
     weights = jax.nn.softmax(logits, -1)
     return jnp.einsum("nhts,nshd->nthd", weights, v).reshape(n, t, -1)
 
@@ -164,4 +164,28 @@ def unet(w, x, t, width, multipliers, blocks, heads, condition=None, context=Non
         if level:
             x = unit(w.of(f"up.{number}"), x, "up")
             number += 1
+    return convolution(w.of("last"), silu(group_norm(w.of("norm"), x)))
+
+
+def pooled_text(w, text, mask, heads):
+    query = jnp.broadcast_to(w["query.weight"][None], (len(text), *w["query.weight"].shape))
+    pooled = attention(w.of("attention"), query, heads, layer_norm(w.of("norm"), text), mask)
+    return dense(w.of("last"), silu(dense(w.of("first"), pooled[:, 0])))
+
+
+def efficient_unet(w, x, t, widths, depths, heads, condition, text, mask):
+    embedding = silu(time_embedding(w.of("time"), t, widths[0]) + condition)
+
+    def level(w, x, depth):
+        for i in range(depth):
+            x = residual_block(w.of(f"blocks.{i}"), x, embedding)
+        return pixel_attention(w.of("attention"), x, heads, text, mask) if "attention" in w else x
+
+    x, skips = convolution(w.of("first"), x), []
+    for i, depth in enumerate(depths):
+        x = level(w.of(f"down.{i}"), convolution(w.of(f"halve.{i}"), x, stride=2), depth)
+        skips.append(x)
+    for i, depth in enumerate(reversed(depths)):
+        x = level(w.of(f"up.{i}"), jnp.concatenate([x, skips.pop() / math.sqrt(2)], 1), depth)
+        x = convolution(w.of(f"double.{i}"), up(x))
     return convolution(w.of("last"), silu(group_norm(w.of("norm"), x)))

@@ -48,6 +48,8 @@ class Captioned(FileSource):
 
     @classmethod
     def open(cls, options, resolution):
+        if options.classes not in (None, "none"):
+            raise ConfigError("data.classes goes with images that have classes, and these have captions: leave it out")
         if options.cache == "none":
             raise ConfigError("data.cache is none, and features of captions need a place: set it to auto, or a folder")
         path = expanded(options.path, "data.path")
