@@ -86,9 +86,10 @@ class Rows:
     def __init__(self, loaded: list, classes: list[int] | None, prompts: Sequence[str], options: dict):
         self._loaded, self.fleet = loaded, loaded[0].fleet
         self.several = bool(classes or prompts)
-        given = [(None, prompt) for prompt in prompts] or [(label, None) for label in classes or [None]]
+        # Rows of classes are drawn together: runs of a sampler have room for many images.
+        given = [(prompt, [None]) for prompt in prompts] or [(None, classes or [None])]
         with self.fleet.agreeing():
-            self._rows = [(self._chained(prompt), label, self._options(options, prompt)) for label, prompt in given]
+            self._batches = [(self._chained(prompt), self._options(options, prompt), rows) for prompt, rows in given]
         names = loaded[0].class_names
         self.labels = [*prompts] or [class_label(names, label) for label in classes or ()]
         self.prefixes = [f"prompt-{i:03d}-" for i in range(len(prompts))]
@@ -111,13 +112,23 @@ class Rows:
         """The images of all rows, one for each seed in a row."""
         import numpy as np
 
-        return np.concatenate([drawing.sample(seeds, label, **options) for drawing, label, options in self._rows])
+        drawn = [drawing.sample(*of_rows(seeds, rows), **options) for drawing, options, rows in self._batches]
+        return np.concatenate(drawn)
 
     def each(self, seeds: Sequence[int]):
         """This rank's share of them, with the row that an image is in, and its seed."""
-        for row, (drawing, label, options) in enumerate(self._rows):
-            for i, image in drawing.each(seeds, label, **options):
-                yield row, seeds[i], image
+        first = 0
+        for drawing, options, rows in self._batches:
+            for i, image in drawing.each(*of_rows(seeds, rows), **options):
+                yield first + i // len(seeds), seeds[i % len(seeds)], image
+            first += len(rows)
+
+
+def of_rows(seeds: Sequence[int], labels: Sequence[int | None]) -> tuple[list[int], list[int] | None]:
+    """A seed and a class for each image, class by class."""
+    if labels == [None]:
+        return list(seeds), None
+    return [*seeds] * len(labels), [label for label in labels for _ in seeds]
 
 
 def draw_grid(rows: Rows, seeds, columns, out: Path) -> None:
