@@ -649,7 +649,7 @@ def test_a_source_without_extra_forbid_still_reports_unknown_keys(problems, tape
     [
         (
             "foldr",
-            "unknown source 'foldr', did you mean folder? (known: embedded, folder, given, idx, unpaired, zip, or pack",
+            "unknown source 'foldr', did you mean folder? (known: captioned, embedded, folder, given, idx, unpaired, z",
         ),
         ("tapes:Tap", "module 'tapes' has no class 'Tap'"),
         ("tapes:Greedy", "source 'tapes:Greedy' has options that a config has already: workers"),

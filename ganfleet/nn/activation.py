@@ -6,6 +6,8 @@ from mindspore import nn, ops
 
 from ganfleet.nn import forms
 
+SQRT_HALF = math.sqrt(0.5)
+
 
 def leaky_relu(x, slope=0.2):
     """x where x > 0, slope·x elsewhere."""
@@ -24,7 +26,7 @@ def tanh(x):
 
 def gelu(x):
     """x · Φ(x), Φ being the normal distribution's (arXiv:1606.08415), exactly and not by tanh."""
-    return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
+    return 0.5 * x * (1 + ops.erf(x * SQRT_HALF))
 
 
 class LeakyReLU(nn.Cell):

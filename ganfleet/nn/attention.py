@@ -1,7 +1,5 @@
 """Attention (arXiv:1706.03762, section 3.2): of tokens among themselves, to a context, causal, and of pixels."""
 
-import math
-
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
@@ -23,7 +21,7 @@ def attend(query, key, value, heads, added=None, scale=None, compute_type="float
     """
     n, t, features = query.shape
     if scale is None:
-        scale = 1 / math.sqrt(features // heads)
+        scale = (features // heads) ** -0.5
     q, k, v = _parted(query * scale, heads), _parted(key, heads), _parted(value, heads)
     logits = ops.BatchMatMul(transpose_b=True)(lowered(q, compute_type), lowered(k, compute_type))
     logits = raised(logits, compute_type)

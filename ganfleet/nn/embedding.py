@@ -10,6 +10,8 @@ from ganfleet.nn.dense import Dense
 from ganfleet.nn.init import Normal, parameter
 from ganfleet.nn.precision import lowered, raised
 
+TWO_PI = 2 * math.pi
+
 
 class Embedding(nn.Cell):
     """Labels (n,), integers below ``classes`` → (n, features): rows of a learned table, drawn from N(0, 1).
@@ -60,7 +62,7 @@ class LearnedSinusoids(nn.Cell):
 
     def construct(self, t):
         t = t.reshape(-1, 1)
-        angles = t * self.frequencies * (2 * math.pi)
+        angles = t * self.frequencies * TWO_PI
         return ops.concat((t, ops.cos(angles), ops.sin(angles)), 1)
 
 

@@ -10,6 +10,7 @@ from ganfleet.strategies.diffusion.schedule import Schedule, both
 BIN = 1 / 255  # half of the distance between two grey values in [-1, 1]
 EDGE = 0.999  # pixels beyond are black or white, and their bin goes on for ever
 TINY = 1e-12
+LOG_2, SQRT_HALF = math.log(2), math.sqrt(0.5)
 
 
 def coefficients(schedule: Schedule, target, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -55,7 +56,7 @@ def bound(x, x_t, predicted, raw_variance, given):
     divergence = 0.5 * (ops.exp(gap) - 1 - gap + difference * difference * ops.exp(-log_variance))
     likelihood = _log_likelihood(x, mean, log_variance)
     nats = given["vlb_is_first"] * (-likelihood) + (1 - given["vlb_is_first"]) * divergence
-    return nats.mean((1, 2, 3)) / math.log(2)
+    return nats.mean((1, 2, 3)) / LOG_2
 
 
 def _log_likelihood(x, mean, log_variance):
@@ -69,4 +70,4 @@ def _log_likelihood(x, mean, log_variance):
 
 
 def _normal_cdf(x):
-    return 0.5 * (1 + ops.erf(x * math.sqrt(0.5)))
+    return 0.5 * (1 + ops.erf(x * SQRT_HALF))

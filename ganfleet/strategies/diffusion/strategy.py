@@ -22,6 +22,8 @@ from ganfleet.strategies.diffusion.schedule import (
     thresholded,
 )
 from ganfleet.strategies.diffusion.unet import UNet
+from ganfleet.strategies.figure import Figure, Picture
+from ganfleet.strategies.options import Numbers, Options
 
 CLOCK = 1000.0  # what time 1 is to the network, as if there were so many steps
 BOUND = 0.001  # the weight of the variational bound in the hybrid loss (arXiv:2102.09672, equation 16)
@@ -86,6 +88,24 @@ class UNetOptions(StrategyOptions):
         return self
 
 
+class Guidance(Figure):
+    """Each seed with more and more guidance, from left to right."""
+
+    help = "each seed with more and more guidance"
+    varies = ("guidance",)
+
+    class Options(Options):
+        seeds: Numbers = Field((0, 1, 2, 3), description="a row each")
+        weights: Numbers = Field((0, 1, 2, 4), description="of guidance, a column each")
+
+    def draw(self, inputs_of, draw, given):
+        inputs = [inputs_of(seed) for seed in given.seeds]
+        columns = [draw([each | {"how_guidance": np.float64(weight)} for each in inputs]) for weight in given.weights]
+        images = np.stack(columns, 1).reshape(-1, *columns[0].shape[1:])
+        rows = [f"seed {seed}" for seed in given.seeds]
+        return Picture(images, len(columns), rows, [f"guidance {weight}" for weight in given.weights])
+
+
 class Denoising(Strategy):
     """What diffusion models share: noise, times, the loss, and how images are drawn.
 
@@ -105,7 +125,7 @@ class Denoising(Strategy):
     def predicted(self, nets, x_t, time, inputs):
         """What the network says of ``x_t`` (n, channels, h, w) at ``time`` (n,), in a graph.
 
-        ``inputs`` has what the condition is made of: a sample's and a phase's arrays, or those of ``sample_inputs``.
+        ``inputs`` is what ``told`` returns, or in drawing one of the two that ``conditions`` returns.
         """
         raise NotImplementedError
 
@@ -141,9 +161,12 @@ class Denoising(Strategy):
 
     def loss(self, nets, real, noise):
         x_t, target = self.noised(real, noise)
-        predicted = self.predicted(nets, x_t, noise["time"], {**real, **noise})
-        error = predicted - target
+        error = self.predicted(nets, x_t, noise["time"], self.told(real, noise)) - target
         return (error * error).mean(), {}
+
+    def told(self, real, noise):
+        """What ``predicted`` takes as ``inputs`` in training, in a graph."""
+        return noise
 
     def noised(self, real, noise):
         """x_t, and what is to be predicted of it."""
@@ -281,11 +304,15 @@ class Diffusion(Denoising):
             drawn |= bound.coefficients(schedule, self.options.predict, times)
         return drawn
 
-    def loss(self, nets, real, noise):
-        if not self.options.learned_variance:
-            return super().loss(nets, real, noise)
+    def phases(self, stage):
+        return [Phase("unet", self.hybrid_loss if self.options.learned_variance else self.loss)]
+
+    def told(self, real, noise):
+        return {"label": real["label"], "keep": noise["keep"]} if self.classes else noise
+
+    def hybrid_loss(self, nets, real, noise):
         x_t, target = self.noised(real, noise)
-        output = self.predicted(nets, x_t, noise["time"], {**real, **noise})
+        output = self.predicted(nets, x_t, noise["time"], self.told(real, noise))
         channels = self.image.channels
         predicted, raw_variance = output[:, :channels], output[:, channels:]
         error = predicted - target
@@ -300,6 +327,9 @@ class Diffusion(Denoising):
             raise ConfigError(f"there is no class {label}: the data have classes 0 to {self.classes - 1}")
         inputs, drawn = super().sample_inputs(rng, clock), rng.integers(self.classes, size=1, dtype=np.int32)
         return inputs | {"label": drawn if label is None else np.int32([label])}
+
+    def figures(self):
+        return {"guidance": Guidance()} if self.classes else {}
 
     def conditions(self, inputs):
         if not self.classes:

@@ -10,6 +10,8 @@ from mindspore import ops
 
 from ganfleet import nn
 
+SQRT_HALF = math.sqrt(0.5)
+
 
 class PooledText(ms_nn.Cell):
     """Tokens (n, s, features) and their mask (n, s) → (n, out_features): attention of one learned query to the
@@ -94,7 +96,7 @@ class EfficientUNet(ms_nn.Cell):
             skips = (*skips, x)
         levels = len(self.up)
         for i in range(levels):
-            skip = skips[levels - 1 - i] * math.sqrt(0.5)
+            skip = skips[levels - 1 - i] * SQRT_HALF
             x = self.up[i](ops.concat((x, skip), 1), embedding, text, mask)
             x = self.double[i](nn.upsample(x))
         return self.last(ops.silu(self.norm(x)))

@@ -12,7 +12,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.size import Size
 from ganfleet.strategies.diffusion.sampling import Method, SampleOptions
 from ganfleet.strategies.diffusion.schedule import Kind, Schedule, per_sample
-from ganfleet.strategies.diffusion.strategy import CLOCK, Denoising, DenoisingOptions, Share, UNetOptions
+from ganfleet.strategies.diffusion.strategy import CLOCK, Denoising, DenoisingOptions, Guidance, Share, UNetOptions
 from ganfleet.strategies.diffusion.unet import UNet
 from ganfleet.strategies.imagen.networks import EfficientUNet, PooledText
 from ganfleet.text.cache import rounded
@@ -54,8 +54,11 @@ class TextDiffusion(Denoising):
 
     # ── Text
 
-    def told(self, inputs):
-        """The tokens and the mask that a network is told, in a graph: zeros where the text is left out."""
+    def told(self, real, noise):
+        return {"text": real["text"], "text_mask": real["text_mask"], "keep": noise["keep"]}
+
+    def tokens(self, inputs):
+        """The tokens and the mask that a network sees, in a graph: zeros where the text is left out."""
         keep = inputs["keep"].astype(inputs["text"].dtype)
         return inputs["text"] * keep.reshape(-1, 1, 1), inputs["text_mask"] * keep.reshape(-1, 1)
 
@@ -118,8 +121,11 @@ class Imagen(TextDiffusion):
         heads = max(1, options.width // options.head_width)
         return {"unet": unet, "pooled": PooledText(self.features, 4 * options.width, options.width, heads)}
 
+    def figures(self):
+        return {"guidance": Guidance()}
+
     def predicted(self, nets, x_t, time, inputs):
-        tokens, mask = self.told(inputs)
+        tokens, mask = self.tokens(inputs)
         return nets.unet(x_t, time, nets.pooled(tokens, mask), tokens, mask)
 
 
@@ -176,6 +182,7 @@ class ImagenSR(TextDiffusion):
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
         self.small_noise = Schedule(options.noise_schedule, None)
+        self.doublings = options.factor.bit_length() - 1
 
     def networks(self):
         options, channels = self.options, self.image.channels
@@ -188,16 +195,12 @@ class ImagenSR(TextDiffusion):
         }
 
     def predicted(self, nets, x_t, time, inputs):
-        tokens, mask = self.told(inputs)
+        tokens, mask = self.tokens(inputs)
         condition = nets.pooled(tokens, mask) + nets.level(inputs["level"])
         small = inputs["small_alpha"] * inputs["small"] + inputs["small_sigma"] * inputs["small_epsilon"]
         for _ in range(self.doublings):
             small = nn.upsample(small)
         return nets.unet(ops.concat((x_t, small), 1), time, condition, tokens, mask)
-
-    @property
-    def doublings(self) -> int:
-        return self.options.factor.bit_length() - 1
 
     @property
     def small_shape(self) -> tuple[int, int, int]:
@@ -222,16 +225,20 @@ class ImagenSR(TextDiffusion):
             "small_epsilon": epsilon,
         }
 
-    def loss(self, nets, real, noise):
-        x_t, target = self.noised(real, noise)
-        inputs = {**real, **noise, "small": self.reduced(real["image"])}
-        error = self.predicted(nets, x_t, noise["time"], inputs) - target
-        return (error * error).mean(), {}
-
-    def reduced(self, images):
+    def told(self, real, noise):
+        small = real["image"]
         for _ in range(self.doublings):
-            images = nn.downsample(images)
-        return images
+            small = nn.downsample(small)
+        return {
+            "text": real["text"],
+            "text_mask": real["text_mask"],
+            "keep": noise["keep"],
+            "small": small,
+            "small_alpha": noise["small_alpha"],
+            "small_sigma": noise["small_sigma"],
+            "small_epsilon": noise["small_epsilon"],
+            "level": noise["level"],
+        }
 
     # ── Drawing
 
@@ -242,15 +249,16 @@ class ImagenSR(TextDiffusion):
         )
 
     def from_images(self, images, rng, clock, label=None):
-        if images.shape[1:] != self.small_shape:
+        height, width = (side * self.options.factor for side in images.shape[2:])
+        if images.shape[1:] != self.small_shape and self.options.pixels:
             raise ConfigError(
                 f"this model enlarges images of {Size(*self.small_shape[1:])} pixels, and was given some of "
                 f"{Size(*images.shape[2:])}: chain models that go together"
             )
         inputs = super().sample_inputs(rng, clock, label)
-        epsilon = rng.standard_normal((1, *self.small_shape), dtype=np.float32)
-        level = self.noised_by(np.array([self.options.noise]), epsilon)
-        return inputs | level | {"small": images.astype(np.float32)}
+        noise = rng.standard_normal((1, images.shape[1], height, width), dtype=np.float32)
+        level = self.noised_by(np.array([self.options.noise]), rng.standard_normal(images.shape, dtype=np.float32))
+        return inputs | level | {"small": images.astype(np.float32), "noise": noise}
 
     def with_options(self, inputs, options):
         inputs = super().with_options(inputs, options)
