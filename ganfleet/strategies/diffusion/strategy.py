@@ -34,7 +34,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class DenoisingOptions(StrategyOptions):
     """What every diffusion model has, whatever its network.
 
-    Noise: ``schedule``, with ``timesteps`` T, null for continuous time; ``predict`` is the network's target.
+    Noise: ``schedule``, with ``timesteps`` T, null for continuous time; ``predict`` is the network's target. With
+    ``learned_variance`` it also says how large each step's noise is to be, and learns that by the hybrid loss of
+    arXiv:2102.09672.
     Training: Adam with ``lr``, ``betas`` and ``eps``, or AdamW with ``weight_decay``; ``lr`` rises over
     ``warmup_kimg`` and then falls along a cosine to 0 at ``decay_kimg``; an average with ``ema_decay``, less in the
     first steps; the condition is left out for a share ``drop`` of samples. Drawing: ``steps``, ``method``,
@@ -45,6 +47,7 @@ class DenoisingOptions(StrategyOptions):
     schedule: Kind = "cosine"
     timesteps: Annotated[int, Field(ge=2, le=100_000)] | None = 1000
     predict: Target = "epsilon"
+    learned_variance: bool = False
     lr: NonNegativeFloat = 2e-4
     betas: Betas = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
@@ -64,6 +67,8 @@ class DenoisingOptions(StrategyOptions):
     def _has_so_many_steps(self):
         if self.timesteps is not None and self.steps > self.timesteps:
             raise ValueError(f"steps is {self.steps}, and can be no more than timesteps, {self.timesteps}")
+        if self.learned_variance and self.timesteps is None:
+            raise ValueError("learned_variance needs timesteps: in continuous time there is no first step")
         return self
 
 
@@ -86,6 +91,21 @@ class UNetOptions(StrategyOptions):
                 "divides: change it, or give fewer multipliers"
             )
         return self
+
+
+def unet(options: UNetOptions, channels: int, outputs: int, context_features: int | None = None) -> UNet:
+    """The U-Net that ``options`` describe; see there."""
+    return UNet(
+        channels,
+        outputs,
+        options.width,
+        options.multipliers,
+        options.blocks,
+        options.attention,
+        Size.of(options.resolution).height,
+        options.head_width,
+        context_features,
+    )
 
 
 class Guidance(Figure):
@@ -140,11 +160,11 @@ class Denoising(Strategy):
         return {"unet": Player(self.networks(), optimizer, ema=Ema(decay=options.ema_decay))}
 
     def phases(self, stage):
-        return [Phase("unet", self.loss)]
+        return [Phase("unet", self.hybrid_loss if self.options.learned_variance else self.loss)]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image: channels, height, width."""
+        """Of what noise is taken away from, an image: channels, height, width."""
         return (self.image.channels, *Size.of(self.options.resolution))
 
     def draw(self, rng, n, clock):
@@ -152,27 +172,40 @@ class Denoising(Strategy):
         alpha, sigma = self.noise_schedule.alpha_sigma(times)
         of_x, of_epsilon = target_weights(self.options.predict, alpha, sigma)
         numbers = {"alpha": alpha, "sigma": sigma, "of_x": of_x, "of_epsilon": of_epsilon}
+        learned = self.options.learned_variance
         return {
             "epsilon": rng.standard_normal((n, *self.shape), dtype=np.float32),
             "time": (CLOCK * times).astype(np.float32),
             "keep": (rng.random(n) >= self.options.drop).astype(np.int32),
             **{name: per_sample(values, 4) for name, values in numbers.items()},
+            **(bound.coefficients(self.noise_schedule, self.options.predict, times) if learned else {}),
         }
 
-    def loss(self, nets, real, noise):
-        x_t, target = self.noised(real, noise)
-        error = self.predicted(nets, x_t, noise["time"], self.told(real, noise)) - target
-        return (error * error).mean(), {}
+    def clean(self, nets, real):
+        """What noise is added to in training, (n, channels, height, width), in a graph."""
+        return real["image"]
 
-    def told(self, real, noise):
+    def told(self, nets, real, noise):
         """What ``predicted`` takes as ``inputs`` in training, in a graph."""
         return noise
 
-    def noised(self, real, noise):
-        """x_t, and what is to be predicted of it."""
-        x, epsilon = real["image"], noise["epsilon"]
-        x_t = noise["alpha"] * x + noise["sigma"] * epsilon
-        return x_t, noise["of_x"] * x + noise["of_epsilon"] * epsilon
+    def loss(self, nets, real, noise):
+        x = self.clean(nets, real)
+        x_t = noise["alpha"] * x + noise["sigma"] * noise["epsilon"]
+        predicted = self.predicted(nets, x_t, noise["time"], self.told(nets, real, noise))
+        error = predicted - noise["of_x"] * x - noise["of_epsilon"] * noise["epsilon"]
+        return (error * error).mean(), {}
+
+    def hybrid_loss(self, nets, real, noise):
+        x = self.clean(nets, real)
+        x_t = noise["alpha"] * x + noise["sigma"] * noise["epsilon"]
+        output = self.predicted(nets, x_t, noise["time"], self.told(nets, real, noise))
+        channels = self.shape[0]
+        predicted, raw_variance = output[:, :channels], output[:, channels:]
+        error = predicted - noise["of_x"] * x - noise["of_epsilon"] * noise["epsilon"]
+        simple = (error * error).mean()
+        bits = bound.bound(x, x_t, predicted, raw_variance, noise).mean() * self.options.timesteps
+        return simple + BOUND * bits, {"simple": simple, "bits": bits}
 
     def hyper(self, player, clock):
         options = self.options
@@ -241,9 +274,17 @@ class Denoising(Strategy):
 
         return draw
 
+    @property
+    def outputs(self) -> int:
+        """Channels that a network gives: twice as many where it says how large the noise is, too."""
+        return self.image.channels * (2 if self.options.learned_variance else 1)
+
     def parted(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """What a network gives: its prediction, and the fraction of log β in the variance that it has learned."""
-        return output, None
+        if not self.options.learned_variance:
+            return output, None
+        channels = self.shape[0]
+        return output[:, :channels], 0.5 * (output[:, channels:] + 1)
 
     def bounded(self, x0: np.ndarray, percentile: float | None) -> np.ndarray:
         """Estimates of images, brought into [−1, 1]."""
@@ -254,40 +295,21 @@ class Diffusion(Denoising):
     """Diffusion of images, unconditional or by class (arXiv:2006.11239, arXiv:2105.05233).
 
     Where the data have classes, the U-Net is told them (``conditional: false`` keeps it from that), and guidance
-    without a classifier (arXiv:2207.12598) leans on them. With ``learned_variance`` it also says how large each step's
-    noise is to be, and learns that by the hybrid loss of arXiv:2102.09672.
+    without a classifier (arXiv:2207.12598) leans on them.
     """
 
     class Options(DenoisingOptions, UNetOptions):
         conditional: bool = True
-        learned_variance: bool = False
-
-        @model_validator(mode="after")
-        def _has_a_bound(self):
-            if self.learned_variance and self.timesteps is None:
-                raise ValueError("learned_variance needs timesteps: in continuous time there is no first step")
-            return self
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
         self.classes = image.classes if options.conditional else 0
 
     def networks(self):
-        options, channels = self.options, self.image.channels
-        out = 2 * channels if options.learned_variance else channels
-        unet = UNet(
-            channels,
-            out,
-            options.width,
-            options.multipliers,
-            options.blocks,
-            options.attention,
-            Size.of(options.resolution).height,
-            options.head_width,
-        )
+        options = self.options
         # One row more, for a class that is left out.
         labels = {"labels": nn.Embedding(self.classes + 1, 4 * options.width)} if self.classes else {}
-        return {"unet": unet, **labels}
+        return {"unet": unet(options, self.image.channels, self.outputs), **labels}
 
     def predicted(self, nets, x_t, time, inputs):
         if not self.classes:
@@ -296,29 +318,8 @@ class Diffusion(Denoising):
         label = inputs["label"] * keep + self.classes * (1 - keep)
         return nets.unet(x_t, time, nets.labels(label))
 
-    def draw(self, rng, n, clock):
-        drawn = super().draw(rng, n, clock)
-        if self.options.learned_variance:
-            schedule = self.noise_schedule
-            times = np.rint(drawn["time"] / CLOCK * schedule.steps) / schedule.steps
-            drawn |= bound.coefficients(schedule, self.options.predict, times)
-        return drawn
-
-    def phases(self, stage):
-        return [Phase("unet", self.hybrid_loss if self.options.learned_variance else self.loss)]
-
-    def told(self, real, noise):
+    def told(self, nets, real, noise):
         return {"label": real["label"], "keep": noise["keep"]} if self.classes else noise
-
-    def hybrid_loss(self, nets, real, noise):
-        x_t, target = self.noised(real, noise)
-        output = self.predicted(nets, x_t, noise["time"], self.told(real, noise))
-        channels = self.image.channels
-        predicted, raw_variance = output[:, :channels], output[:, channels:]
-        error = predicted - target
-        simple = (error * error).mean()
-        bits = bound.bound(real["image"], x_t, predicted, raw_variance, noise).mean() * self.options.timesteps
-        return simple + BOUND * bits, {"simple": simple, "bits": bits}
 
     def sample_inputs(self, rng, clock, label=None):
         if not self.classes:
@@ -336,9 +337,3 @@ class Diffusion(Denoising):
             return None
         condition = {"label": inputs["label"], "keep": np.ones_like(inputs["label"])}
         return condition, condition | {"keep": np.zeros_like(inputs["label"])}
-
-    def parted(self, output):
-        if not self.options.learned_variance:
-            return output, None
-        channels = self.image.channels
-        return output[:, :channels], 0.5 * (output[:, channels:] + 1)

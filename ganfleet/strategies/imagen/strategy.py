@@ -12,8 +12,15 @@ from ganfleet.errors import ConfigError
 from ganfleet.size import Size
 from ganfleet.strategies.diffusion.sampling import Method, SampleOptions
 from ganfleet.strategies.diffusion.schedule import Kind, Schedule, per_sample
-from ganfleet.strategies.diffusion.strategy import CLOCK, Denoising, DenoisingOptions, Guidance, Share, UNetOptions
-from ganfleet.strategies.diffusion.unet import UNet
+from ganfleet.strategies.diffusion.strategy import (
+    CLOCK,
+    Denoising,
+    DenoisingOptions,
+    Guidance,
+    Share,
+    UNetOptions,
+    unet,
+)
 from ganfleet.strategies.imagen.networks import EfficientUNet, PooledText
 from ganfleet.text.cache import rounded
 from ganfleet.text.encoder import find
@@ -54,7 +61,7 @@ class TextDiffusion(Denoising):
 
     # ── Text
 
-    def told(self, real, noise):
+    def told(self, nets, real, noise):
         return {"text": real["text"], "text_mask": real["text_mask"], "keep": noise["keep"]}
 
     def tokens(self, inputs):
@@ -106,20 +113,12 @@ class Imagen(TextDiffusion):
         pass
 
     def networks(self):
-        options, channels = self.options, self.image.channels
-        unet = UNet(
-            channels,
-            channels,
-            options.width,
-            options.multipliers,
-            options.blocks,
-            options.attention,
-            Size.of(options.resolution).height,
-            options.head_width,
-            context_features=self.features,
-        )
+        options = self.options
         heads = max(1, options.width // options.head_width)
-        return {"unet": unet, "pooled": PooledText(self.features, 4 * options.width, options.width, heads)}
+        return {
+            "unet": unet(options, self.image.channels, self.outputs, self.features),
+            "pooled": PooledText(self.features, 4 * options.width, options.width, heads),
+        }
 
     def figures(self):
         return {"guidance": Guidance()}
@@ -189,7 +188,7 @@ class ImagenSR(TextDiffusion):
         embedding = 4 * options.widths[0]
         sizes = options.widths, options.depths, self.features, options.heads, options.pixels
         return {
-            "unet": EfficientUNet(2 * channels, channels, *sizes),
+            "unet": EfficientUNet(2 * channels, self.outputs, *sizes),
             "pooled": PooledText(self.features, embedding, options.widths[-1], options.heads),
             "level": nn.TimeEmbedding(options.widths[0], embedding),
         }
@@ -225,7 +224,7 @@ class ImagenSR(TextDiffusion):
             "small_epsilon": epsilon,
         }
 
-    def told(self, real, noise):
+    def told(self, nets, real, noise):
         small = real["image"]
         for _ in range(self.doublings):
             small = nn.downsample(small)
