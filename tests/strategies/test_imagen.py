@@ -12,6 +12,7 @@ import pytest
 import unet_float64 as float64
 from commands import ganfleet as command
 from commands import one_error
+from fake_captions import FEATURES, TEXT, TOKENS, Captioned
 from in_memory import one_lane
 from nn.reference import assert_close, normal
 from PIL import Image
@@ -24,13 +25,11 @@ from ganfleet.engine.sampler import Sampler
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.imagen.strategy import Imagen, ImagenSR
-from ganfleet.text import Text
 
 sys.path.append(str(Path(__file__).parents[1] / "text"))
 import encoders_float64
 
-TOKENS, FEATURES, CLOCK = 3, 6, Clock(1)
-TEXT = Text("nowhere", TOKENS, FEATURES, "0" * 64)
+CLOCK = Clock(1)
 BASE = {"resolution": 4, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_width": 8, "steps": 2}
 SR = {"resolution": 8, "widths": (8, 16), "depths": (1, 2), "heads": 2, "steps": 2}
 MODELS = {"imagen": (Imagen, BASE), "imagen_sr": (ImagenSR, SR)}
@@ -39,22 +38,6 @@ MODELS = {"imagen": (Imagen, BASE), "imagen_sr": (ImagenSR, SR)}
 def model(name, **options):
     strategy, small = MODELS[name]
     return strategy(strategy.Options(**(small | options)), ImageSpec(1, 0, TEXT), batch_size=4)
-
-
-class Captioned(testing.FakeImages):
-    """Fake images with fake features of captions."""
-
-    text = TEXT
-
-    def __getitem__(self, index):
-        mask = np.float32([1, 1, index % 2])
-        features = rng.stream(0, "fake/text", index).standard_normal((TOKENS, FEATURES), dtype=np.float32)
-        return super().__getitem__(index) | {"text": features * mask[:, None], "text_mask": mask}
-
-    def at(self, resolution):
-        view = Captioned(self.channels, self.classes, 64)
-        view._size = ganfleet.Size.of(resolution)
-        return view
 
 
 # ── The reference
