@@ -276,17 +276,20 @@ def at_width(count, width, small=(8, 16, 24)):
     return np.polyval(coefficients, width)
 
 
-def test_the_papers_base_model_has_about_two_billion_parameters():
+def test_the_papers_base_model_has_as_many_parameters_as_glides_of_the_same_table():
     def count(width):
         sizes = {"width": width, "multipliers": (1, 2, 3, 4), "blocks": 3, "attention": (32, 16, 8), "head_width": 8}
         return parameters(Imagen, resolution=64, features=4096, **sizes)
 
-    assert at_width(count, 512) == pytest.approx(2e9, rel=0.2)
+    assert at_width(count, 512) == pytest.approx(2_388_781_571, rel=1e-6)  # GLIDE's U-Net has 2.3 billion
 
 
-def test_the_papers_enlarging_model_has_about_600_million_parameters():
+@pytest.mark.parametrize(("pixels", "expected"), [(True, 481_267_715), (False, 477_069_315)])
+def test_the_papers_enlarging_models_have_their_convolutions_and_what_joins_them(pixels, expected):
     def count(width):
         sizes = {"widths": tuple(width * each for each in (1, 2, 4, 8)), "depths": (2, 4, 8, 8), "heads": 8}
-        return parameters(ImagenSR, resolution=256, factor=4, features=4096, **sizes)
+        return parameters(ImagenSR, resolution=256, factor=4, features=4096, pixels=pixels, **sizes)
 
-    assert at_width(count, 128) == pytest.approx(6e8, rel=0.2)
+    table = 2 * sum(deep * 2 * 9 * wide**2 for wide, deep in zip((128, 256, 512, 1024), (2, 4, 8, 8), strict=True))
+    assert table < expected < 1.25 * table
+    assert at_width(count, 128) == pytest.approx(expected, rel=1e-6)
