@@ -1,5 +1,6 @@
 """Imagen (arXiv:2205.11487): a base model from text to small images, and models that enlarge them."""
 
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -81,8 +82,8 @@ class TextDiffusion(Denoising):
                 f"the text encoder {self.text.encoder} has other weights than that of training (SHA-256 "
                 f"{encoder.sha256[:12]}…, then {self.text.sha256[:12]}…): bring the files of then back"
             )
-        features, mask = encoder.encode([prompt], self.text.tokens)
-        return {"text": rounded(features), "text_mask": mask}
+        features, mask = _encoded(self.text.encoder, prompt, self.text.tokens)
+        return {"text": features, "text_mask": mask}
 
     def sample_inputs(self, rng, clock, label=None):
         inputs = super().sample_inputs(rng, clock, label)
@@ -104,6 +105,13 @@ class TextDiffusion(Denoising):
         keep = np.ones(len(inputs["text"]), np.int32)
         condition = {"text": inputs["text"], "text_mask": inputs["text_mask"]}
         return condition | {"keep": keep}, condition | {"keep": 0 * keep}
+
+
+@lru_cache(maxsize=256)
+def _encoded(encoder: str, prompt: str, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kept, as many images are drawn of one prompt."""
+    features, mask = find(encoder).encode([prompt], tokens)
+    return rounded(features), mask
 
 
 class Imagen(TextDiffusion):
