@@ -1,14 +1,17 @@
 """Image files with captions, which a sample has as the features of a frozen text encoder."""
 
+from contextlib import suppress
+from itertools import compress
+from typing import Literal
+
 import numpy as np
 from pydantic import Field
 
 from ganfleet.data.captions import METADATA, Kind, captions_of
 from ganfleet.data.files import FileSource
 from ganfleet.data.places import Files, files_at
-from ganfleet.data.sources import refuse_if_too_small
 from ganfleet.document import expanded
-from ganfleet.errors import ConfigError
+from ganfleet.errors import ConfigError, DataError
 from ganfleet.text import Text
 from ganfleet.text.cache import Embeddings
 from ganfleet.text.encoder import MINILM, find
@@ -28,12 +31,18 @@ class Captioned(FileSource):
             template: what a caption is made of, from the keys of its row in metadata.jsonl and ``folder``.
             encoder: ``minilm``, or the folder of a BERT, T5 or CLIP in Hugging Face's layout.
             tokens: of a caption at most.
+            hold_out: the share of things whose images are not trained on.
+            hold_out_by: the key of a row that says what its image is of; None for the caption.
+            split: ``test`` for the images that are held out.
         """
 
         captions: Kind | None = None
         template: str | None = None
         encoder: str = Field(MINILM, min_length=1)
         tokens: int = Field(32, ge=2, le=512)
+        hold_out: float = Field(0.0, ge=0, lt=1)
+        hold_out_by: str | None = None
+        split: Literal["train", "test"] | None = None
 
     files_in = staticmethod(files_at)
 
@@ -55,9 +64,16 @@ class Captioned(FileSource):
         path = expanded(options.path, "data.path")
         if not path.exists():
             raise ConfigError(f"data.path: there is nothing at {path}: correct the path")
+        if options.split and not options.hold_out:
+            raise ConfigError("data.split chooses among images that are held out and the others: set data.hold_out")
         files = cls.files_in(path)
-        images = cls(files, captions_of(files, options.captions, options.template), options, resolution)
-        refuse_if_too_small(images)
+        captions, things = captions_of(files, options.captions, options.template, options.hold_out_by)
+        if options.hold_out:
+            kept = [out == (options.split == "test") for out in held_out(things, options.hold_out)]
+            files, captions = files.only(list(compress(files.names, kept))), list(compress(captions, kept))
+        images = cls(files, captions, options, resolution)
+        with suppress(DataError):  # that the first image may be damaged is the loader's business
+            images._reduced(0)  # and not images[0]: captions are encoded when training begins
         return images
 
     def caption(self, index: int) -> str:

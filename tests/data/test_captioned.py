@@ -78,6 +78,26 @@ def test_a_template_makes_captions_of_a_rows_keys_and_its_folder(folder, encoder
         opened(folder, encoder, template="{colour}")
 
 
+def test_images_of_a_tenth_of_the_things_are_held_out_and_can_be_read(folder, encoder):
+    rows(folder)
+    things = {name: f"thing {i % 2}" for i, name in enumerate(TEXTS)}
+    for inner in "ab":
+        lines = [json.dumps({"file": n[2:], "name": TEXTS[n], "of": things[n]}) for n in TEXTS if n.startswith(inner)]
+        (folder / inner / "metadata.jsonl").write_text("\n".join(lines))
+    parts = [opened(folder, encoder, hold_out=0.1, hold_out_by="of", split=split) for split in (None, "train", "test")]
+    assert captions(parts[0]) == captions(parts[1]) and parts[0].digest() == parts[1].digest()
+    found = [[part.describe(i).removeprefix(f"{folder}/") for i in range(len(part))] for part in parts[1:]]
+    assert sorted(found[0] + found[1]) == sorted(TEXTS)
+    assert [len({things[name] for name in names}) for names in found] == [1, 1]
+    for part, names in zip(parts[1:], found, strict=True):
+        assert captions(part) == [TEXTS[name] for name in names]
+        assert part[0]["image"][0, 0, 0] == 10 * list(TEXTS).index(names[0])
+    with pytest.raises(ConfigError, match=r"data\.hold_out_by is colour, which the row of .* does not have"):
+        opened(folder, encoder, hold_out=0.1, hold_out_by="colour")
+    with pytest.raises(ConfigError, match=r"data\.split chooses among .*: set data\.hold_out"):
+        opened(folder, encoder, split="test")
+
+
 def test_it_says_how_many_captions_are_cut(folder, encoder):
     beside(folder)
     assert opened(folder, encoder, tokens=5).notes() == ["1 of 4 captions have more than 5 tokens, and are cut"]
