@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ganfleet.data.captions import METADATA, Kind, captions_of
+from ganfleet.data.captions import METADATA, Kind, captions_of, held_out
 from ganfleet.data.files import FileSource
 from ganfleet.data.places import Files, files_at
 from ganfleet.document import expanded
