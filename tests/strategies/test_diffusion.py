@@ -20,6 +20,7 @@ from ganfleet import rng, testing
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler, graphs
+from ganfleet.engine.tensors import named
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.diffusion import bound
@@ -138,16 +139,18 @@ def test_the_bound_is_a_divergence_and_a_likelihood():
     times, x, x_t, epsilon, raw = np.array([0.5, 1 / 20]), 0.3, -0.2, 0.1, -0.4
 
     class Bound(ms_nn.Cell):
+        def __init__(self, names):
+            super().__init__()
+            self.names = names
+
         @ms.jit
-        def construct(self, *arrays):
-            given = dict(zip(NAMES, arrays[4:], strict=True))
-            return bound.bound(*arrays[:4], given)
+        def construct(self, x, x_t, predicted, raw, *given):
+            return bound.bound(x, x_t, predicted, raw, named(self.names, given))
 
     coefficients = bound.coefficients(schedule, "epsilon", times)
-    NAMES = tuple(coefficients)
     arrays = [np.full((2, 1, 1, 1), each, np.float32) for each in (x, x_t, epsilon, raw)]
     arrays += list(coefficients.values())
-    found = Bound()(*map(ms.Tensor, arrays)).asnumpy()
+    found = Bound(tuple(coefficients))(*map(ms.Tensor, arrays)).asnumpy()
 
     for i, t in enumerate(times):
         step, floor = schedule.step(t, t - 1 / 20), schedule.step(2 / 20, 1 / 20).posterior_variance
