@@ -20,21 +20,20 @@ seconds, of all threads, see less of what else the machine does; ranks that wait
 import argparse
 import json
 import os
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import turns
+from turns import Contestant, command, connected, environment, reply
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
 IMAGES = 512
 FAR = "1e6"  # kimg; what is due every so often is not due in a race
-PATIENCE = 300  # seconds for a contestant to start
 
 
 @dataclass(frozen=True)
@@ -59,22 +58,6 @@ WORKS = {
     ),
     "cyclegan": Work("cyclegan_emoji64.yaml", "cyclegan", 16),
 }
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """``processes`` share a batch as ranks of a fleet, as threads (of one process), or as ``parts`` of their own."""
-
-    side: str
-    ranks: int = 1
-    threads: int = 1
-    parts: int = 1
-    backend: str = ""
-    overrides: tuple[str, ...] = field(default=())
-
-    @property
-    def processes(self):
-        return self.ranks * self.parts
 
 
 STOCK = ("fleet.kernels=stock",)
@@ -125,102 +108,10 @@ def race(options, names, overrides, folder):
     if options.check:
         subprocess.run(command(arguments, "check", 0, folder), env=environment(folder), check=True)
         return
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(folder / "socket"))
-        server.listen(16)
-        server.settimeout(PATIENCE)
-        teams = {}
-        try:
-            for name in names:  # one after the other: each compiles its graphs, or proves that it agrees
-                teams[name] = Team(name, arguments, folder, server)
-                teams[name].turn(steps)
-            seconds = np.array([[team.turn(steps) for team in teams.values()] for _ in range(options.blocks)])
-        finally:
-            for team in teams.values():
-                team.end()
-    report(names, 1e3 * seconds / (steps * facts["batch_size"]), steps)
-
-
-class Team:
-    """The processes of one contestant."""
-
-    def __init__(self, name, arguments, folder, server):
-        contestant = CONTESTANTS[name]
-        self.processes = []
-        for index in range(1 if contestant.ranks > 1 and contestant.side == "ganfleet" else contestant.processes):
-            words = command(arguments, name, index, folder)
-            if contestant.backend == "mpi":
-                mpiexec = Path(sys.executable).with_name("mpiexec")
-                words = [str(mpiexec), "-n", str(contestant.ranks), words[0], "-m", "mpi4py", *words[1:]]
-            if contestant.backend == "mccl":
-                launch = f"from ganfleet.fleet import processes; processes.launch({contestant.ranks}, {words!r})"
-                words = [sys.executable, "-c", launch]
-            with open(folder / f"{name}-{index}.log", "wb") as log:
-                made = subprocess.Popen(words, env=environment(folder), stdout=log, stderr=subprocess.STDOUT)
-            self.processes.append(made)
-        self.logs = sorted(folder.glob(f"{name}-?.log"))
-        self.members = [self.accept(server) for _ in range(contestant.processes)]
-
-    def accept(self, server):
-        try:
-            member = server.accept()[0].makefile("rw")
-        except TimeoutError:
-            self.fail()
-        said = member.readline()  # what it has to say about the agreement
-        if said.strip():
-            print(said, end="", flush=True)
-        return member
-
-    def turn(self, steps):
-        """Seconds until the last member has done ``steps`` steps, and CPU seconds of all members."""
-        start = time.perf_counter()
-        for member in self.members:
-            member.write(f"{steps}\n")
-            member.flush()
-        replies = [member.readline() for member in self.members]
-        if not all(replies):
-            self.fail()
-        return time.perf_counter() - start, sum(map(float, replies))
-
-    def fail(self):
-        ends = (log.read_text(errors="replace")[-2000:] for log in self.logs)
-        raise SystemExit("\n".join(["a contestant has ended:", *ends]))
-
-    def end(self):
-        for member in self.members:
-            member.close()
-        for process in self.processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-                process.wait()
-
-
-def command(arguments, name, index, folder):
-    return [sys.executable, str(Path(__file__).resolve()), *arguments, "--run", name, str(index), str(folder)]
-
-
-def environment(folder):
-    """The benchmarks can be imported, and a graph is compiled once for all contestants."""
-    paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GANFLEET_COMPILE_CACHE": str(folder / "graphs")}
-
-
-def report(names, times, steps):
-    """``times`` (blocks, contestants, 2), in seconds and CPU seconds per 1,000 images."""
-    print(
-        f"{len(times)} blocks of {steps} steps; seconds and CPU seconds per 1,000 images, and their ratio to {names[0]}"
-    )
-    print("| contestant | seconds | quartiles | ratio | quartiles | CPU s | ratio | quartiles |\n" + "| --- " * 8 + "|")
-    for i, name in enumerate(names):
-        cells = [name]
-        for kind in (0, 1):
-            low, middle, high = np.percentile(times[:, i, kind], [25, 50, 75])
-            cells += [f"{middle:.2f}", f"{low:.2f} – {high:.2f}"][: 2 - kind]
-            low, middle, high = np.percentile(times[:, i, kind] / times[:, 0, kind], [25, 50, 75])
-            cells += [f"**{middle:.3f}**", f"{low:.3f} – {high:.3f}"] if i else ["", ""]
-        print(f"| {' | '.join(cells)} |")
+    contestants = {name: CONTESTANTS[name] for name in names}
+    (times,) = np.moveaxis(turns.race(contestants, arguments, folder, [str(steps)], options.blocks), 1, 0)
+    print(f"{options.blocks} blocks of {steps} steps")
+    turns.table(names, 1e3 * times / (steps * facts["batch_size"]), "seconds per 1,000 images")
 
 
 # ── Those that run
@@ -232,14 +123,10 @@ def run(work, name, index, folder, overrides):
     if name == "check":
         return print(agreement(loop_of(folder)))
     contestant = CONTESTANTS[name]
-    rank = int(os.environ.get("PMI_RANK", os.environ.get("MS_NODE_ID", index)))
-    if os.environ.get("MS_ROLE") != "MS_SCHED":
-        cores = sorted(os.sched_getaffinity(0), reverse=True)  # the first one serves the system more than others do
-        first, count = rank % len(cores), contestant.threads
-        os.sched_setaffinity(0, (cores * 2)[first : first + count])
+    rank = turns.pin(contestant, index)
     if contestant.side == "torch":
         return run_torch(contestant, rank, folder)
-    return run_ganfleet(WORKS[work], contestant, folder, overrides)
+    return run_ganfleet(WORKS[work], contestant, folder, folder / f"runs-{name}-{index}", overrides)
 
 
 def run_torch(contestant, rank, folder):
@@ -270,7 +157,7 @@ def agreement(loop):
     return "PyTorch agrees: " + ", ".join(f"{what} to {error:.0e}" for what, error in worst.items())
 
 
-def run_ganfleet(work, contestant, folder, overrides):
+def run_ganfleet(work, contestant, folder, runs, overrides):
     import ganfleet
     from ganfleet.engine.callbacks import Callback
 
@@ -297,23 +184,8 @@ def run_ganfleet(work, contestant, folder, overrides):
     sections["train"]["batch_size"] //= contestant.parts
     sections["train"]["lanes"] = contestant.ranks
     never = (f"train.kimg={FAR}", f"checkpoint.every_kimg={FAR}", f"log.samples_every_kimg={FAR}", "log.samples=1")
-    with tempfile.TemporaryDirectory(prefix="runs-", dir=folder) as runs:
-        settings = (*never, "train.audit_every=0", f"run.dir={runs}", *contestant.overrides)
-        ganfleet.train(sections, *settings, source=images(sections["strategy"]), callbacks=[TakingTurns()])
-
-
-def reply(server, start):
-    server.write(f"{time.process_time() - start}\n")
-    server.flush()
-
-
-def connected(folder, said=""):
-    server = socket.socket(socket.AF_UNIX)
-    server.connect(str(folder / "socket"))
-    file = server.makefile("rw")
-    file.write(said + "\n")
-    file.flush()
-    return file
+    settings = (*never, "train.audit_every=0", f"run.dir={runs}", *contestant.overrides)
+    ganfleet.train(sections, *settings, source=images(sections["strategy"]), callbacks=[TakingTurns()])
 
 
 # ── What both train, and what ganfleet makes of one step

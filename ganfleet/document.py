@@ -4,6 +4,7 @@ It knows YAML and places; what the keys mean is config's business.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
@@ -98,6 +99,16 @@ def expanded(path: str | Path, key: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{key} is {path}, and there is no such home folder here: write the path out") from error
+
+
+def user_cache() -> Path:
+    """The folder of what ganfleet keeps for the next process. For a user without a home it keeps its ``~``."""
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "ganfleet"
+
+
+def is_homeless(path: Path) -> bool:
+    """Whether ``path`` is in a home folder that is not there."""
+    return path.parts[0].startswith("~")
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

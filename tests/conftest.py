@@ -13,6 +13,8 @@ import ganfleet  # noqa: F401  sets what MindSpore reads at import
 from ganfleet.fleet import cpu
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# References run once: code that is compiled in half the time is worth more than fast code.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 gc.set_threshold(50_000, 20, 50)  # by default, a tenth of the time goes into looking at objects that live to the end
 collect_ignore = ["plugins"]  # tested as it is installed, in test_plugins.py
 _cache = tempfile.TemporaryDirectory(prefix="ganfleet-cache-")  # until the tests end
@@ -26,7 +28,7 @@ def pytest_configure(config):
         cpu.pin(1)  # before any kernel runs, as connect() does: bits depend on it
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
     """Keep tests that share what a fixture of their file made on one worker; all others go wherever a core is free."""
     for item in items:

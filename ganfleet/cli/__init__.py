@@ -27,6 +27,7 @@ VERBS = {
     "sample": "Draw images from a checkpoint.",
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
+    "blend": "Make a checkpoint of two related ones, by resolution.",
     "report": "Show a run in one HTML file, and write its model card.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",

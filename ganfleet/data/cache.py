@@ -23,6 +23,7 @@ from PIL import __version__ as pillow
 
 from ganfleet.data.images import halvings
 from ganfleet.data.threads import leave_pinned_core
+from ganfleet.document import is_homeless, user_cache
 from ganfleet.errors import ConfigError, GanfleetError, StorageError
 from ganfleet.size import Size, halves
 from ganfleet.store import publish
@@ -51,9 +52,7 @@ def place(option: str) -> Path | None:
     """The folder that ``data.cache`` means. For a user without a home it keeps its ``~``, which ``levels`` refuses."""
     if option == "none":
         return None
-    if option == "auto":
-        option = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ganfleet")
-    return Path(os.path.expanduser(option))
+    return user_cache() if option == "auto" else Path(os.path.expanduser(option))
 
 
 def key(*facts: object) -> str:
@@ -75,7 +74,7 @@ def levels(root: Path, name: str, read: Callable[[int], np.ndarray], shape: Shap
         ConfigError: ``root`` is in the user's home, and there is none.
         StorageError: they cannot be stored.
     """
-    if root.parts[0].startswith("~"):
+    if is_homeless(root):
         raise ConfigError(
             f"data.cache: reduced images would go to {root}, but this user has no home: set data.cache to a folder, or "
             "to none to decode the images in full each time"

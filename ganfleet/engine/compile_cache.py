@@ -26,7 +26,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 import ganfleet
-from ganfleet.document import expanded
+from ganfleet.document import expanded, is_homeless, user_cache
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
 from ganfleet.nn import forms
 
@@ -87,10 +87,8 @@ def place() -> Path | None:
         return None
     if chosen != "1":
         return expanded(chosen, VARIABLE)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ganfleet" / "graphs"
-    except RuntimeError:  # this user has no home
-        return None
+    kept = user_cache() / "graphs"
+    return None if is_homeless(kept) else kept
 
 
 def _compile(graph: Graph, compiler, signature, arguments, keywords) -> None:

@@ -113,6 +113,8 @@ def players(strategy: Strategy, stage: Stage) -> dict[str, Player]:
         declared = strategy.players(stage)
     if not (isinstance(declared, dict) and declared and all(isinstance(p, Player) for p in declared.values())):
         raise ConfigError(f"the strategy's players() must return a dict of Player by name, not {shown(declared)}")
+    with method(strategy, "completed"):
+        declared = strategy.completed(declared, stage)
     owners: dict[str, str] = {}
     weights: dict[int, str] = {}
     for name, player in declared.items():

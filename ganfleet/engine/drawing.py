@@ -17,9 +17,12 @@ def draw(strategy: Strategy, rng: np.random.Generator, n: int, clock: Clock, pha
     Raises:
         ConfigError: it is no dict, or an array in it has not ``n`` rows.
     """
+    wanted = f"a lane of {n} samples (phase {phase.name!r})"
     with method(strategy, "draw"):
         drawn = strategy.draw(rng, n, clock)
-    return _arrays(drawn, n, "draw()", f"a lane of {n} samples (phase {phase.name!r})")
+    with method(strategy, "draw_beside"):
+        beside = strategy.draw_beside(rng, n, clock)
+    return _arrays(drawn, n, "draw()", wanted) | _arrays(beside, n, "draw_beside()", wanted)
 
 
 Shapes = dict[str, tuple[int, ...]]

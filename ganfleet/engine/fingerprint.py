@@ -35,8 +35,10 @@ HARMLESS = {
 OURS_AS_LIBRARIES = {"ganfleet.engine.compile_cache", "ganfleet.nn.cpu.library"}
 READING = {"open", "input", "exec", "eval", "compile", "__import__", "globals", "locals", "id", "hash"}
 READING_OF_NUMPY = {"random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap"}
-# What MindSpore notes in a Cell while it works, and what does not reach a graph.
+# What MindSpore notes in a Cell while it works, and what does not reach a graph, or only as the names of its operators
+# (_scope, which says in which graph this Cell was compiled first).
 NOTES = {
+    "_scope",
     *("_create_time", "arguments_key", "_compile_cache", "_phase_cache", "_id", "_compile_phase", "_exist_objs"),
     *("_exist_names", "_lazy_construct_sig", "_compiled", "_parameter_layout_dict", "_parallel_parameter_name_list"),
     *("_parallel_parameter_merge_net_dict", "_has_mutable_args_list", "_is_check_and_refresh", "_init_flag"),

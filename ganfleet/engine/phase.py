@@ -62,11 +62,7 @@ class CompiledPhase:
             raise ConfigError(
                 f"the loss of phase {self.name!r} has shape {tuple(loss)}, and must be a scalar: take its mean()"
             )
-        taken = [
-            name
-            for name in names
-            if name.startswith(("Loss/", "Progress/", "Timing/", "Metrics/", "Memory/", "Schedule/"))
-        ]
+        taken = [name for name in names if name.startswith(OF_THE_LOG)]
         if taken:
             raise ConfigError(
                 f"phase {self.name!r} has a stat named {taken[0]!r}, which the log uses itself: give it another name"

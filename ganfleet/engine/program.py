@@ -90,13 +90,16 @@ class Program:
     def adopt(self, tensors: dict[str, Tensors]) -> list[str]:
         """Take over weights, buffers and EMA by name from another run's ``tensors``, whatever matches; what does not.
 
-        Players are matched by name too. Averages that the other run does not have begin at the weights.
+        Players are matched by name too. Averages that the other run does not have begin at the weights. Buffers that
+        only the other run has, and those that are not ``carried``, are not looked at.
         """
         unmatched, fitting = [], {}
         mine = self.tensors()
+        own = {each.value.name for player in self.players.values() for each in player.buffers if not each.carried}
         for component in [name for name in mine if name.endswith((".weights", ".buffers"))]:
             theirs = tensors.get(component, {})
-            for name in sorted(mine[component].keys() | theirs.keys()):
+            names = mine[component].keys() | (theirs.keys() if component.endswith(".weights") else set())
+            for name in sorted(names - own):
                 a, b = mine[component].get(name), theirs.get(name)
                 if a is None or b is None:
                     unmatched.append(f"{name} is only {'there' if a is None else 'here'}")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ganfleet import config as configs
 from ganfleet.config import Change, Config
+from ganfleet.engine import lineage
 from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.fleet import Fleet
@@ -158,4 +159,5 @@ def initialize(trainer: Trainer) -> list[str]:
             f"train.init_from: {path} does not match these networks: {'; '.join(unmatched)}. Set train.init_strict to "
             "false to begin with what matches"
         )
+    trainer.ancestors = lineage.ancestors(snapshot)
     return [f"weights from {path}", *(f"not matched: {line}" for line in unmatched)]

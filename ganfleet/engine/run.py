@@ -19,6 +19,7 @@ from ganfleet.data import Source, as_source, open_section
 from ganfleet.data.labels import described
 from ganfleet.engine import callbacks as parts
 from ganfleet.engine import contract
+from ganfleet.engine.ahead import Ahead
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.measuring import OfRun
@@ -160,6 +161,7 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
             parts.Samples(),
             parts.Metrics(prepared.measure),
             parts.Checkpoints(run_dir),
+            Ahead(),
         )
         journal.say(
             f"{config.strategy.name}: {connected.world_size} x {connected.backend}, {connected.total_lanes} lanes, "
@@ -261,5 +263,6 @@ def new_strategy(config: Config, image: ImageSpec, found: type[Strategy] | None 
     """
     found = found or STRATEGIES.find(config.strategy.name)
     strategy = contract.make(found, config.strategy, image, config.train.batch_size)
+    strategy.begins_trained = config.train.init_from is not None
     check_schedule(strategy, config.train.lanes)
     return strategy

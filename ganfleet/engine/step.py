@@ -22,6 +22,7 @@ from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
 
 Memory = dict[int, Inputs]  # what each lane remembers, by lane
+HOST_VALUES = 2  # that the trainer sends along: whether a signal has come, and how many images were bad
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Stepper:
                 noise = {lane: drawn[compiled.name, lane] for lane in self.fleet.lanes}
                 summaries.append((compiled, self.run(compiled, lanes, noise, clock, host)))
                 host = np.zeros_like(host)
-        self._average(clock)
+        self.average(clock)
         # Read only now: until here nothing waited for the device.
         outcome = Outcome({}, np.zeros_like(host), [])
         for compiled, summary in summaries:
@@ -127,7 +128,7 @@ class Stepper:
         self.peaks[compiled.name] = max(peak.size() or 0, self.peaks.get(compiled.name, 0))
         return summary
 
-    def _average(self, clock: Clock) -> None:
+    def average(self, clock: Clock) -> None:
         """Move every average once, whatever the number of updates in the step."""
         for player in self.program.players.values():
             if player.ema is not None:

@@ -51,6 +51,7 @@ class Trainer:
         self.memory: Memory = {lane: {} for lane in fleet.lanes}
         self.scales: dict[str, LossScale] = {}
         self.accepted: list[dict] = []  # changes of the config that the user allowed on a resume
+        self.ancestors: list[str] = []  # the runs that the weights came from, see ``engine.lineage``
         self.stepper: Stepper | None = None
         self._build(strategy.stage(self.clock))
         self.loader = Loader(
@@ -206,7 +207,8 @@ class Trainer:
                 "form": self.program.form,
                 "scaler": {phase: scale.state() for phase, scale in self.scales.items()},
                 "accepted": self.accepted,
-            },
+            }
+            | ({"ancestors": self.ancestors} if self.ancestors else {}),
             config=self.config.resolved(),
         )
 
@@ -243,6 +245,7 @@ class Trainer:
         self.budgets.bad = set(facts["data"]["bad"])
         self.budgets.nonfinite = facts["guard"]["nonfinite"]
         self.accepted = list(facts["accepted"])
+        self.ancestors = list(facts.get("ancestors", []))
         self.loader.restart(facts["data"]["position"], stage.batch_size, self.source.at(stage.resolution))
 
     def _source_facts(self) -> dict[str, Any]:

@@ -69,22 +69,31 @@ def pin(threads: int, local_rank: int = 0) -> Pinned:
 
 
 @contextmanager
-def unpinned() -> Iterator[None]:
-    """Let this thread use all cores that the process had before it was pinned; threads it starts keep them."""
+def unpinned(cores: set[int] | None = None) -> Iterator[None]:
+    """Let this thread use ``cores``, by default all that the process had before it was pinned; threads and processes
+    that it starts meanwhile keep them."""
     if not _pinned:
         yield
         return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, _pinned[0].before)
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or _pinned[0].before)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, own)
 
 
 def allowed() -> set[int]:
     """The cores that this process may use when it is not pinned."""
     return _pinned[0].before if _pinned else os.sched_getaffinity(0)
+
+
+def free() -> set[int]:
+    """The cores that this process may use and that no rank of this machine has claimed, if that can be known."""
+    claims = _claims()
+    if not _pinned or any(not claims[core] for core in _pinned[-1].cores):
+        return set()
+    return {core for core in allowed() if not claims[core]}
 
 
 def count() -> int:

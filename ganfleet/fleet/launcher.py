@@ -97,10 +97,10 @@ def follow() -> None:
     parent, report_fd = (os.environ.pop(name, None) for name in (LAUNCHER_PID, REPORT_FD))
     if parent is not None:
         _report_fd = int(report_fd)
-        _end_with(int(parent), signal.SIGKILL)
+        end_with(int(parent), signal.SIGKILL)
     elif "MS_ROLE" in os.environ and _is_waiting_msrun(parent := os.getppid()):
         # A rank has time for a checkpoint. A scheduler has none to write, and does not heed SIGTERM.
-        _end_with(parent, signal.SIGKILL if os.environ["MS_ROLE"] == "MS_SCHED" else signal.SIGTERM)
+        end_with(parent, signal.SIGKILL if os.environ["MS_ROLE"] == "MS_SCHED" else signal.SIGTERM)
 
 
 def is_abandoned() -> bool:
@@ -108,7 +108,7 @@ def is_abandoned() -> bool:
     return _followed is not None and os.getppid() != _followed
 
 
-def _end_with(parent: int, number: signal.Signals) -> None:
+def end_with(parent: int, number: signal.Signals) -> None:
     """Have this process get the signal ``number`` when the process ``parent`` ends, or at once if it has."""
     global _followed
     _followed = parent

@@ -1,10 +1,15 @@
 """Fleets over MPI: for CPU clusters and machines without msrun. Started by ``mpiexec -n N python -m mpi4py``."""
 
+import time
+
 import numpy as np
 from mindspore import Tensor
 
 from ganfleet.errors import ConfigError
 from ganfleet.fleet.base import Fleet
+
+SPIN_SECONDS = 200e-6  # how long a rank that waits keeps its core: as long as a few exchanges of small vectors take
+NAP_SECONDS = 50e-6
 
 
 class MpiFleet(Fleet):
@@ -33,14 +38,30 @@ class MpiFleet(Fleet):
         mine = partial.asnumpy()  # no copy on a CPU, and not ours to change
         theirs = np.empty_like(mine)
         if self.reduction == "fast":
+            _wait(self._comm.Ibarrier())
             self._comm.Allreduce(mine, theirs)
             return Tensor.from_numpy(theirs)
         # Recursive doubling climbs the tree a level per exchange; a + b has the bits of b + a, so partners agree.
         total, distance = mine, 1
         while distance < self.world_size:
             partner = self.rank ^ distance
+            self._meet(partner)
             self._comm.Sendrecv(total, partner, recvbuf=theirs, source=partner)
             np.add(total, theirs, out=theirs)
             total, theirs = theirs, np.empty_like(mine) if total is mine else total
             distance *= 2
         return Tensor.from_numpy(total)
+
+    def _meet(self, partner: int) -> None:
+        """Wait until ``partner`` is here too."""
+        coming = self._comm.Irecv(np.empty(0, np.uint8), partner)
+        self._comm.Isend(np.empty(0, np.uint8), partner).Wait()
+        _wait(coming)
+
+
+def _wait(request) -> None:
+    """Wait, and give the core away after a while, which MPI itself keeps: ranks may be more than cores."""
+    end = time.perf_counter() + SPIN_SECONDS
+    while not request.Test():
+        if time.perf_counter() > end:
+            time.sleep(NAP_SECONDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganfleet.document import expanded
+from ganfleet.document import expanded, user_cache
 from ganfleet.errors import StorageError
 from ganfleet.store import publish
 from ganfleet.store.publish import writing
@@ -33,8 +33,7 @@ def place() -> Path:
     Raises:
         ConfigError: this user has no home for it.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return expanded(cache, "the cache (XDG_CACHE_HOME)") / "ganfleet" / FOLDER
+    return expanded(user_cache(), "the cache (XDG_CACHE_HOME)") / FOLDER
 
 
 def key(*facts: object) -> str:

@@ -21,15 +21,24 @@ class Buffer(nn.Cell):
         initial: what it starts as: a number, an array-like or an init such as ``nn.Normal(1.0)``.
         momentum: the weight of the new mean: value += momentum · (mean − value); 1 makes the mean the value.
         move: instead of ``momentum``, a function ``move(value, mean) -> new value`` that runs in a graph.
+        carried: whether another run that begins with this one's weights (``train.init_from``) takes its value over too.
 
     Attributes:
         value: the parameter to read, not trainable.
         seen: the sum of what was added and, behind it, how often; (size + 1,). The engine zeroes it.
     """
 
-    def __init__(self, shape: tuple[int, ...], initial=0.0, momentum: float = 1.0, move: Callable | None = None):
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        initial=0.0,
+        momentum: float = 1.0,
+        move: Callable | None = None,
+        carried: bool = True,
+    ):
         super().__init__()
         self.shape = tuple(shape)
+        self.carried = carried
         self.move = move or _Average(momentum)
         initial = initial if callable(initial) else Constant(initial)
         self.value = parameter("value", self.shape, initial, trainable=False)

@@ -30,6 +30,7 @@ __all__ = [
     "resolve",
     "save",
     "within",
+    "write",
 ]
 
 FORMAT = 4
@@ -80,6 +81,21 @@ def save(
             "Free space or correct the permissions, then resume."
         ) from error
     return final
+
+
+def write(path: Path, snapshot: Snapshot) -> None:
+    """Write ``snapshot`` as the new checkpoint ``path``, outside of any run.
+
+    Raises:
+        StorageError: it cannot be written, or something is there already. Nothing half-written remains.
+    """
+    try:
+        with publish.directory(path) as made:
+            _write(made, snapshot)
+    except OSError as error:
+        raise StorageError(
+            f"writing the checkpoint {path} failed: {error}. Free space, correct the permissions or choose another name"
+        ) from error
 
 
 def load(path: Path, as_written: bool = False) -> Snapshot:

@@ -181,6 +181,8 @@ class Strategy:
     """What of a sample the losses cannot do without."""
     samples_data: ClassVar[bool] = False
     """Whether the images of a run's grids are made of samples of the data, instead of what ``sample_inputs`` gives."""
+    begins_trained: bool = False
+    """Whether the run begins with the weights of another (``train.init_from``); the engine sets it."""
 
     def __init__(self, options: StrategyOptions, image: ImageSpec, batch_size: int):
         self.options = options
@@ -197,6 +199,10 @@ class Strategy:
         ``requires_grad=False``: no gradient, collective or optimizer covers them.
         """
         raise NotImplementedError
+
+    def completed(self, players: dict[str, Player], stage: Stage) -> dict[str, Player]:
+        """What ``players`` of this or of a subclass gave, with what every GAN of a family has beside; see ImageGAN."""
+        return players
 
     def frozen(self, stage: Stage) -> dict[str, Frozen]:
         """Networks by name that losses use and nobody trains."""
@@ -217,6 +223,12 @@ class Strategy:
             f"write carry_over() in {type(self).__name__}"
         )
 
+    def works_at(self, name: str, stage: Stage) -> int | None:
+        """The height in pixels of what the weight ``name`` makes in ``stage``, for `ganfleet blend`; None for a weight
+        that makes none, such as one of a mapping, and for networks that are not blended.
+        """
+        return None
+
     # ── What a step needs
 
     def draw(self, rng: np.random.Generator, n: int, clock: Clock) -> Inputs:
@@ -227,6 +239,10 @@ class Strategy:
         weight) comes from here too, as a numpy scalar.
         """
         raise NotImplementedError
+
+    def draw_beside(self, rng: np.random.Generator, n: int, clock: Clock) -> Inputs:
+        """What joins ``draw``'s arrays in every phase, from the same stream and after them, but no sample's."""
+        return {}
 
     def hyper(self, player: str, clock: Clock) -> dict[str, float]:
         """The hyper-parameters of ``player`` that follow a schedule, at ``clock``: ``lr``, ``beta2`` and whatever else

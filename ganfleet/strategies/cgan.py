@@ -63,19 +63,12 @@ class CGAN(GAN):
     def sample(self, nets, noise):
         return nets.G(noise["z"], noise["label"])
 
-    def d_loss(self, nets, real, noise):
-        real_logit, fake_logit = nets.D(real["image"], real["label"]), self.fake_logit(nets, noise)
-        stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
-        return nn.discriminator_loss(real_logit, fake_logit), stats
-
-    def non_saturating_g_loss(self, nets, real, noise):
-        return nn.nonsaturating_generator_loss(self.fake_logit(nets, noise)), {}
-
-    def minimax_g_loss(self, nets, real, noise):
-        return nn.minimax_generator_loss(self.fake_logit(nets, noise)), {}
+    def real_logit(self, nets, real, noise):
+        return nets.D(self.augmented(nets, real["image"], noise, "D/real"), real["label"])
 
     def fake_logit(self, nets, noise):
-        return nets.D(nets.G(noise["z"], noise["label"]), noise["label"])
+        image = nets.G(noise["z"], noise["label"])
+        return nets.D(self.augmented(nets, image, noise, "D/fake"), noise["label"])
 
 
 class ConditionalGenerator(ms_nn.Cell):
@@ -108,3 +101,6 @@ class ConditionalDiscriminator(ms_nn.Cell):
         if len(self.shape) == 1:
             image = image.reshape(n, -1)
         return self.net(ops.concat((image, self.embedding(label).reshape(n, *self.shape)), 1))
+
+    def path(self):
+        return self.net.path()

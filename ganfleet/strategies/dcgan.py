@@ -85,3 +85,6 @@ class DCDiscriminator(ms_nn.Cell):
         for i in range(len(self.convs)):
             x = nn.leaky_relu(self.norms[i](self.convs[i](x)))
         return self.last(x).reshape(image.shape[0], 1)
+
+    def path(self):
+        return [(self.first,), *zip(self.convs, self.norms, strict=True), (self.last,)]

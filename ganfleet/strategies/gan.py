@@ -9,11 +9,12 @@ from pydantic import NonNegativeFloat, PositiveInt
 
 from ganfleet import nn
 from ganfleet.size import Resolution, Size
-from ganfleet.strategies.base import Betas, Ema, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Betas, Ema, Phase, Player
 from ganfleet.strategies.figure import Interpolate
+from ganfleet.strategies.image_gan import ImageGAN
 
 
-class GAN(Strategy):
+class GAN(ImageGAN):
     """GAN (arXiv:1406.2661): a generator G against a discriminator D, both multilayer perceptrons.
 
     min over G, max over D of E log D(x) + E log(1 − D(G(z))), or G's non-saturating form E −log D(G(z)).
@@ -21,7 +22,7 @@ class GAN(Strategy):
     Both players' networks give and take images (n, channels, height, width) in [-1, 1]; D gives logits.
     """
 
-    class Options(StrategyOptions):
+    class Options(ImageGAN.Options):
         resolution: Resolution = 32
         loss: Literal["non_saturating", "minimax"] = "non_saturating"
         latent: PositiveInt = 64
@@ -55,15 +56,21 @@ class GAN(Strategy):
         return {"interpolate": Interpolate()}
 
     def d_loss(self, nets, real, noise):
-        real_logit, fake_logit = nets.D(real["image"]), nets.D(nets.G(noise["z"]))
+        real_logit, fake_logit = self.real_logit(nets, real, noise), self.fake_logit(nets, noise)
         stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
-        return nn.discriminator_loss(real_logit, fake_logit), stats
+        return nn.discriminator_loss(real_logit, fake_logit), self.adapted(nets, real_logit, stats)
 
     def non_saturating_g_loss(self, nets, real, noise):
-        return nn.nonsaturating_generator_loss(nets.D(nets.G(noise["z"]))), {}
+        return nn.nonsaturating_generator_loss(self.fake_logit(nets, noise)), {}
 
     def minimax_g_loss(self, nets, real, noise):
-        return nn.minimax_generator_loss(nets.D(nets.G(noise["z"]))), {}
+        return nn.minimax_generator_loss(self.fake_logit(nets, noise)), {}
+
+    def real_logit(self, nets, real, noise):
+        return nets.D(self.augmented(nets, real["image"], noise, "D/real"))
+
+    def fake_logit(self, nets, noise):
+        return nets.D(self.augmented(nets, nets.G(noise["z"]), noise, "D/fake"))
 
 
 class MLPGenerator(ms_nn.Cell):
@@ -97,3 +104,6 @@ class MLPDiscriminator(ms_nn.Cell):
         for layer in self.layers:
             x = nn.leaky_relu(layer(x))
         return self.last(x)
+
+    def path(self):
+        return [(layer,) for layer in (*self.layers, self.last)]

@@ -14,14 +14,15 @@ from pydantic import NonNegativeFloat, PositiveInt, field_validator
 
 from ganfleet import nn
 from ganfleet.size import Resolution, Size
-from ganfleet.strategies.base import Betas, Ema, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Betas, Ema, Phase, Player
 from ganfleet.strategies.figure import Interpolate
+from ganfleet.strategies.image_gan import ImageGAN
 
 INIT = nn.Normal(0.02)
 SLOPE = 0.1  # of D's leaky ReLU, in the paper's table 3
 
 
-class SNGAN(Strategy):
+class SNGAN(ImageGAN):
     """SNGAN (arXiv:1802.05957): a discriminator of bounded slope, by spectral normalisation, and the hinge loss.
 
     min over G of −E D(G(z)), and over D of E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))).
@@ -30,7 +31,7 @@ class SNGAN(Strategy):
     paper's for 32x32: "cnn" of its table 3, "resnet" of its table 4. D's u moves once per update of D.
     """
 
-    class Options(StrategyOptions):
+    class Options(ImageGAN.Options):
         """``ngf`` and ``ndf`` are the fewest channels in G and D; None for the paper's."""
 
         resolution: Resolution = 32
@@ -72,12 +73,16 @@ class SNGAN(Strategy):
         return {"z": rng.standard_normal((n, self.options.latent), dtype=np.float32)}
 
     def d_loss(self, nets, real, noise):
-        real_scores, fake_scores = nets.D(real["image"]), nets.D(nets.G(noise["z"]))
+        real_scores = nets.D(self.augmented(nets, real["image"], noise, "D/real"))
+        fake_scores = self.fake_scores(nets, noise)
         stats = {"scores/real": real_scores.mean(), "scores/fake": fake_scores.mean()}
-        return nn.hinge_discriminator_loss(real_scores, fake_scores), stats
+        return nn.hinge_discriminator_loss(real_scores, fake_scores), self.adapted(nets, real_scores, stats)
 
     def g_loss(self, nets, real, noise):
-        return nn.hinge_generator_loss(nets.D(nets.G(noise["z"]))), {}
+        return nn.hinge_generator_loss(self.fake_scores(nets, noise)), {}
+
+    def fake_scores(self, nets, noise):
+        return nets.D(self.augmented(nets, nets.G(noise["z"]), noise, "D/fake"))
 
     def figures(self):
         return {"interpolate": Interpolate()}
@@ -126,6 +131,9 @@ class Discriminator(ms_nn.Cell):
         for conv in self.convs:
             x = nn.leaky_relu(conv(x), SLOPE)
         return self.last(x.reshape(image.shape[0], -1))
+
+    def path(self):
+        return [(layer,) for layer in (*self.convs, self.last)]
 
 
 class ResNetGenerator(ms_nn.Cell):
@@ -184,6 +192,10 @@ class ResNetDiscriminator(ms_nn.Cell):
         for block in self.blocks:
             x = block(x)
         return self.last(ops.relu(x).sum((2, 3)))
+
+    def path(self):
+        """Its blocks, and the last layer."""
+        return [(layer,) for layer in (*self.blocks, self.last)]
 
 
 class DownBlock(ms_nn.Cell):

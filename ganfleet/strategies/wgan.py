@@ -13,23 +13,26 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from ganfleet import nn
 from ganfleet.size import Resolution, Size
 from ganfleet.strategies.architecture import ArchitectureOptions, generator
-from ganfleet.strategies.base import Betas, Phase, Player, Strategy
+from ganfleet.strategies.base import Betas, Phase, Player
 from ganfleet.strategies.dcgan import CONV_INIT, layer_widths
 from ganfleet.strategies.doubling import doublings
 from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.gan import MLPDiscriminator
+from ganfleet.strategies.image_gan import ImageGAN
 
 WARMUP_ROUNDS, LONG_EVERY = 25, 500  # of WassersteinGAN/main.py
 
 
-class Wasserstein(Strategy):
+class Wasserstein(ImageGAN):
     """min over G, max over D of E D(x) − E D(G(z)) over critics D of bounded slope: no sigmoid, no log.
 
     That difference, ``wasserstein`` in the log, estimates K·W(p_data, p_g), K being the bound of the slopes.
     The critic has no batch norm: the bound is one on a function of one image, and so must the critic be.
     """
 
-    class Options(ArchitectureOptions):
+    scores_have_signs = False
+
+    class Options(ArchitectureOptions, ImageGAN.Options):
         resolution: Resolution = 64
         critic: Literal["conv", "mlp"] | None = None  # None: as the generator's architecture
         critic_steps: PositiveInt = 5
@@ -57,10 +60,16 @@ class Wasserstein(Strategy):
         return {"interpolate": Interpolate()}
 
     def d_loss(self, nets, real, noise):
-        return critic_loss(nets.D(real["image"]), nets.D(nets.G(noise["z"])))
+        image, fake = self.shown(nets, real, noise)
+        return critic_loss(nets.D(image), nets.D(fake))
 
     def g_loss(self, nets, real, noise):
-        return -nets.D(nets.G(noise["z"])).mean(), {}
+        return -nets.D(self.augmented(nets, nets.G(noise["z"]), noise, "D/fake")).mean(), {}
+
+    def shown(self, nets, real, noise):
+        """Real images and fakes as the critic is to see them."""
+        fake = self.augmented(nets, nets.G(noise["z"]), noise, "D/fake")
+        return self.augmented(nets, real["image"], noise, "D/real"), fake
 
 
 def critic_loss(real_scores, fake_scores):
@@ -100,7 +109,9 @@ class WGAN(Wasserstein):
 
 
 class WGANGP(Wasserstein):
-    """WGAN-GP (arXiv:1704.00028): the critic's slope is drawn to 1 at points between real and fake images."""
+    """WGAN-GP (arXiv:1704.00028): the critic's slope is drawn to 1 at points between real and fake images, as it sees
+    them: where they are augmented, between augmented ones.
+    """
 
     class Options(Wasserstein.Options):
         lr: NonNegativeFloat = 1e-4
@@ -115,9 +126,9 @@ class WGANGP(Wasserstein):
         return super().draw(rng, n, clock) | {"u": rng.random((n, 1, 1, 1), dtype=np.float32)}
 
     def d_loss(self, nets, real, noise):
-        fake = nets.G(noise["z"])
-        loss, stats = critic_loss(nets.D(real["image"]), nets.D(fake))
-        penalty = nn.gradient_penalty(nets.D, real["image"], fake, noise["u"])
+        image, fake = self.shown(nets, real, noise)
+        loss, stats = critic_loss(nets.D(image), nets.D(fake))
+        penalty = nn.gradient_penalty(nets.D, image, fake, noise["u"])
         stats["gradient_penalty"] = penalty
         return loss + self.options.penalty * penalty, stats
 
@@ -162,3 +173,6 @@ class ConvCritic(ms_nn.Cell):
         for conv in self.convs:
             x = nn.leaky_relu(conv(x))
         return self.last(x).reshape(image.shape[0], 1)
+
+    def path(self):
+        return [(layer,) for layer in (*self.convs, self.last)]

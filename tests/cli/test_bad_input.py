@@ -123,13 +123,13 @@ def test_a_run_directory_that_cannot_be_written_ends_with_74(train, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Forty images, the twelfth of them damaged."""
+    """Forty grey images, the twelfth of them damaged."""
     (tmp_path / "images").mkdir()
-    pixels = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / "images" / f"{number:02}.png")
     (tmp_path / "images" / "11.png").write_bytes((tmp_path / "images" / "10.png").read_bytes()[:60])
-    return ["data.source=folder", "data.path=images"]
+    return ["data.source=folder", "data.path=images", "data.channels=1"]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ganfleet
+from commands import TINY, ganfleet
 from PIL import Image
 
 from ganfleet.engine.translate import save
@@ -101,13 +101,15 @@ def test_a_run_does_not_go_on_with_other_classes(trained):
     assert "class_names was ['1', '2', '10'], is ['1', '2', '11']" in ended.output
 
 
-def test_a_run_without_classes_goes_on_when_labels_are_found(trained):
+def test_a_run_without_classes_goes_on_when_labels_are_found():
     """As a run of 0.1.0 does, which did not read dataset.json."""
-    words = ["data.path=photos/10", "data.classes=", "train.batch_size=4", "run.name=plain"]
-    Path("gan.yaml").write_text(CONFIG.replace("cgan, architecture: mlp", "gan"))
-    assert ganfleet("train", "--config", "gan.yaml", *words).code == 0
-    labels = {"labels": [[path.name, 1] for path in Path("photos/10").iterdir()]}
-    Path("photos/10/dataset.json").write_text(json.dumps(labels))
-    later = ganfleet("train", "--config", "gan.yaml", *words, "train.steps=3")
-    Path("photos/10/dataset.json").unlink()
+    Path("grey").mkdir()
+    for i in range(16):
+        Image.new("L", (8, 8), 10 * i).save(f"grey/{i}.png")
+    Path("gan.yaml").write_text(TINY.replace("{source: embedded}", "{source: folder, path: grey, channels: 1}"))
+    words = ["--config", "gan.yaml", "run.name=plain"]
+    assert ganfleet("train", *words, "train.steps=2").code == 0
+    labels = {"labels": [[path.name, 1] for path in Path("grey").iterdir()]}
+    Path("grey/dataset.json").write_text(json.dumps(labels))
+    later = ganfleet("train", *words, "train.steps=3")
     assert later.code == 0 and "resumed from" in later.output, later.output

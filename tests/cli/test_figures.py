@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ganfleet, one_error
+from commands import TINY, ganfleet, one_error
 from PIL import Image
 from stored import save_start_of
 
@@ -19,7 +19,6 @@ strategy:
   mbstd_group: 1}
 train: {batch_size: 1, lanes: 1}
 """
-GAN = "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16]}\ntrain: {batch_size: 1, lanes: 1}\n"
 TILE, GAP = 64, 2  # an image of 8x8 is shown eight times as large
 
 
@@ -27,7 +26,7 @@ TILE, GAP = 64, 2  # an image of 8x8 is shown eight times as large
 def directory(tmp_path_factory):
     """Holds runs/style, whose noise is as strong as in a trained one, and runs/plain, a GAN without styles."""
     runs = tmp_path_factory.mktemp("figures") / "runs"
-    save_start_of(GAN, runs / "plain", scale=5)
+    save_start_of(TINY.replace("batch_size: 16, lanes: 4", "batch_size: 1, lanes: 1"), runs / "plain", scale=5)
     [path] = checkpoint.within(save_start_of(STYLEGAN, runs / "style", classes=10))
     snapshot = checkpoint.load(path)
     for component in ("G.weights", "G.ema"):

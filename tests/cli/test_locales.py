@@ -22,9 +22,9 @@ LOCALES = {
 WORDS = {"zh_CN.GBK": "数据", "de_DE": "données"}  # names that the locale's encoding has, and ASCII has not
 CONFIG = """\
 # 训练
-strategy: {{name: gan, resolution: 8, latent: 4, hidden: [8]}}
+strategy: {{name: gan, resolution: 8, latent: 8, hidden: [16], ema_kimg: 0.1}}
 data: {{source: folder, path: {word}, channels: 1}}
-train: {{steps: 2, batch_size: 8, lanes: 2}}
+train: {{steps: 2, batch_size: 16, lanes: 4}}
 log: {{every_steps: 1, samples: 4}}
 run: {{name: {word}}}
 """

@@ -37,6 +37,7 @@ def command():
 
 run(command)
 """
+GRACE = 1.5  # instead of 5 seconds, which most of these tests would wait for
 LAUNCH = """\
 import signal
 import sys
@@ -46,6 +47,7 @@ from ganfleet.cli import run
 from ganfleet.fleet import processes
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
+processes.GRACE_SECONDS = {grace}
 
 @click.command()
 def command():
@@ -65,7 +67,7 @@ def faulty(tmp_path, monkeypatch):
 def launch(directory, fault="pass", seconds=300, rank=RANK, workers=2, log_dir='Path(".")') -> list[str]:
     """The command that starts two ranks of which rank 1 has ``fault`` while rank 0 goes on for ``seconds``."""
     (directory / "rank.py").write_text(rank.format(fault=fault, seconds=seconds))
-    (directory / "launch.py").write_text(LAUNCH.format(workers=workers, log_dir=log_dir))
+    (directory / "launch.py").write_text(LAUNCH.format(workers=workers, log_dir=log_dir, grace=GRACE))
     return [sys.executable, "launch.py"]
 
 
@@ -263,7 +265,7 @@ def test_a_second_signal_ends_a_fleet_of_which_a_rank_is_frozen(frozen, tmp_path
 
 
 def test_a_signal_that_follows_at_once_is_no_second_one(tmp_path):
-    process = start(launch(tmp_path, "time.sleep(7)", rank=HANGUP), tmp_path)
+    process = start(launch(tmp_path, f"time.sleep({GRACE + 1})", rank=HANGUP), tmp_path)
     ready(tmp_path)
     process.send_signal(signal.SIGTERM)
     time.sleep(ECHO_SECONDS / 5)

@@ -330,12 +330,11 @@ class Waves(Metric):
         return {"waves": self.values[run.clock.step]}
 
 
-@pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
-def test_the_best_checkpoint_is_kept_until_there_is_a_better_one(tmp_path, mode, sign, monkeypatch):
-    values = {4: 3.0, 8: 1.0, 12: 2.0, 16: float("nan"), 20: 0.5, 24: 4.0}
-    monkeypatch.setattr(Waves, "values", {step: sign * value for step, value in values.items()})
+def test_the_best_checkpoint_is_kept_until_there_is_a_better_one(tmp_path, monkeypatch):
+    values = {4: -3.0, 8: -1.0, 12: -2.0, 16: float("nan"), 20: -0.5, 24: -4.0}
+    monkeypatch.setattr(Waves, "values", values)
     sections = {
-        "checkpoint": {"every_kimg": 0.064, "keep": 1, "keep_best": {"metric": "waves", "mode": mode}},
+        "checkpoint": {"every_kimg": 0.064, "keep": 1, "keep_best": {"metric": "waves", "mode": "max"}},
         "metrics": {"names": [f"{__name__}:Waves"], "every_kimg": 0.064},
     }
 
@@ -352,12 +351,21 @@ def test_the_best_checkpoint_is_kept_until_there_is_a_better_one(tmp_path, mode,
         "step": 8,
         "kimg": 0.128,
         "metric": "waves",
-        "mode": mode,
+        "mode": "max",
         "resolution": 8,
-        "value": sign * 1.0,
+        "value": -1.0,
     }
     names, best = steps(24)
     assert names == ["step-00000020", "step-00000024"] and best["step"] == 20
+
+
+@pytest.mark.parametrize("mode, value, beats", [("min", 0.5, True), ("min", 2.0, False), ("max", 2.0, True)])
+def test_the_best_is_the_smallest_or_the_largest(mode, value, beats, tmp_path):
+    settings = KeepBest(metric="waves", mode=mode)
+    (tmp_path / "checkpoints" / "step-00000008").mkdir(parents=True)
+    best = Best(tmp_path)
+    best.note({"waves": 1.0}, settings, 8, Clock(10**6, step=8))
+    assert best.beats({"waves": value}, settings, 8) == beats
 
 
 @pytest.mark.parametrize("before, after, beats", [(8, 8, False), (8, 16, True), ((8, 12), Size(8, 12), False)])

@@ -29,12 +29,10 @@ CASES = {  # strategy, its section, height and width
     "sngan_resnet": ("sngan", f"architecture: resnet, resolution: [16, 24], {SMALL_GAN}, critic_steps: 1", (16, 24)),
     "wgan_gp": ("wgan_gp", f"resolution: [8, 12], {SMALL_GAN}, critic_steps: 1", (8, 12)),
     "cgan": ("cgan", f"resolution: [12, 8], {SMALL_GAN}", (12, 8)),
-    "gan": ("gan", "resolution: [5, 7], latent: 4, hidden: [4]", (5, 7)),
     "cyclegan": ("cyclegan", "resolution: [24, 32], ngf: 2, ndf: 2, blocks: 1", (24, 32)),
 }
-FAST = ("gan",)
 REAL = ("dcgan", "stylegan_32x48")  # go on in two processes; all others on two simulated ranks
-MARKS = {case: [pytest.mark.slow] * (case not in FAST) + [one_at_a_time] * (case in REAL) for case in CASES}
+MARKS = {case: [one_at_a_time] * (case in REAL) for case in CASES}
 
 
 @pytest.fixture
@@ -56,6 +54,7 @@ def done(*arguments):
     return ended.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [pytest.param(case, marks=marks) for case, marks in MARKS.items()])
 def test_two_ranks_that_go_on_where_one_stopped_end_with_the_bits_of_one(case, photos):
     name, section, size = CASES[case]

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import mindspore
 
+from ganfleet.document import is_homeless, user_cache
+
 SOURCE = Path(__file__).with_name("kernels.cc")
 CHECK = Path(__file__).with_name("check.py")
 # No flag may let the compiler round otherwise than the source says: the bits must not depend on the compiler. Without
@@ -110,7 +112,9 @@ def compiled(onednn: OneDNN) -> Path:
     """
     facts = (SOURCE.read_bytes(), CHECK.read_bytes(), FLAGS, mindspore.__version__, onednn, _processor())
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-    path = cache() / f"kernels-{name}.so"
+    path = user_cache() / f"kernels-{name}.so"
+    if is_homeless(path):
+        raise Unavailable("there is no home folder for its cache: set XDG_CACHE_HOME")
     if ":" in str(path):
         raise Unavailable(f"MindSpore cannot load {path}, for the colon in it: set XDG_CACHE_HOME")
     if not sound(path):
@@ -123,18 +127,6 @@ def compiled(onednn: OneDNN) -> Path:
         except OSError as error:
             raise Unavailable(f"{path} cannot be written ({error.strerror}): set XDG_CACHE_HOME") from None
     return path
-
-
-def cache() -> Path:
-    """The folder for it.
-
-    Raises:
-        Unavailable: the user has no home folder.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ganfleet"
-    except RuntimeError:
-        raise Unavailable("there is no home folder for its cache: set XDG_CACHE_HOME") from None
 
 
 def _processor() -> str:

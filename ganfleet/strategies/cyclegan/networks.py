@@ -74,3 +74,6 @@ class PatchDiscriminator(ms_nn.Cell):
         for conv in self.convs[1:]:
             x = nn.leaky_relu(self.norm(conv(x)))
         return self.last(x)
+
+    def path(self):
+        return [(layer,) for layer in (*self.convs, self.last)]

@@ -8,13 +8,14 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, field_validat
 from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.size import Resolution, Size
-from ganfleet.strategies.base import Betas, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Betas, Phase, Player
 from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, PatchDiscriminator, ResNetGenerator
 from ganfleet.strategies.cyclegan.pool import exchange
+from ganfleet.strategies.image_gan import ImageGAN
 from ganfleet.strategies.translation import Translation
 
 
-class CycleGAN(Strategy):
+class CycleGAN(ImageGAN):
     """CycleGAN (arXiv:1703.10593): translates images of a domain A to a domain B and back, learned without pairs.
 
     It learns from ``image_a`` and ``image_b``.
@@ -23,7 +24,7 @@ class CycleGAN(Strategy):
     ones of the lane's pools.
     """
 
-    class Options(StrategyOptions):
+    class Options(ImageGAN.Options):
         """``cycle_a`` and ``cycle_b`` weigh the cycles that start in A and in B; ``identity`` is relative to these.
 
         The learning rate is ``lr`` for ``lr_constant_kimg``, then falls linearly to 0 over ``lr_decay_kimg``.
@@ -49,6 +50,8 @@ class CycleGAN(Strategy):
                 raise ValueError(f"must be a multiple of {DOWNSCALE}, 24 or more")
             return resolution
 
+    judges: ClassVar[dict[str, tuple[str, ...]]] = {"D_A": ("real", "fake"), "D_B": ("real", "fake")}
+    scores_have_signs = False
     reads: ClassVar[tuple[str, ...]] = ("image_a", "image_b")
     samples_data: ClassVar[bool] = True
 
@@ -79,8 +82,8 @@ class CycleGAN(Strategy):
         # Instance norm knows no batch, so a generator translates its source and its target in one go.
         from_ab, from_ba = nets.G_AB(ops.concat((a, b))), nets.G_BA(ops.concat((b, a)))
         fake_b, same_b, fake_a, same_a = from_ab[:n], from_ab[n:], from_ba[:n], from_ba[n:]
-        adversarial_b = least_squares(nets.D_B(fake_b), 1.0)
-        adversarial_a = least_squares(nets.D_A(fake_a), 1.0)
+        adversarial_b = least_squares(nets.D_B(self.augmented(nets, fake_b, noise, "D_B/fake")), 1.0)
+        adversarial_a = least_squares(nets.D_A(self.augmented(nets, fake_a, noise, "D_A/fake")), 1.0)
         cycle_a = l1(nets.G_BA(fake_b), a)
         cycle_b = l1(nets.G_AB(fake_a), b)
         identity_a, identity_b = l1(same_a, a), l1(same_b, b)
@@ -105,8 +108,11 @@ class CycleGAN(Strategy):
         return {name: exchange(fakes, memory, name, self.options.pool, rng) for name, fakes in kept.items()}
 
     def d_loss(self, nets, real, noise):
-        loss_a = domain_loss(nets.D_A, real["image_a"], noise["fake_a"])
-        loss_b = domain_loss(nets.D_B, real["image_b"], noise["fake_b"])
+        real_a = self.augmented(nets, real["image_a"], noise, "D_A/real")
+        fake_a = self.augmented(nets, noise["fake_a"], noise, "D_A/fake")
+        real_b = self.augmented(nets, real["image_b"], noise, "D_B/real")
+        fake_b = self.augmented(nets, noise["fake_b"], noise, "D_B/fake")
+        loss_a, loss_b = domain_loss(nets.D_A, real_a, fake_a), domain_loss(nets.D_B, real_b, fake_b)
         return loss_a + loss_b, {"D_A": loss_a, "D_B": loss_b}
 
     def sample_inputs(self, rng, clock, label=None):

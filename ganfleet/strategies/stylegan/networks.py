@@ -10,6 +10,7 @@ Converters to and from RGB that a stage does not use are there, but not trainabl
 """
 
 import math
+import re
 from itertools import pairwise
 
 from mindspore import nn as ms_nn
@@ -202,6 +203,11 @@ class Discriminator(ms_nn.Cell):
                 x = blend(old, x, alpha)
         return self.blocks[0](x, label)
 
+    def path(self):
+        judge, *reductions = self.blocks
+        blocks = [(each.conv, each.down) for each in reversed(reductions)] + [(judge.conv, judge.dense, judge.last)]
+        return [(self.from_rgb[-1],), *((layer,) for block in blocks for layer in block)]
+
 
 class Reduction(ms_nn.Cell):
     """(n, in, h, w) → (n, out, h/2, w/2): a convolution, then a blur and a convolution that halves."""
@@ -275,6 +281,20 @@ class NormedConv(ms_nn.Cell):
 
     def construct(self, x):
         return nn.pixel_norm(nn.leaky_relu(self.conv(x)))
+
+
+def height_of(name, resolution):
+    """The height of the layer of G, or of its converter to RGB, that has the weight ``name``; None for others."""
+    heights = [Size.of(each).height for each in doublings(resolution)]
+    layer = re.match(r"G\.(synthesis\.layers|convs|dense|bias|(?:synthesis\.)?to_rgb\.convs)\b\.?(\d*)", name)
+    if layer is None:
+        return None
+    kind, number = layer[1], int(layer[2] or 0)
+    if kind == "synthesis.layers":
+        return heights[number // 2]
+    if kind == "convs":  # ProGAN's first stands behind a dense layer
+        return heights[(number + 1) // 2]
+    return heights[number]
 
 
 def start_of(resolution):

@@ -11,12 +11,13 @@ from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.nn import forms
 from ganfleet.size import Resolution, Size
-from ganfleet.strategies.base import Decay, Ema, Phase, Player, Stage, Strategy, StrategyOptions
+from ganfleet.strategies.base import Decay, Ema, Phase, Player, Stage
 from ganfleet.strategies.doubling import doublings, needed
 from ganfleet.strategies.figure import Interpolate
+from ganfleet.strategies.image_gan import ImageGAN
 from ganfleet.strategies.path import LatentPath
 from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
-from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator
+from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator, height_of
 
 BETAS = (0.0, 0.99)
 LEARNING_RATES = {128: 1.5e-3, 256: 2e-3, 512: 3e-3, 1024: 3e-3}  # elsewhere, ``lr``
@@ -30,7 +31,7 @@ class Growth(Stage):
     fades: bool = False
 
 
-class StyleGAN(Strategy):
+class StyleGAN(ImageGAN):
     """StyleGAN (arXiv:1812.04948), and with variant: progan Progressive GAN (arXiv:1710.10196), grown by the clock.
 
     Both networks grow from ``start_resolution`` by doubling: new layers fade in over ``fade_kimg``, then train alone
@@ -40,7 +41,7 @@ class StyleGAN(Strategy):
 
     SampleOptions = StyleOptions
 
-    class Options(StrategyOptions):
+    class Options(ImageGAN.Options):
         variant: Literal["stylegan", "progan"] = "stylegan"
         resolution: Resolution = 64
 
@@ -113,6 +114,10 @@ class StyleGAN(Strategy):
             )
         self.classes = image.classes if options.conditional else 0
 
+    @property
+    def scores_have_signs(self) -> bool:
+        return self.options.loss == "logistic"
+
     # ── Growth
 
     def schedule(self):
@@ -148,6 +153,7 @@ class StyleGAN(Strategy):
         return {"lr": lr * lazy_share(self.lazy if player == "D" else 1)}
 
     def check(self, stage, lane_size):
+        super().check(stage, lane_size)
         group = self.options.mbstd_group
         if lane_size % group:
             raise ConfigError(
@@ -182,6 +188,9 @@ class StyleGAN(Strategy):
         """R1 is computed on every how many-th step."""
         return self.options.r1_every if self.options.loss == "logistic" else 1
 
+    def works_at(self, name, stage):
+        return height_of(name, stage.resolution)
+
     # ── Phases and losses
 
     def phases(self, stage):
@@ -198,22 +207,28 @@ class StyleGAN(Strategy):
         """E softplus(D(fake)) + E softplus(−D(real)), and γ/2 · R1 (arXiv:1801.04406) unless that has its own phase."""
         image, fake, conditions = self._judged(nets, real, noise)
         if self.lazy > 1:
+            image = self.augmented(nets, image, noise, "D/real")
             real_logit, fake_logit = self._scores(nets.D, image, fake, conditions)
             loss = nn.discriminator_loss(real_logit, fake_logit)
-            return loss, {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
+            stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
+            return loss, self.adapted(nets, real_logit, stats)
         fake_logit = nets.D(fake, *conditions)
-        real_logit, penalty = nn.scored_r1(nets.D, image, conditions)
+        settings = self.settings(nets, noise, "D/real")
+        real_logit, penalty = nn.scored_r1(nets.D, image, conditions, self.augment, settings)
         loss = nn.discriminator_loss(real_logit, fake_logit) + self.options.r1_gamma / 2 * penalty
-        return loss, {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean(), "r1": penalty}
+        stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean(), "r1": penalty}
+        return loss, self.adapted(nets, real_logit, stats)
 
     def lazy_r1(self, nets, real, noise):
         """R1 on every ``lazy``-th step, with the weight of as many (arXiv:1912.04958, B)."""
-        penalty = nn.r1(nets.D, self._shown(real, noise), (noise["alpha"], self._label(real)))
+        image, conditions = self._shown(real, noise), (noise["alpha"], self._label(real))
+        penalty = nn.r1(nets.D, image, conditions, self.augment, self.settings(nets, noise, "D/real"))
         return self.options.r1_gamma / 2 * self.lazy * penalty, {"r1": penalty}
 
     def wgan_gp_d_loss(self, nets, real, noise):
         """E D(fake) − E D(real), the gradient penalty, and E D(real)² so that scores do not drift."""
         image, fake, conditions = self._judged(nets, real, noise)
+        image = self.augmented(nets, image, noise, "D/real")
         real_score, fake_score = self._scores(nets.D, image, fake, conditions)
         penalty = nn.gradient_penalty(nets.D, image, fake, noise["u"], conditions)
         drift = (real_score * real_score).mean()
@@ -222,9 +237,11 @@ class StyleGAN(Strategy):
         return loss, stats
 
     def _judged(self, nets, real, noise):
-        """The images D's losses are about, real and generated, and what else D takes."""
+        """The images D's losses are about, real ones before augmentation and generated ones after it, and what else D
+        takes.
+        """
         label = self._label(real)
-        fake = ops.stop_gradient(self._generate(nets, noise, label))
+        fake = self.augmented(nets, ops.stop_gradient(self._generate(nets, noise, label)), noise, "D/fake")
         return self._shown(real, noise), fake, (noise["alpha"], label)
 
     def _scores(self, d, image, fake, conditions):
@@ -238,13 +255,13 @@ class StyleGAN(Strategy):
     def logistic_g_loss(self, nets, real, noise):
         """E softplus(−D(fake))."""
         label = self._label(real)
-        fake = self._generate(nets, noise, label, record=True)
+        fake = self.augmented(nets, self._generate(nets, noise, label, record=True), noise, "D/fake")
         return nn.nonsaturating_generator_loss(nets.D(fake, noise["alpha"], label)), {}
 
     def wgan_g_loss(self, nets, real, noise):
         """−E D(fake)."""
         label = self._label(real)
-        fake = self._generate(nets, noise, label, record=True)
+        fake = self.augmented(nets, self._generate(nets, noise, label, record=True), noise, "D/fake")
         return -nets.D(fake, noise["alpha"], label).mean(), {}
 
     def _label(self, real):
