@@ -30,8 +30,8 @@ sys.path.append(str(Path(__file__).parents[1] / "text"))
 import encoders_float64
 
 CLOCK = Clock(1)
-BASE = {"resolution": 4, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_width": 8, "steps": 2}
-SR = {"resolution": 8, "widths": (8, 16), "depths": (1, 2), "heads": 2, "steps": 2}
+BASE = {"resolution": 4, "width": 8, "multipliers": (1,), "blocks": 1, "attention": (4,), "head_width": 4, "steps": 2}
+SR = {"resolution": 8, "widths": (8, 12), "depths": (1, 1), "heads": 2, "steps": 2}
 MODELS = {"imagen": (Imagen, BASE), "imagen_sr": (ImagenSR, SR)}
 
 
@@ -44,15 +44,15 @@ def model(name, **options):
 
 
 def base(w, x_t, time, text, mask):
-    condition = float64.pooled_text(w.of("pooled"), text, mask, 1)
-    heads = lambda channels: channels // 8  # noqa: E731
-    return float64.unet(w.of("unet"), x_t, time, 8, (1, 2), 1, heads, condition, text, mask)
+    condition = float64.pooled_text(w.of("pooled"), text, mask, 2)
+    heads = lambda channels: channels // 4  # noqa: E731
+    return float64.unet(w.of("unet"), x_t, time, 8, (1,), 1, heads, condition, text, mask)
 
 
 def enlarging(w, x_t, time, text, mask, small, level):
     condition = float64.pooled_text(w.of("pooled"), text, mask, 2) + float64.time_embedding(w.of("level"), level, 8)
     x = jnp.concatenate([x_t, float64.up(small)], 1)
-    return float64.efficient_unet(w.of("unet"), x, time, (8, 16), (1, 2), 2, condition, text, mask)
+    return float64.efficient_unet(w.of("unet"), x, time, (8, 12), (1, 1), 2, condition, text, mask)
 
 
 def loss(w, name, real, noise):
