@@ -1,9 +1,9 @@
 """Images with captions: from metadata.jsonl, as ganfleet's own data sets have it, and from files beside the images."""
 
 import json
-import sys
 from pathlib import Path
 
+import encoders_float64 as float64
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +12,6 @@ from ganfleet.data import open_source
 from ganfleet.errors import ConfigError, DataError
 
 sys.path.append(str(Path(__file__).parents[1] / "text"))
-import encoders_float64 as float64
 
 pytest.importorskip("tokenizers")
 TEXTS = {"a/1.png": "a red car", "a/2.png": "blue heart", "b/1.png": "a red car", "b/3.png": "a cat on a white heart"}

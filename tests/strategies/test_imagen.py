@@ -1,10 +1,10 @@
 """Imagen's networks, losses and drawing against float64 JAX; its sizes are those of the paper; fleets are invisible."""
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 
+import encoders_float64
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +27,6 @@ from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.imagen.strategy import Imagen, ImagenSR
 
 sys.path.append(str(Path(__file__).parents[1] / "text"))
-import encoders_float64
 
 CLOCK = Clock(1)
 BASE = {"resolution": 4, "width": 8, "multipliers": (1,), "blocks": 1, "attention": (4,), "head_width": 4, "steps": 2}
