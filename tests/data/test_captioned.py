@@ -11,8 +11,6 @@ from PIL import Image
 from ganfleet.data import open_source
 from ganfleet.errors import ConfigError, DataError
 
-sys.path.append(str(Path(__file__).parents[1] / "text"))
-
 pytest.importorskip("tokenizers")
 TEXTS = {"a/1.png": "a red car", "a/2.png": "blue heart", "b/1.png": "a red car", "b/3.png": "a cat on a white heart"}
 

@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import encoders_float64
 import jax
@@ -25,8 +24,6 @@ from ganfleet.engine.sampler import Sampler
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.imagen.strategy import Imagen, ImagenSR
-
-sys.path.append(str(Path(__file__).parents[1] / "text"))
 
 CLOCK = Clock(1)
 BASE = {"resolution": 4, "width": 8, "multipliers": (1,), "blocks": 1, "attention": (4,), "head_width": 4, "steps": 2}
