@@ -234,7 +234,8 @@ def test_options_that_cannot_go_together_are_one_error(words, message, tmp_path)
 
 # ── What a fleet promises
 
-TRAINED = {"options": SMALL | {"learned_variance": True}, "source": testing.FakeImages(classes=CLASSES)}
+SIMPLE = SMALL | {"multipliers": (1,), "attention": (), "learned_variance": True}  # fewer layers to compile
+TRAINED = {"options": SIMPLE, "source": testing.FakeImages(classes=CLASSES)}
 
 
 def test_any_fleet_trains_it_to_the_same_bits():
