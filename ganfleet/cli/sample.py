@@ -21,7 +21,7 @@ SEEDS, SEEDS_OF_ROWS = range(64), range(10)  # where none are given
         "ganfleet sample --checkpoint runs/first --out grid.png --seeds 0-15",
         "ganfleet sample --checkpoint runs/first --out-dir images --seeds 0-49999",
         "ganfleet sample --checkpoint runs/first --figures",
-        'ganfleet sample --checkpoint runs/base --then runs/sr --out cars.png --prompt "a red car" guidance=2 steps=50',
+        'ganfleet sample --checkpoint runs/base --out cars.png --prompt "a red car"',
     ),
 )
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")

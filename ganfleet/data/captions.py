@@ -79,7 +79,7 @@ def _rows(files: Files, name: str) -> dict[str, dict]:
             rows[str(folder / image)] = row
         except (ValueError, TypeError, StopIteration) as error:
             raise DataError(
-                f'{files.describe(name)}:{number} is no row like {{"file": "a.png", "text": "a red car"}}: repair it'
+                f'{files.describe(name)}:{number} is no row like {{"file": "a.png", "text": "a red car"}}: correct it'
             ) from error
     return rows
 

@@ -50,7 +50,7 @@ class How:
         try:
             schedule.times(changed.steps)
         except ValueError as error:
-            raise ConfigError(f"steps={changed.steps}: {error}; this model was trained with so many") from error
+            raise ConfigError(f"steps={changed.steps}: {error}, as in training: choose one of these") from error
         return changed
 
     def as_inputs(self) -> dict[str, np.ndarray]:

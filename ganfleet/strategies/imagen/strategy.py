@@ -251,8 +251,8 @@ class ImagenSR(TextDiffusion):
 
     def sample_inputs(self, rng, clock, label=None):
         raise ConfigError(
-            "this model enlarges images of another one: draw with the checkpoint of that, and with this one behind it "
-            "(--then)"
+            "this model enlarges images of another one: name the checkpoint of that in --checkpoint, and this one in "
+            "--then"
         )
 
     def from_images(self, images, rng, clock, label=None):
