@@ -88,8 +88,10 @@ class Schedule:
         return np.rint(times * self.steps) / self.steps
 
     def step(self, t: float, s: float) -> "Step":
-        """The way from time ``t`` back to ``s`` < t."""
-        return Step(*(float(each) for time in (t, s) for each in self.alpha_sigma(time)))
+        """The way from time ``t`` back to ``s`` < t. At time 0 there is the image itself, without the trace of noise
+        that the continuous cosine schedule has there."""
+        end = (1.0, 0.0) if s == 0 else self.alpha_sigma(s)
+        return Step(*(float(each) for each in (*self.alpha_sigma(t), *end)))
 
     def way(self, count: int) -> Iterator[tuple[float, "Step"]]:
         """Each of ``count`` steps from noise to an image, with the time that it begins at."""
