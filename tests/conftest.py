@@ -23,6 +23,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers share compiled grap
     os.environ["GANFLEET_COMPILE_CACHE"] = os.path.join(_cache.name, "graphs")
 
 
+def pytest_collection_finish():
+    gc.freeze()  # all that was imported: MindSpore collects garbage before each graph
+
+
 def pytest_configure(config):
     if not getattr(config.option, "numprocesses", None):  # not the process that only hands out tests
         cpu.pin(1)  # before any kernel runs, as connect() does: bits depend on it

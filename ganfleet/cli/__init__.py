@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,13 +29,22 @@ VERBS = {
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
     "blend": "Make a checkpoint of two related ones, by resolution.",
+    "pairs": "Draw the same latents with two checkpoints, as pairs to train on.",
     "report": "Show a run in one HTML file, and write its model card.",
+    "import": "Make a checkpoint of another program's weights.",
+    "export": "Write a checkpoint's networks as ONNX, MindIR or safetensors.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
 }
-FLEET_VERBS = ("train", "sample", "translate", "evaluate")  # those that a launcher may start as one rank of many
+FLEET_VERBS = (
+    "train",
+    "sample",
+    "translate",
+    "evaluate",
+    "pairs",
+)  # those that a launcher may start as one rank of many
 INTERNAL_ERROR = 70
 
 
@@ -156,6 +166,18 @@ def check_writable(out: Path) -> None:
         raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 
 
+def check_new(out: Path) -> None:
+    """Refuse a directory ``--out`` that is there already, or cannot be made, before anything is computed.
+
+    Raises:
+        ConfigError: something is there, or there is no folder for it.
+    """
+    if out.exists():
+        raise ConfigError(f"--out {out} is there already: choose another name")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
+
+
 def forget_folder(script: str) -> None:
     """Keep what lies beside ``script`` from being imported: Python takes it for modules that a user may have too."""
     folder = os.path.dirname(os.path.realpath(script))
@@ -163,7 +185,7 @@ def forget_folder(script: str) -> None:
 
 
 class Verbs(click.Group):
-    """A group whose commands live in ``ganfleet.cli.<verb>``, each as ``command``."""
+    """A group whose commands live in ``ganfleet.cli.<verb>``, each as ``command``; ``import_``, a word of Python's."""
 
     def verb(self, args: list[str]) -> str | None:
         """The verb among ``args``; no option of the group takes a value."""
@@ -173,7 +195,9 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return importlib.import_module(f"ganfleet.cli.{name}").command if name in VERBS else None
+        if name not in VERBS:
+            return None
+        return importlib.import_module(f"ganfleet.cli.{name}_" if iskeyword(name) else f"ganfleet.cli.{name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ganfleet.cli import example
+from ganfleet.cli import check_new, example
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
 from ganfleet.store import checkpoint
@@ -36,10 +36,7 @@ def command(base: Path, tuned: Path, out: Path, listed: str | None, sigmoid: str
     if (listed is None) == (sigmoid is None):
         raise ConfigError("give either --share or --sigmoid")
     given = shares(listed) if listed is not None else width(sigmoid)
-    if out.exists():
-        raise ConfigError(f"--out {out} is there already: choose another name")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
+    check_new(out)
     start_mindspore()
     from ganfleet.engine import blend as engine
 

@@ -53,10 +53,12 @@ def emoji(vendor: str, out: Path, size: int, tarballs: tuple[Path, ...]) -> None
 @OUT
 @SIZE
 @TARBALL
-def emoji_pair(out: Path, size: int, tarballs: tuple[Path, ...]) -> None:
+@click.option("--paired", is_flag=True, help="Give training images of one emoji one name too.")
+def emoji_pair(out: Path, size: int, tarballs: tuple[Path, ...], paired: bool) -> None:
     """Twemoji (A) and Fluent 3D (B), for unpaired translation with true pairs to test on.
 
     Folders trainA, trainB, testA and testB. One base emoji of ten is held out for the test, with all its skin tones.
+    With --paired, the images for training are pairs too, for data.source=paired.
     """
     from ganfleet.data import emoji as sets
     from ganfleet.data.folder import whole
@@ -66,7 +68,7 @@ def emoji_pair(out: Path, size: int, tarballs: tuple[Path, ...]) -> None:
         sets.check(vendor, size)
     with whole(out) as folder:
         a, b = load(vendors, tarballs)
-        counts = sets.write_pair(folder, a, b, size, track)
+        counts = sets.write_pair(folder, a, b, size, track, paired)
     click.echo(
         f"{out}: {counts['train']:,} training images per domain; {counts['test']:,} test pairs of "
         f"{counts['held out']:,} held-out base emoji"

@@ -1,11 +1,11 @@
 """``ganfleet train``: one process of a fleet, or with ``--workers`` a whole fleet on this machine."""
 
-import sys
 from pathlib import Path
 
 import click
 
 from ganfleet.cli import example
+from ganfleet.cli.workers import start
 from ganfleet.errors import ConfigError
 
 
@@ -30,7 +30,9 @@ def command(path: str, workers: int | None, log_dir: Path | None, overrides: tup
     if log_dir and workers is None:
         raise ConfigError("--log-dir keeps what the ranks print that --workers starts: add --workers, or leave it out")
     with guard.stopping_at_once():
-        return train_alone(path, overrides) if workers is None else train_fleet(path, overrides, workers, log_dir)
+        if workers is None:
+            return train_alone(path, overrides)
+        return start(workers, ["train", "--config", path, *overrides], log_dir)
 
 
 def train_alone(path: str, overrides: tuple[str, ...]) -> None:
@@ -42,30 +44,3 @@ def train_alone(path: str, overrides: tuple[str, ...]) -> None:
     from ganfleet.engine.run import train
 
     train(config.load(path, overrides))
-
-
-BYTES_PER_RANK = 2**30 // 4  # of a rank's own, before it has a network: Python and MindSpore
-
-
-def train_fleet(path: str, overrides: tuple[str, ...], workers: int, log_dir: Path | None) -> int:
-    """Train in ``workers`` processes, which say what is wrong with the config; the fleet's exit code."""
-    import psutil
-
-    from ganfleet import __file__ as package
-    from ganfleet.fleet import launcher, processes
-
-    started = launcher.detect()
-    if started.kind != "none":
-        raise ConfigError(
-            f"--workers starts ranks of its own, but {started.sign} says that a launcher has started this process as "
-            f"one: leave out --workers, or unset {started.sign}"
-        )
-    room = psutil.virtual_memory().available // BYTES_PER_RANK
-    if workers > max(room, 1):
-        raise ConfigError(
-            f"--workers {workers}: this machine has memory for {room} ranks, of which each takes "
-            f"{BYTES_PER_RANK / 2**30:g} GiB or more: start so many at most"
-        )
-    script = str(Path(package).with_name("__main__.py"))
-    command = [sys.executable, script, "train", "--config", path, *overrides]
-    return processes.launch(workers, command, log_dir)

@@ -20,13 +20,14 @@ LINE_SECONDS = 10  # between two lines of progress where nobody watches a termin
 @click.option("--direction", required=True, help="From which domain to which, such as A2B.")
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="An image or a folder of them.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The folder for the translations.")
-@click.option("--panel", is_flag=True, help="Also write each original, its translation and that back, side by side.")
+@click.option("--panel", is_flag=True, help="Also write each original and its translation side by side.")
 @click.option("--strategy", help="Import this module:Class, which a checkpoint alone may not ask for.")
 def command(path: Path, direction: str, source: Path, output: Path, panel: bool, strategy: str | None):
     """Translate images of any size. Names are kept, files become PNG; what is there already is not done again.
 
-    With --panel, OUTPUT/panels has each image, its translation and that translated back. The ranks that msrun or
-    mpiexec starts share the files.
+    A GIF animation stays one, with its durations. Images of more than 1.5 million pixels are translated in tiles that
+    overlap and are blended. With --panel, OUTPUT/panels has each image, its translation and, where the model knows the
+    way, that translated back. The ranks that msrun or mpiexec starts share the files.
     """
     start_mindspore()
     from ganfleet.engine.loaded import load

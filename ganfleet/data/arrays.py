@@ -1,5 +1,6 @@
 """Sources that are held in memory: the embedded set, and files in the MNIST family's idx format."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,16 @@ from ganfleet.size import Size
 
 
 class ArraySource(Source):
-    """Grey images, resized once; bright on black, so borders are black."""
+    """Grey images of one size; bright on black, so borders are black."""
 
     Options = ImageOptions
 
     def __init__(
         self, name: str, images: np.ndarray, labels: np.ndarray | None, options: ImageOptions, resolution: int | Size
     ):
-        """``images`` uint8 (n, height, width), ``labels`` int32 (n,)."""
+        """``images`` uint8 (n, 1, height, width) as ``resized`` makes them, ``labels`` int32 (n,)."""
         super().__init__(resolution, options.channels or 1, labels)
-        resize = Resize(resolution, options.resize, options.upscale, BLACK)
-        self._name = name
-        self._images = np.stack([resize(Image.fromarray(image), f"Each image of {name}") for image in images])
+        self._name, self._images = name, images
 
     def __len__(self) -> int:
         return len(self._images)
@@ -52,8 +51,14 @@ class Embedded(ArraySource):
 
     @classmethod
     def open(cls, options, resolution):
-        images, labels = embedded.load()
-        return cls("the embedded set", np.pad(images, [(0, 0), (2, 2), (2, 2)]), labels, options, resolution)
+        return cls("the embedded set", *_embedded(_resize(options, resolution)), options, resolution)
+
+
+@functools.lru_cache(maxsize=8)  # a process may open it many times
+def _embedded(resize: Resize) -> tuple[np.ndarray, np.ndarray]:
+    """Its images as ``resize`` makes them, and its labels."""
+    images, labels = embedded.load()
+    return resized(np.pad(images, [(0, 0), (2, 2), (2, 2)]), resize, "the embedded set"), labels
 
 
 class Idx(ArraySource):
@@ -87,4 +92,13 @@ class Idx(ArraySource):
             raise DataError(
                 f"{labels_path} has {len(labels)} labels for the {len(images)} images of {path}: they must be as many"
             )
-        return cls(str(path), images, labels, options, resolution)
+        return cls(str(path), resized(images, _resize(options, resolution), str(path)), labels, options, resolution)
+
+
+def _resize(options: ImageOptions, resolution: int | Size) -> Resize:
+    return Resize(resolution, options.resize, options.upscale, BLACK)
+
+
+def resized(images: np.ndarray, resize: Resize, name: str) -> np.ndarray:
+    """``images`` uint8 (n, h, w), each as ``resize`` makes it, (n, 1, height, width); ``name`` is for errors."""
+    return np.stack([resize(Image.fromarray(image), f"Each image of {name}") for image in images])

@@ -277,11 +277,14 @@ def write_set(folder: Path, vendor: Vendor, emoji: list[Emoji], size: int, track
     (folder / "ATTRIBUTION.md").write_text(attribution(vendor, size), "utf-8")
 
 
-def write_pair(folder: Path, twemoji: list[Emoji], fluent: list[Emoji], size: int, track: Track) -> dict[str, int]:
+def write_pair(
+    folder: Path, twemoji: list[Emoji], fluent: list[Emoji], size: int, track: Track, paired: bool = False
+) -> dict[str, int]:
     """Twemoji as domain A, Fluent 3D as domain B: trainA, trainB, testA, testB. The number of images of each.
 
     Only emoji that both have. One base emoji of ten is held out with all of its skin tones. Test images of one name
-    show one emoji; training images are numbered in an order of each domain's own, so that names pair nothing.
+    show one emoji, and with ``paired`` training images too. Without, these are numbered in an order of each domain's
+    own, so that names pair nothing.
     """
     others = {each.code: each for each in fluent}
     pairs = [(each, others[each.code]) for each in twemoji if each.code in others]
@@ -291,7 +294,10 @@ def write_pair(folder: Path, twemoji: list[Emoji], fluent: list[Emoji], size: in
     named = {}
     for side, domain in enumerate("AB"):
         order = rng.stream(0, f"emoji-pair/train{domain}").permutation(len(train))
-        named |= {f"train{domain}/{number:05d}.png": train[i][side] for number, i in enumerate(order)}
+        if paired:
+            named |= {f"train{domain}/{pair[0].code}.png": pair[side] for pair in train}
+        else:
+            named |= {f"train{domain}/{number:05d}.png": train[i][side] for number, i in enumerate(order)}
         named |= {f"test{domain}/{a.code}.png": (a, b)[side] for a, b in test}
         for split in ("train", "test"):
             (folder / f"{split}{domain}").mkdir()

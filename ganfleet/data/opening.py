@@ -17,7 +17,7 @@ def open_source(source: str = "embedded", *, resolution: int | Size, **options: 
     """Open the data that ``source`` names at ``resolution``, the largest that training will reach.
 
     Args:
-        source: ``embedded``, ``folder``, ``zip``, ``idx``, ``unpaired``, one of an installed package, or
+        source: ``embedded``, ``folder``, ``zip``, ``idx``, ``unpaired``, ``paired``, one of an installed package, or
             ``package.module:Class``.
         options: the source's own, as in a config under ``data:``, such as ``path="photos"``.
 

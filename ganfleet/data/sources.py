@@ -50,6 +50,7 @@ class Source:
         free_on_resume: the options that may change when a run goes on: they say where the data are, not what.
         names: what the images of a sample are called.
         text: how its captions are encoded, where it has any: ``text`` and ``text_mask`` of a sample.
+        are_pairs: whether several images of one sample show the same thing.
         channels: of an image, 1, 3 or 4.
         classes: how many, 0 where there are no labels.
         class_names: of classes 0, 1, 2 …, where they have names.
@@ -61,6 +62,7 @@ class Source:
     free_on_resume: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...] = ("image",)
     text: Text | None = None
+    are_pairs: ClassVar[bool] = True
     class_names: tuple[str, ...] = ()
     licence: ClassVar[str | None] = None
 

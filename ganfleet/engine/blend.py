@@ -83,7 +83,7 @@ def _heights(snapshot: Snapshot, strategy: Strategy, stage: Stage, path: Path) -
     if not heights:
         raise ConfigError(
             f"{path} is a {snapshot.config['strategy']['name']}, whose weights do not belong to resolutions: use "
-            "checkpoints of stylegan, or give the strategy a method works_at()"
+            "checkpoints of a strategy that has a method works_at(), or give this one such a method"
         )
     return heights
 

@@ -69,16 +69,22 @@ def schedule(strategy: Strategy) -> list[Stage]:
     return stages
 
 
-def samples(strategy: Strategy, names: Collection[str]) -> None:
-    """Check that ``strategy`` can train on samples whose images are called ``names``.
+def samples(strategy: Strategy, names: Collection[str], are_pairs: bool = True) -> None:
+    """Check that ``strategy`` can train on samples whose images are called ``names``, pairs or not.
 
     Raises:
-        ConfigError: it reads others.
+        ConfigError: it reads others, or pairs.
     """
     if not set(strategy.reads) <= set(names):
         raise ConfigError(
             f"this strategy trains on samples of {' and '.join(strategy.reads)}, and this source's have "
-            f"{' and '.join(names)}: choose a data.source that has these, such as unpaired for image_a and image_b"
+            f"{' and '.join(names)}: choose a data.source that has these, such as paired or unpaired for "
+            "image_a and image_b"
+        )
+    if strategy.reads_pairs and not are_pairs:
+        raise ConfigError(
+            "this strategy learns from pairs, images that show one thing in two ways, and those of this data.source "
+            "are none: choose data.source: paired"
         )
 
 

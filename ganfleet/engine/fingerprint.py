@@ -187,10 +187,7 @@ class _Walk:
 
     def globals(self, value: types.FunctionType) -> list:
         """What the global names in a function mean; of modules among them, also what its other names mean there."""
-        steps = [step for code in _codes(value.__code__) for step in dis.get_instructions(code)]
-        names = sorted({step.argval for step in steps if step.opname == "LOAD_GLOBAL"})
-        # Strings, too: getattr takes them.
-        attributes = sorted({step.argval for step in steps if isinstance(step.argval, str)})
+        names, attributes, values = _words(value.__code__)
         found = []
         for name in names:
             means = value.__globals__.get(name)
@@ -199,7 +196,7 @@ class _Walk:
             elif name in READING:
                 raise Unnameable(f"{value.__qualname__} uses {name}(), so what it freezes cannot be told")
             if isinstance(means, types.ModuleType):
-                if _reads(means.__name__, name, steps):
+                if _reads(means.__name__, name, values):
                     raise Unnameable(f"{value.__qualname__} uses {means.__name__}, so what it freezes cannot be told")
                 if not _library(means.__name__):
                     found += [(f"{name}.{n}", self.add(vars(means)[n])) for n in attributes if n in vars(means)]
@@ -235,11 +232,19 @@ def _slot(value: object) -> bool:
     return isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType | FIELD)
 
 
-def _reads(module: str, name: str, steps: list[dis.Instruction]) -> bool:
-    """Whether a function of these ``steps``, which calls ``module`` ``name``, may read with it what no walk sees."""
+@functools.cache  # most functions are in every graph
+def _words(code: types.CodeType) -> tuple[list[str], list[str], list]:
+    """The global names in a function, all names and strings in it, which getattr takes, and what each step is about."""
+    steps = [step for each in _codes(code) for step in dis.get_instructions(each)]
+    names = sorted({step.argval for step in steps if step.opname == "LOAD_GLOBAL"})
+    values = [step.argval for step in steps]
+    return names, sorted({value for value in values if isinstance(value, str)}), values
+
+
+def _reads(module: str, name: str, values: list) -> bool:
+    """Whether a function of these ``values``, which calls ``module`` ``name``, may read with it what no walk sees."""
     top = module.partition(".")[0]
     if top == "numpy":
-        values = [step.argval for step in steps]
         return any(a == name and b in READING_OF_NUMPY for a, b in itertools.pairwise(values))
     return top in sys.stdlib_module_names - HARMLESS
 

@@ -3,7 +3,7 @@
 import atexit
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from os import PathLike
@@ -59,6 +59,7 @@ class Loaded(Drawing):
                 text = Text(**source["text"]) if source.get("text") else None
                 image = ImageSpec(source["channels"], source["classes"], text)
                 self.strategy = new_strategy(self.config, image)
+                self.strategy.trains = False
                 self._restore(snapshot)
                 self._check_average(ema)
                 self.ema = ema is not False and self._has_average()
@@ -96,7 +97,7 @@ class Loaded(Drawing):
         """
 
         def inputs_of(seed: int) -> Inputs:
-            return self.strategy.with_options(seeded(self.strategy, self.clock, seed, label), sample)
+            return self.inputs(seed, label, sample)
 
         def draw(inputs: Sequence[Inputs]) -> np.ndarray:
             return shared(self.fleet, len(inputs), lambda mine: self._sampler.draw([inputs[i] for i in mine]))
@@ -168,6 +169,11 @@ class Loaded(Drawing):
         self._hold(self.ema)
         return Translator(offered, direction, self.strategy.image.channels, self._graph)
 
+    def run(self, function: Callable, inputs: Inputs) -> np.ndarray:
+        """What the strategy's ``function(nets, inputs)`` makes of ``inputs``, by this process alone."""
+        self._hold(self.ema)
+        return self._graph(function)(inputs)
+
     def then(self, following, **options):
         return Chain(self, [(following, options)])
 
@@ -183,9 +189,19 @@ class Loaded(Drawing):
     def schema(self):
         return self.strategy.SampleOptions
 
+    def inputs(self, seed: int, label: int | None, options: Options) -> Inputs:
+        """What the image of ``seed`` is made of, of the class ``label`` and as the sample ``options`` ask."""
+        return self.strategy.with_options(seeded(self.strategy, self.clock, seed, label), options)
+
+    def draw(self, inputs: list[Inputs]) -> np.ndarray:
+        """Images (n, channels, height, width) in [-1, 1] of what ``inputs`` gave for one to CHUNK, by this process."""
+        self._hold(self.ema)
+        return self._sampler.draw(inputs)
+
     def _draw(self, seeds, labels, options):
-        inputs = [seeded(self.strategy, self.clock, seed, label) for seed, label in zip(seeds, labels, strict=True)]
-        return self._sampler.draw([self.strategy.with_options(each, options) for each in inputs])
+        return self._sampler.draw(
+            [self.inputs(seed, label, options) for seed, label in zip(seeds, labels, strict=True)]
+        )
 
     def go_on_from(
         self, images: np.ndarray, seeds: list[int], labels: list[int | None], position: int, options: Options

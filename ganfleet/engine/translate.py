@@ -1,35 +1,39 @@
-"""Images of any size from one domain to the other, in memory and as files. The fleet shares the files."""
+"""Images of any size and animations from one domain to the other, in memory and as files the fleet shares."""
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin
 
-from ganfleet.data.images import SUFFIXES, decode, open_image
-from ganfleet.data.loader import to_network
+from ganfleet.data.images import SUFFIXES
 from ganfleet.data.places import files_below, images_among
+from ganfleet.engine.picture_files import direction_of, is_animation, read, read_frames, save, save_animation
+from ganfleet.engine.tiles import Tiles
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
-from ganfleet.observe.grid import grid, picture_of
-from ganfleet.store import publish
-from ganfleet.store.publish import writing
 from ganfleet.strategies.translation import Translation
 
 PANELS = "panels"  # the folder in the output for originals, translations and reconstructions side by side
-DIRECTION = "ganfleet direction"  # what the text in a PNG file is called that says how it was made
-LARGEST = 2**27  # pixels of an image
 
 
 class Translator:
-    """Translates images in one direction, with a compiled graph for every padded size."""
+    """Translates images in one direction, with a compiled graph for every padded size, and one for tiles."""
 
-    def __init__(self, offered: dict[str, Translation], direction: str, channels: int, graph: Callable):
-        """``graph`` compiles a function of networks and inputs, as for ``Strategy.sampler``."""
-        self.direction, self.channels = direction, channels
+    def __init__(
+        self,
+        offered: dict[str, Translation],
+        direction: str,
+        channels: int,
+        graph: Callable,
+        tiles: Tiles | None = None,
+    ):
+        """``graph`` compiles a function of networks and inputs, as for ``Strategy.sampler``. ``tiles`` says how large
+        images are cut up.
+        """
+        self.direction, self.channels, self._tiles = direction, channels, tiles or Tiles()
         there = offered[direction]
         self._steps = [there, offered[there.back]] if there.back else [there]
         self._graph = graph
@@ -51,15 +55,16 @@ class Translator:
         if image.ndim != 3 or image.shape[0] != self.channels:
             raise ConfigError(f"an image has the shape {image.shape}: it must be ({self.channels}, h, w)")
         height, width = image.shape[1:]
-        made = [mirrored_to(np.asarray(image, np.float32), self._sides(height, width))[None]]
-        for step in self._steps if back else self._steps[:1]:
-            made.append(self._graph(step.function)({step.reads: made[-1]}))
-        return [each[0, :, :height, :width] for each in made]
-
-    def _sides(self, *sides: int) -> list[int]:
         multiple = math.lcm(*(step.multiple for step in self._steps))
         smallest = max(step.smallest for step in self._steps)
-        return [max(smallest, -(-side // multiple) * multiple) for side in sides]
+        sides = [max(smallest, -(-side // multiple) * multiple) for side in (height, width)]
+        made = [mirrored_to(np.asarray(image, np.float32), sides)]
+        for step in self._steps if back else self._steps[:1]:
+            made.append(self._tiles.apply(partial(self._run, step), made[-1], multiple))
+        return [each[:, :height, :width] for each in made]
+
+    def _run(self, step: Translation, image: np.ndarray) -> np.ndarray:
+        return self._graph(step.function)({step.reads: image[None]})[0]
 
 
 def mirrored_to(image: np.ndarray, sides: list[int]) -> np.ndarray:
@@ -89,7 +94,8 @@ class Job:
 
 
 def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
-    """A job for the image ``source``, or for every image below that folder, named alike in ``output``, as PNG.
+    """A job for the image ``source``, or for every image below that folder, named alike in ``output``, as PNG; GIF
+    animations stay such.
 
     Raises:
         ConfigError: there is nothing, or no image, at ``source``; two images would become one file, or a translation
@@ -111,7 +117,7 @@ def jobs(source: Path, output: Path, panel: bool) -> list[Job]:
     origin: dict[Path, Path] = {}
     found = []
     for name in names:
-        target = Path(name).with_suffix(".png")
+        target = Path(name).with_suffix(".gif" if is_animation(folder / name) else ".png")
         job = Job(folder / name, output / target, output / PANELS / target if panel else None)
         for written in job.written:
             if written in origin:
@@ -169,57 +175,19 @@ def left_of(todo: list[Job], direction: str) -> list[Job]:
     return [job for job in todo if not job.done]
 
 
-def direction_of(path: Path) -> str | None:
-    """In which direction the PNG file at ``path`` was translated, if it says so."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.info.get(DIRECTION)
-    except Exception:  # whatever this is, no translation of ours
-        return None
-
-
 def failure(translator: Translator, job: Job) -> GanfleetError | None:
     """Run ``job``; why it could not be done, if it could not."""
     try:
-        original = read(job.original, translator.channels)
-        images = translator.panel(original, back=job.panel is not None)
+        back = job.panel is not None
+        if job.translation.suffix == ".gif":
+            frames, timing = read_frames(job.original, translator.channels)
+            write = partial(save_animation, direction=translator.direction, timing=timing)
+        else:
+            frames, write = [read(job.original, translator.channels)], partial(save, direction=translator.direction)
+        made = [translator.panel(frame, back) for frame in frames]
         if job.panel is not None:
-            save(job.panel, images, translator.direction)
-        save(job.translation, images[1:2], translator.direction)
+            write(job.panel, made)
+        write(job.translation, [images[1:2] for images in made])
     except GanfleetError as error:
         return error
     return None
-
-
-def read(path: Path, channels: int) -> np.ndarray:
-    """float32 (channels, h, w) in [-1, 1].
-
-    Raises:
-        DataError: it is no image, damaged, or too large.
-    """
-    try:
-        data = path.read_bytes()
-        with open_image(data) as image:
-            if image.width * image.height > LARGEST:
-                raise ValueError(f"it has {image.width}x{image.height} pixels, and networks cannot hold so many")
-        pixels = np.asarray(decode(data, channels))
-    except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
-        raise DataError(f"{path} cannot be decoded: {error}") from error
-    return to_network(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-
-
-def save(path: Path, images: list[np.ndarray], direction: str) -> None:
-    """Write ``images`` side by side as a PNG file that says how it was made.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    text = PngImagePlugin.PngInfo()
-    text.add_text(DIRECTION, direction)
-    content = io.BytesIO()
-    pixels = picture_of(images[0]) if len(images) == 1 else grid(np.stack(images), columns=len(images), scale=1)
-    picture = Image.fromarray(pixels)
-    picture.save(content, format="PNG", compress_level=1, pnginfo=text)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    publish.file(path, content.getvalue(), durable=False)

@@ -1,6 +1,8 @@
 """Start MindSpore, or say why it cannot be used here."""
 
+import gc
 import re
+import sys
 import tempfile
 from types import ModuleType
 
@@ -23,11 +25,14 @@ def start_mindspore() -> ModuleType:
             f"MindSpore cannot start ({error.strerror or error}): free space there, or set TMPDIR to a folder that can "
             "be written"
         ) from error
+    is_new = "mindspore" not in sys.modules
     try:
         import mindspore
     except Exception as error:
         cure = ". Run pip install --upgrade protobuf" if "protobuf" in str(error).lower() else ""
         raise ConfigError(f"MindSpore cannot start: {type(error).__name__}: {str(error).rstrip('.')}{cure}") from error
+    if is_new:
+        gc.freeze()  # MindSpore collects garbage before each graph, and would look through all that was imported
     check_version(mindspore.__version__)
     return mindspore
 

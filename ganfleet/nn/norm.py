@@ -150,3 +150,26 @@ class RMSNorm(nn.Cell):
 
     def construct(self, x):
         return x * ops.rsqrt((x * x).mean(-1, keep_dims=True) + self.eps) * self.gain
+
+
+class LaneNorm(nn.Cell):
+    """Batch norm without running moments: (n, channels, h, w), same shape out, times a gain plus a bias per channel.
+
+    In training it normalises with the moments of the lane's batch, in evaluation with those of each image by itself.
+    The two are one where a lane has one image. ``init`` is the gain's, by default 1; the bias starts at zero.
+    """
+
+    def __init__(self, channels, eps=1e-5, init=None):
+        super().__init__()
+        self.gain = parameter("gain", (channels,), init or Constant(1.0))
+        self.bias = parameter("bias", (channels,), Constant(0.0))
+        self.by_image = InstanceNorm(eps)
+
+    def construct(self, x):
+        n, c, h, w = x.shape
+        if self.training:  # as one image whose height is that of all
+            x = x.transpose(1, 0, 2, 3).reshape(1, c, n * h, w)
+            y = self.by_image(x, self.gain.reshape(1, c), self.bias.reshape(1, c))
+            return y.reshape(c, n, h, w).transpose(1, 0, 2, 3)
+        gain, bias = ops.broadcast_to(self.gain, (n, c)), ops.broadcast_to(self.bias, (n, c))
+        return self.by_image(x, gain, bias)

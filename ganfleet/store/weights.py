@@ -1,4 +1,4 @@
-"""Networks' weights from files and runs, into networks, and to safetensors. Nothing is ever unpickled.
+"""Networks' weights from files and runs, into networks, and to safetensors. Python's own unpickling is never used.
 
 Layouts are left as they are: a file of PyTorch's is read as it is, and its names are the user's to match.
 """
@@ -15,11 +15,12 @@ import safetensors.numpy
 
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
-from ganfleet.store import checkpoint, publish
+from ganfleet.store import checkpoint, pth, publish
 from ganfleet.store.compare import tensors_sha256
 from ganfleet.store.snapshot import Snapshot, storable
 
 SUFFIX = ".safetensors"
+OF_PYTORCH = (".pth", ".pt")
 DTYPES = {
     "BOOL": "bool",
     **{f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
@@ -43,8 +44,9 @@ def read(path: Path | str, prefix: str = "") -> dict[str, np.ndarray]:
     """The tensors at ``path`` whose names begin with ``prefix``, by the rest of their names.
 
     Args:
-        path: a .safetensors file (bfloat16 becomes float32), an .npz file, or a ganfleet checkpoint or run, the
-            newest valid checkpoint of which is taken. Of a checkpoint these are the `networks` of all players.
+        path: a .safetensors file (bfloat16 becomes float32), an .npz file, a .pth or .pt file with a state_dict, or a
+            ganfleet checkpoint or run, the newest valid checkpoint of which is taken. Of a checkpoint these are the
+            `networks` of all players.
 
     Raises:
         ConfigError: there is nothing like that at ``path``, it is of another kind or damaged, or no name begins with
@@ -58,11 +60,13 @@ def read(path: Path | str, prefix: str = "") -> dict[str, np.ndarray]:
         tensors = _safetensors(path)
     elif path.suffix == ".npz":
         tensors = _npz(path)
+    elif path.suffix in OF_PYTORCH:
+        tensors = pth.read(path)
     else:
         raise ConfigError(
-            f"{path}: weights are read from a .safetensors or .npz file, or a ganfleet checkpoint or run. Files that "
-            "need pickle can run any code: convert one with safetensors.torch.save_file, or a MindSpore .ckpt with "
-            'mindspore.save_checkpoint(…, format="safetensors")'
+            f"{path}: weights are read from a .safetensors, .npz or .pth file, or a ganfleet checkpoint or run. "
+            'Convert a MindSpore .ckpt with mindspore.save_checkpoint(…, format="safetensors"), and other programs\' '
+            "files by `ganfleet import`"
         )
     found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     if not found:

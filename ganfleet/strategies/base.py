@@ -9,11 +9,15 @@ import numpy as np
 from mindspore import nn as ms_nn
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
+from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.errors import ConfigError
 from ganfleet.nn.optim import refuse_hyper
 from ganfleet.size import Size, read
+from ganfleet.store.foreign import Foreign
+from ganfleet.strategies.export import Export
 from ganfleet.strategies.figure import Figure
+from ganfleet.strategies.imported import Imported
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.path import LatentPath, along_circle
 from ganfleet.strategies.translation import Translation
@@ -179,8 +183,14 @@ class Strategy:
     """What may be asked of every image that is sampled, see ``with_options``; by default nothing."""
     reads: ClassVar[tuple[str, ...]] = ("image",)
     """What of a sample the losses cannot do without."""
+    reads_pairs: ClassVar[bool] = False
+    """Whether the images of a sample must show the same thing."""
     samples_data: ClassVar[bool] = False
     """Whether the images of a run's grids are made of samples of the data, instead of what ``sample_inputs`` gives."""
+    trains: bool = True
+    """Whether losses will be asked for. A checkpoint that is loaded to make images does without networks that only
+    losses use; the engine sets it.
+    """
     begins_trained: bool = False
     """Whether the run begins with the weights of another (``train.init_from``); the engine sets it."""
 
@@ -226,6 +236,16 @@ class Strategy:
     def works_at(self, name: str, stage: Stage) -> int | None:
         """The height in pixels of what the weight ``name`` makes in ``stage``, for `ganfleet blend`; None for a weight
         that makes none, such as one of a mapping, and for networks that are not blended.
+        """
+        return None
+
+    @classmethod
+    def imported(cls, files: list[Foreign]) -> Imported | None:
+        """What ``files`` of another program hold for this strategy's networks, for `ganfleet import`; None, which is
+        the default, where they are of other networks.
+
+        Raises:
+            ConfigError: they are of networks like these, with something that these do not have.
         """
         return None
 
@@ -341,3 +361,20 @@ class Strategy:
     def translations(self) -> dict[str, Translation]:
         """The directions in which this strategy translates images, by name."""
         return {}
+
+    def exports(self, clock: Clock) -> dict[str, Export]:
+        """The graphs that `ganfleet export` can write, by name: by default a graph for each of ``translations``, or
+        where there are none one called G, which is ``sample``.
+
+        A strategy whose ``sampler`` is a loop on the host has none, unless it says which of its graphs to write.
+        """
+        offered = self.translations()
+        if offered:
+            shape = (1, self.image.channels, *Size.of(self.options.resolution))
+            return {
+                name: Export(each.function, {each.reads: np.zeros(shape, np.float32)}, each.multiple)
+                for name, each in offered.items()
+            }
+        if type(self).sampler is not Strategy.sampler:
+            return {}
+        return {"G": Export(self.sample, self.sample_inputs(rng.stream(0, "export"), clock))}

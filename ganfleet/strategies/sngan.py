@@ -141,7 +141,7 @@ class ResNetGenerator(ms_nn.Cell):
 
     def __init__(self, latent: int, width: int, channels: int, start: Size):
         super().__init__()
-        self.start = tuple(start)
+        self.start = (width, *start)
         features = width * math.prod(start)
         self.first = nn.Dense(latent, features, init=glorot(latent, features))
         self.blocks = ms_nn.CellList([UpBlock(width) for _ in range(3)])
@@ -149,7 +149,7 @@ class ResNetGenerator(ms_nn.Cell):
         self.last = nn.Conv2d(width, channels, 3, 1, 1, init=glorot(9 * width, 9 * channels))
 
     def construct(self, z):
-        x = self.first(z).reshape(z.shape[0], -1, *self.start)
+        x = self.first(z).reshape(z.shape[0], *self.start)
         for block in self.blocks:
             x = block(x)
         return nn.tanh(self.last(ops.relu(self.norm(x))))

@@ -9,7 +9,7 @@ import pytest
 from commands import TINY, ganfleet
 from PIL import Image
 
-from ganfleet.engine.translate import save
+from ganfleet.engine.picture_files import save
 from ganfleet.store import checkpoint
 
 CONFIG = """\
@@ -73,7 +73,7 @@ def test_single_images_keep_their_alpha_and_grids_show_it(trained):
     with Image.open("single/seed-000000.png") as image:
         assert (image.mode, image.size) == ("RGBA", (8, 8))
     rgba = np.random.Generator(np.random.Philox(2)).integers(0, 256, (4, 5, 7), dtype=np.uint8)
-    save(Path("translated.png"), [rgba / 127.5 - 1], "a2b")
+    save(Path("translated.png"), [[rgba / 127.5 - 1]], "a2b")
     with Image.open("translated.png") as image:
         np.testing.assert_array_equal(np.asarray(image), rgba.transpose(1, 2, 0))
     with Image.open(next((RUN / "samples").iterdir())) as grid:

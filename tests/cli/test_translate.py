@@ -205,6 +205,58 @@ def test_an_image_too_large_is_left_out_and_one_with_much_text_is_translated(tmp
     assert files(tmp_path / "out") == {"text.png"}
 
 
+def test_a_photo_that_its_camera_turned_is_translated_upright(tmp_path):
+    pixels_of = np.random.default_rng(1).integers(256, size=(8, 16, 3), dtype=np.uint8)
+    turned = Image.fromarray(pixels_of)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise is to be shown
+    turned.save(tmp_path / "a.png", exif=exif)
+    out = tmp_path / "out"
+    assert translate("--input", tmp_path / "a.png", "--output", out).code == 0
+    made = pixels(out / "a.png")
+    assert made.shape == (16, 8, 3) and not Image.open(out / "a.png").getexif()
+    assert np.abs(made - expected("G_AB", np.rot90(pixels_of, -1))).max() <= 1
+
+
+def test_an_animation_is_translated_frame_by_frame_and_keeps_its_durations(tmp_path):
+    """A GIF has 256 colours at most, so grey frames are compared: their 256 levels are all there."""
+    frames = [np.full((8, 16, 3), level, np.uint8) for level in (0, 90, 200)]
+    for i, frame in enumerate(frames):
+        frame[2:6, 4 * i : 4 * i + 4] = 255 - frame[0, 0]
+    first, *others = map(Image.fromarray, frames)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    durations = [40, 500, 120]
+    first.save(photos / "a.gif", save_all=True, append_images=others, duration=durations, loop=2)
+    first.save(photos / "still.gif")
+    out = tmp_path / "out"
+    ended = translate("--input", photos, "--output", out, "--panel")
+    assert ended.code == 0, ended.output
+    assert files(out) == {"a.gif", "still.png", "panels/a.gif", "panels/still.png"}
+    for path, shape in ((out / "a.gif", (8, 16, 3)), (out / "panels" / "a.gif", (8, 52, 3))):
+        with Image.open(path) as made:
+            assert made.n_frames == 3 and made.info["loop"] == 2
+            for i, frame in enumerate(frames):
+                made.seek(i)
+                assert made.info["duration"] == durations[i]
+                shown = np.asarray(made.convert("RGB")).astype(int)[:, -16:]
+                assert np.asarray(made.convert("RGB")).shape == shape
+                if path.parent == out:
+                    assert np.abs(shown - expected("G_AB", frame)).mean() <= 4
+    message = one_error(translate("--input", photos, "--output", out, direction="B2A"), 2)
+    assert f"{out}/a.gif was translated A2B, not B2A" in message
+
+
+def test_an_animation_that_is_cut_off_is_left_out(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    first, *others = [Image.effect_noise((16, 8), spread) for spread in (20, 50, 80)]
+    first.save(photos / "a.gif", save_all=True, append_images=others, duration=50)
+    content = (photos / "a.gif").read_bytes()
+    (photos / "a.gif").write_bytes(content[: len(content) // 2])
+    assert "photos/a.gif cannot be decoded" in one_error(translate("--input", photos, "--output", tmp_path / "out"), 65)
+
+
 @pytest.mark.slow
 def test_a_fleet_of_two_writes_what_one_process_writes(translated, tmp_path):
     for name in SIZES:  # one of them has been made unreadable on purpose by another test

@@ -289,6 +289,16 @@ def test_a_pair_holds_out_base_emoji_and_shuffles_the_rest(pair, out):
     assert pixels(out / "testB" / next(iter(reds["testB"])))[0, 0, 1] == 255, "B is Fluent"
 
 
+def test_with_paired_training_images_of_one_name_show_one_emoji_too(pair, out):
+    arguments = ["--out", str(out), "--size", "16", "--paired", *given(pair)]
+    assert ganfleet("data", "emoji-pair", *arguments).code == 0
+    reds = [{p.name: int(pixels(p)[0, 0, 0]) for p in (out / f"train{domain}").iterdir()} for domain in "AB"]
+    assert reds[0] == reds[1] and len(set(reds[0].values())) == len(reds[0]) > 30
+    assert {f"train{d}/{row['code']}.png" for row in rows(out) for d in "AB" if row["file"].startswith("train")} == {
+        f"train{d}/{name}" for d in "AB" for name in reds[0]
+    }
+
+
 def test_the_same_emoji_are_held_out_every_time():
     bases = [f"{n:x}" for n in range(1852)]
     assert emoji.draw_held_out(bases) == emoji.draw_held_out(bases)

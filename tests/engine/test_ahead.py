@@ -20,12 +20,18 @@ CONFIG = {
 }
 
 
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """The folder of compiled graphs, of which the first test finds none."""
+    return tmp_path_factory.mktemp("graphs")
+
+
 @pytest.fixture
-def room(tmp_path, monkeypatch):
-    """A core is free, no graph is compiled yet, and the process beside does not give way to other tests."""
+def room(graphs, monkeypatch):
+    """A core is free, and the process beside does not give way to other tests."""
     monkeypatch.setattr(cpu, "free", cpu.allowed)
     monkeypatch.setattr(ahead, "LOWEST", 0)
-    monkeypatch.setenv(compile_cache.VARIABLE, str(tmp_path / "graphs"))
+    monkeypatch.setenv(compile_cache.VARIABLE, str(graphs))
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(TESTS))
 

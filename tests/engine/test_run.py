@@ -262,7 +262,7 @@ def test_a_callback_that_changes_the_current_folder_does_not_move_the_run(tmp_pa
 # As the tiny config has it, whose graphs are compiled already.
 GAN = {section: yaml.safe_load(TINY)[section] for section in ("strategy", "train")}
 GAN = {**GAN, "train": GAN["train"] | {"steps": 1}, "log": {"samples": 4}}
-IMAGES = np.zeros((64, 1, 8, 8), np.uint8)
+IMAGES = {"image": np.zeros((64, 1, 8, 8), np.uint8), "label": np.zeros(64, np.int32)}
 
 
 @pytest.mark.parametrize(

@@ -6,33 +6,32 @@ from mindspore import ops
 from ganfleet import nn
 
 INIT = nn.Normal(0.02)
-DOWNSCALE = 4  # the generator's: sides of its images are multiples of this
+DOWNSCALE = 4  # the generator's with two strided convolutions: sides of its images are multiples of this
 SMALLEST = 8  # pixels per side, of which two are left where the blocks mirror one more
 
 
-class ResNetGenerator(ms_nn.Cell):
-    """Images (n, channels, h, w) → images of the same shape in [-1, 1]; h and w multiples of 4, 8 or more.
+class ResNetTrunk(ms_nn.Cell):
+    """Images (n, channels, h, w) → (n, width, h, w); h and w multiples of 2^downs, twice that or more.
 
-    Two strided convolutions, ``blocks`` residual blocks, and two transposed ones back, ``width`` channels at the first.
+    ``downs`` strided convolutions, ``blocks`` residual blocks, and as many transposed convolutions back, ``width``
+    channels at the first.
     """
 
-    def __init__(self, channels: int, width: int, blocks: int):
+    def __init__(self, channels: int, width: int, blocks: int, downs: int = 2):
         super().__init__()
+        widths = [width * 2**i for i in range(downs)]
         self.first = nn.Conv2d(channels, width, 7, init=INIT)
-        self.down = ms_nn.CellList(
-            [nn.Conv2d(width * i, width * i * 2, 3, stride=2, padding=1, init=INIT) for i in (1, 2)]
-        )
-        self.blocks = ms_nn.CellList([ResidualBlock(4 * width) for _ in range(blocks)])
+        self.down = ms_nn.CellList([nn.Conv2d(each, 2 * each, 3, stride=2, padding=1, init=INIT) for each in widths])
+        self.blocks = ms_nn.CellList([ResidualBlock(2**downs * width) for _ in range(blocks)])
         self.up = ms_nn.CellList(
             [
-                nn.ConvTranspose2d(width * i * 2, width * i, 3, stride=2, padding=1, output_padding=1, init=INIT)
-                for i in (2, 1)
+                nn.ConvTranspose2d(2 * each, each, 3, stride=2, padding=1, output_padding=1, init=INIT)
+                for each in widths[::-1]
             ]
         )
-        self.last = nn.Conv2d(width, channels, 7, init=INIT)
         self.norm = nn.InstanceNorm()
 
-    def construct(self, image):
+    def features(self, image):
         x = ops.relu(self.norm(self.first(nn.reflection_pad(image, 3))))
         for conv in self.down:
             x = ops.relu(self.norm(conv(x)))
@@ -40,7 +39,18 @@ class ResNetGenerator(ms_nn.Cell):
             x = block(x)
         for conv in self.up:
             x = ops.relu(self.norm(conv(x)))
-        return nn.tanh(self.last(nn.reflection_pad(x, 3)))
+        return x
+
+
+class ResNetGenerator(ResNetTrunk):
+    """Images (n, channels, h, w) → images of the same shape in [-1, 1], see ``ResNetTrunk``."""
+
+    def __init__(self, channels: int, width: int, blocks: int, downs: int = 2):
+        super().__init__(channels, width, blocks, downs)
+        self.last = nn.Conv2d(width, channels, 7, init=INIT)
+
+    def construct(self, image):
+        return nn.tanh(self.last(nn.reflection_pad(self.features(image), 3)))
 
 
 class ResidualBlock(ms_nn.Cell):

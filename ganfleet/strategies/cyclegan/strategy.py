@@ -3,19 +3,19 @@
 from typing import ClassVar
 
 from mindspore import ops
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import NonNegativeFloat, PositiveInt, field_validator
 
 from ganfleet import nn
-from ganfleet.errors import ConfigError
-from ganfleet.size import Resolution, Size
-from ganfleet.strategies.base import Betas, Phase, Player
+from ganfleet.size import Size
+from ganfleet.strategies.base import Phase, Player
+from ganfleet.strategies.between_images import BetweenImages, least_squares
 from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, PatchDiscriminator, ResNetGenerator
+from ganfleet.strategies.cyclegan.original import imported
 from ganfleet.strategies.cyclegan.pool import exchange
-from ganfleet.strategies.image_gan import ImageGAN
 from ganfleet.strategies.translation import Translation
 
 
-class CycleGAN(ImageGAN):
+class CycleGAN(BetweenImages):
     """CycleGAN (arXiv:1703.10593): translates images of a domain A to a domain B and back, learned without pairs.
 
     It learns from ``image_a`` and ``image_b``.
@@ -24,24 +24,14 @@ class CycleGAN(ImageGAN):
     ones of the lane's pools.
     """
 
-    class Options(ImageGAN.Options):
-        """``cycle_a`` and ``cycle_b`` weigh the cycles that start in A and in B; ``identity`` is relative to these.
+    class Options(BetweenImages.Options):
+        """``cycle_a`` and ``cycle_b`` weigh the cycles that start in A and in B; ``identity`` is relative to these."""
 
-        The learning rate is ``lr`` for ``lr_constant_kimg``, then falls linearly to 0 over ``lr_decay_kimg``.
-        """
-
-        resolution: Resolution = 256
-        ngf: PositiveInt = 64
-        ndf: PositiveInt = 64
         blocks: PositiveInt | None = None
         cycle_a: NonNegativeFloat = 10.0
         cycle_b: NonNegativeFloat = 10.0
         identity: NonNegativeFloat = 0.5
         pool: PositiveInt = 50
-        lr: NonNegativeFloat = 2e-4
-        betas: Betas = (0.5, 0.999)
-        lr_constant_kimg: NonNegativeFloat = 500.0
-        lr_decay_kimg: PositiveFloat = 500.0
 
         @field_validator("resolution")
         @classmethod
@@ -52,8 +42,6 @@ class CycleGAN(ImageGAN):
 
     judges: ClassVar[dict[str, tuple[str, ...]]] = {"D_A": ("real", "fake"), "D_B": ("real", "fake")}
     scores_have_signs = False
-    reads: ClassVar[tuple[str, ...]] = ("image_a", "image_b")
-    samples_data: ClassVar[bool] = True
 
     def players(self, stage):
         options, channels = self.options, self.image.channels
@@ -67,14 +55,6 @@ class CycleGAN(ImageGAN):
 
     def phases(self, stage):
         return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_pools)]
-
-    def draw(self, rng, n, clock):
-        return {}
-
-    def hyper(self, player, clock):
-        options = self.options
-        progress = (clock.kimg - options.lr_constant_kimg) / options.lr_decay_kimg
-        return {"lr": options.lr * min(1.0, max(0.0, 1.0 - progress))}
 
     def g_loss(self, nets, real, noise):
         options, a, b = self.options, real["image_a"], real["image_b"]
@@ -115,23 +95,21 @@ class CycleGAN(ImageGAN):
         loss_a, loss_b = domain_loss(nets.D_A, real_a, fake_a), domain_loss(nets.D_B, real_b, fake_b)
         return loss_a + loss_b, {"D_A": loss_a, "D_B": loss_b}
 
-    def sample_inputs(self, rng, clock, label=None):
-        raise ConfigError("CycleGAN makes images from images, not from seeds: use `ganfleet translate`")
-
     def sample(self, nets, noise):
         """Strips A | B(A) | A(B(A)) | B | A(B) | B(A(B)), (n, channels, h, 6w), of ``image_a`` and ``image_b``."""
         a, b = noise["image_a"], noise["image_b"]
         fake_b, fake_a = nets.G_AB(a), nets.G_BA(b)
         return ops.concat((a, fake_b, nets.G_BA(fake_b), b, fake_a, nets.G_AB(fake_a)), 3)
 
-    def paths(self):
-        return {}
-
     def translations(self):
         return {
             "A2B": Translation(self.a_to_b, DOWNSCALE, SMALLEST, reads="image_a", back="B2A"),
             "B2A": Translation(self.b_to_a, DOWNSCALE, SMALLEST, reads="image_b", back="A2B"),
         }
+
+    @classmethod
+    def imported(cls, files):
+        return imported(files)
 
     def a_to_b(self, nets, inputs):
         return nets.G_AB(inputs["image_a"])
@@ -145,11 +123,6 @@ def domain_loss(discriminator, real, fake):
     scores = discriminator(ops.concat((real, fake)))
     n = real.shape[0]
     return 0.5 * (least_squares(scores[:n], 1.0) + least_squares(scores[n:], 0.0))
-
-
-def least_squares(scores, target):
-    """E (D − target)², the LSGAN's loss (arXiv:1611.04076)."""
-    return ((scores - target) * (scores - target)).mean()
 
 
 def l1(image, target):

@@ -7,17 +7,19 @@ import numpy as np
 from mindspore import ops
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ganfleet import nn
+from ganfleet import nn, rng
 from ganfleet.errors import ConfigError
 from ganfleet.nn import forms
 from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Decay, Ema, Phase, Player, Stage
 from ganfleet.strategies.doubling import doublings, needed
+from ganfleet.strategies.export import Export
 from ganfleet.strategies.figure import Interpolate
 from ganfleet.strategies.image_gan import ImageGAN
 from ganfleet.strategies.path import LatentPath
 from ganfleet.strategies.stylegan.figures import Mix, Noise, StyleOptions
 from ganfleet.strategies.stylegan.networks import Discriminator, Generator, ProGenerator, height_of
+from ganfleet.strategies.stylegan.original import imported
 
 BETAS = (0.0, 0.99)
 LEARNING_RATES = {128: 1.5e-3, 256: 2e-3, 512: 3e-3, 1024: 3e-3}  # elsewhere, ``lr``
@@ -191,6 +193,10 @@ class StyleGAN(ImageGAN):
     def works_at(self, name, stage):
         return height_of(name, stage.resolution)
 
+    @classmethod
+    def imported(cls, files):
+        return imported(files)
+
     # ── Phases and losses
 
     def phases(self, stage):
@@ -346,11 +352,23 @@ class StyleGAN(ImageGAN):
         first, last = nets.G.mapping(noise["z"], label), nets.G.mapping(noise["z_end"], label)
         return self._styled(nets, noise, repeated(first + (last - first) * noise["t"], nets.G.layers))
 
+    def sample_of_one(self, nets, noise):
+        """``sample`` without style mixing."""
+        own = nets.G.mapping(noise["z"], noise["label"] if self.classes else None)
+        return self._styled(nets, noise, repeated(own, nets.G.layers))
+
     def _styled(self, nets, noise, styles):
         """Images of ``styles`` (n, layers, latent), truncated as ``psi`` says."""
         centre = ops.broadcast_to(nets.G.w_avg.value.reshape(1, 1, -1), styles.shape)
         styles = blended(centre, styles, noise["psi"])
         return nets.G.synthesis(styles, noise, noise["alpha"])
+
+    def exports(self, clock):
+        if self.options.variant == "progan":
+            return super().exports(clock)
+        inputs = self.sample_inputs(rng.stream(0, "export"), clock)
+        del inputs["z_mixed"], inputs["mixed"]
+        return {"G": Export(self.sample_of_one, inputs)}
 
     def with_options(self, inputs, options):
         return options.applied(inputs)

@@ -7,7 +7,7 @@ import pth_files
 import pytest
 
 from ganfleet.errors import ConfigError
-from ganfleet.metrics import pth
+from ganfleet.store import pth
 
 
 @pytest.fixture
