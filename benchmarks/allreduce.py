@@ -20,7 +20,7 @@ import numpy as np
 import turns
 from turns import Contestant, connected, reply
 
-SIZES = {"4 KB": (1 << 10, 1000), "1 MB": (1 << 18, 100), "16 MB": (1 << 22, 10)}  # floats; reductions in a block
+SIZES = {"4 KB": (1 << 10, 200), "1 MB": (1 << 18, 100), "16 MB": (1 << 22, 10)}  # floats; reductions in a block
 TENSORS = 64
 FEWER = 10  # as often does "per tensor" reduce less in a block
 CONTESTANTS = {

@@ -10,6 +10,7 @@ the last resolution only. The first contestant's time is what those of the other
     ganfleet-2   two ranks, under mpiexec         ddp        PyTorch, two processes, DistributedDataParallel on gloo
     stock-2      the same, fleet.kernels=stock    halves     two independent ganfleets, each with half of the batch
     mccl-2       two ranks under MindSpore's mccl ganfleet-4 four ranks, on two cores
+    4-lanes      two ranks with four lanes, so with the model of ganfleet-4
 
 Every contestant has as many cores as it has ranks or threads, and trains on the same images in memory. They take turns
 in blocks of steps, and while one runs the others wait. A ratio is of neighbouring blocks. Before that, ganfleet records
@@ -68,6 +69,7 @@ CONTESTANTS = {
     "stock-2": Contestant("ganfleet", ranks=2, backend="mpi", overrides=STOCK),
     "mccl-2": Contestant("ganfleet", ranks=2, backend="mccl"),
     "ganfleet-4": Contestant("ganfleet", ranks=4, backend="mpi"),
+    "4-lanes": Contestant("ganfleet", ranks=2, backend="mpi", lanes=4),
     "halves": Contestant("ganfleet", parts=2),
     "torch": Contestant("torch"),
     "torch-2": Contestant("torch", threads=2),
@@ -182,7 +184,7 @@ def run_ganfleet(work, contestant, folder, runs, overrides):
 
     sections = config_of(work, overrides).resolved()
     sections["train"]["batch_size"] //= contestant.parts
-    sections["train"]["lanes"] = contestant.ranks
+    sections["train"]["lanes"] = contestant.lanes or contestant.ranks
     never = (f"train.kimg={FAR}", f"checkpoint.every_kimg={FAR}", f"log.samples_every_kimg={FAR}", "log.samples=1")
     settings = (*never, "train.audit_every=0", f"run.dir={runs}", *contestant.overrides)
     ganfleet.train(sections, *settings, source=images(sections["strategy"]), callbacks=[TakingTurns()])

@@ -20,13 +20,17 @@ PATIENCE = 300  # seconds for a contestant to start
 
 @dataclass(frozen=True)
 class Contestant:
-    """``processes`` work together as ranks of a fleet, as threads (of one process), or as ``parts`` of their own."""
+    """``processes`` work together as ranks of a fleet, as threads (of one process), or as ``parts`` of their own.
+
+    ``lanes`` of a fleet are as many as its ranks if that is 0.
+    """
 
     side: str
     ranks: int = 1
     threads: int = 1
     parts: int = 1
     backend: str = ""
+    lanes: int = 0
     overrides: tuple[str, ...] = field(default=())
 
     @property

@@ -38,13 +38,8 @@ VERBS = {
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
 }
-FLEET_VERBS = (
-    "train",
-    "sample",
-    "translate",
-    "evaluate",
-    "pairs",
-)  # those that a launcher may start as one rank of many
+# Those that a launcher may start as one rank of many.
+FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs")
 INTERNAL_ERROR = 70
 
 

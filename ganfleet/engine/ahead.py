@@ -10,7 +10,6 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from ganfleet.data.loader import to_network
 from ganfleet.engine import compile_cache
 from ganfleet.engine.callbacks import Callback
 from ganfleet.fleet import cpu
@@ -55,13 +54,12 @@ class Ahead(Callback):
 
 def request(run, stage: Stage) -> dict:
     """What the process has to know to compile the graphs that ``run`` needs in ``stage``."""
-    image, source = run.strategy.image, run.source.at(stage.resolution)
-    samples = {name: to_network(array) for name, array in source[0].items()}
+    image, samples = run.strategy.image, run.figure(0, stage)
     return {
         "config": run.config.resolved(),
         "image": [image.channels, image.classes],
         "stage": stage.name,
-        "samples": {name: [list(array.shape), array.dtype.name] for name, array in samples.items()},
+        "samples": {name: [list(array.shape[1:]), array.dtype.name] for name, array in samples.items()},
         "form": forms.form(),
     }
 

@@ -33,19 +33,26 @@ class Cost:
     peak_bytes: int | None
 
 
-def costs(config: Config, strategy: Strategy, source: Source, stage: Stage) -> dict[str, Cost]:
-    """The cost of each phase of ``stage`` by name. Trains a lane for two steps, and forgets them."""
-    train, n = config.train, stage.batch_size // config.train.lanes
+def one_lane(config: Config, strategy: Strategy, stage: Stage) -> tuple[Stepper, int, Clock]:
+    """What runs the phases of ``stage`` on one lane alone, that lane's number of samples, and when the stage begins."""
+    train = config.train
     program = Program(strategy, stage, train.seed, train.precision)
     scales = {compiled.name: LossScale() for compiled in program.phases if train.precision == "float16"}
-    fleet, clock = Fleet(1, "exact"), Clock(10**12, nimg=stage.starts_at)
-    stepper = Stepper(program, fleet, train.seed, {0: {}}, scales, ahead=False)
+    stepper = Stepper(program, Fleet(1, "exact"), train.seed, {0: {}}, scales, ahead=False)
+    return stepper, stage.batch_size // train.lanes, Clock(10**12, nimg=stage.starts_at)
+
+
+def costs(config: Config, strategy: Strategy, source: Source, stage: Stage) -> dict[str, Cost]:
+    """The cost of each phase of ``stage`` by name. Trains a lane for two steps, and forgets them."""
+    train = config.train
+    stepper, n, clock = one_lane(config, strategy, stage)
+    program = stepper.program
     runs: dict[str, list[tuple[float, int | None]]] = {compiled.name: [] for compiled in program.phases}
     loader = Loader(
         source.at(stage.resolution),
         batch_size=n,
         lanes=1,
-        owned=fleet.lanes,
+        owned=stepper.fleet.lanes,
         seed=train.seed,
         workers=config.data.workers,
         prefetch=0,

@@ -171,14 +171,14 @@ class Trainer:
         """
         clock = self.strategy.within(self.stage, self.clock)
         if self.strategy.samples_data:
-            inputs = [self._figure(index) for index in range(min(len(seeds), len(self.source)))]
+            inputs = [self.figure(index, self.stage) for index in range(min(len(seeds), len(self.source)))]
         else:
             inputs = [seeded(self.strategy, clock, seed) for seed in seeds]
         return self.sampler.images(inputs, clock, self.fleet)
 
-    def _figure(self, index: int) -> dict[str, np.ndarray]:
-        """Sample ``index`` of the data, or the next that can be read, as the input of a figure."""
-        source = self.source.at(self.stage.resolution)
+    def figure(self, index: int, stage: Stage) -> dict[str, np.ndarray]:
+        """Sample ``index`` of the data, or the next that can be read, as a batch of one of ``stage``."""
+        source = self.source.at(stage.resolution)
         for tried in range(len(source)):
             try:
                 sample = source[(index + tried) % len(source)]

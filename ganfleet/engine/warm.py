@@ -8,17 +8,15 @@ import sys
 import numpy as np
 
 from ganfleet import rng
-from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.engine import drawing
-from ganfleet.engine.program import Program
+from ganfleet.engine.cost import one_lane
 from ganfleet.engine.run import new_strategy
 from ganfleet.engine.sampler import CHUNK, Sampler, seeded
-from ganfleet.engine.step import HOST_VALUES, Lane, Stepper
+from ganfleet.engine.step import HOST_VALUES, Lane
 from ganfleet.engine.tensors import tensors
-from ganfleet.fleet import Fleet, launcher
+from ganfleet.fleet import launcher
 from ganfleet.nn import forms
-from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import ImageSpec
 
 
@@ -28,20 +26,17 @@ def warm(wanted: dict) -> None:
     forms.use(wanted["form"])
     strategy = new_strategy(config, ImageSpec(*wanted["image"]))
     stage = next(stage for stage in strategy.schedule() if stage.name == wanted["stage"])
-    train, n = config.train, stage.batch_size // config.train.lanes
-    program = Program(strategy, stage, train.seed, train.precision)
-    scales = {compiled.name: LossScale() for compiled in program.phases if train.precision == "float16"}
-    fleet, clock = Fleet(1, "exact"), Clock(10**12, nimg=stage.starts_at)
-    stepper = Stepper(program, fleet, train.seed, {0: {}}, scales, ahead=False)
+    stepper, n, clock = one_lane(config, strategy, stage)
+    program = stepper.program
     samples = {name: np.zeros((n, *shape), kind) for name, (shape, kind) in wanted["samples"].items()}
     lanes = {0: Lane(tensors(samples))}
     for compiled in program.phases:
-        noise = {0: drawing.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
+        noise = {0: drawing.draw(strategy, rng.stream(config.train.seed, compiled.name), n, clock, compiled.phase)}
         stepper.run(compiled, lanes, noise, clock, np.zeros(HOST_VALUES, np.float32))
     stepper.average(clock)
     program.load(program.tensors())  # what takes over the weights of the stage before is a graph too
     if not strategy.samples_data:
-        Sampler(program).images([seeded(strategy, clock, seed) for seed in range(CHUNK)], clock, fleet)
+        Sampler(program).images([seeded(strategy, clock, seed) for seed in range(CHUNK)], clock, stepper.fleet)
     stepper.close()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ganfleet, one_error
-from fleets import one_at_a_time
+from fleets import BIN, one_at_a_time, run
 from PIL import Image
 from stored import save_start_of
 
@@ -119,7 +119,8 @@ def test_options_of_neither_are_refused():
 @pytest.mark.slow
 @one_at_a_time
 def test_a_fleet_of_two_writes_what_one_process_writes(drawn):
-    ended = pairs("fleet", "--workers", "2", "--psi", "0.5")
+    words = ["--a", "a", "--b", "b", "--count", "3", "--out", "fleet", "--workers", "2", "--psi", "0.5"]
+    ended = run([str(BIN / "ganfleet"), "pairs", *words], Path.cwd())
     assert ended.code == 0, ended.output
     for seed in (0, 1):
         for folder in ("trainA", "trainB"):

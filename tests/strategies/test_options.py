@@ -22,6 +22,8 @@ SMALL = {
     "cgan": {"latent": 2, "ngf": 1, "ndf": 1},
     "stylegan": {"latent": 2, "fmap_base": 16},
     "cyclegan": {"ngf": 1, "ndf": 1, "blocks": 1, "resolution": 24},
+    "pix2pix": {"ngf": 1, "ndf": 1},
+    "pix2pix_hd": {"ngf": 1, "ndf": 1, "blocks": 1, "resolution": 32},
 }
 
 
@@ -81,7 +83,7 @@ def test_a_zero_is_refused_or_makes_networks(name):
         built.append(key)
         size = checked.strategy.resolution
         images = np.zeros((4, 3, size, size), np.uint8)
-        names = ("image_a", "image_b") if name == "cyclegan" else ("image",)
+        names = ("image_a", "image_b") if name in ("cyclegan", "pix2pix", "pix2pix_hd") else ("image",)
         source = as_source(dict.fromkeys(names, images) | {"label": np.arange(4)}, size)
         strategy = run.strategy_of(checked, source)
         Program(strategy, strategy.schedule()[0], seed=0)
