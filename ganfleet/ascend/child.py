@@ -134,7 +134,7 @@ def _data(config):
     if path and not expanded(path, "data.path").exists():
         return ImageSpec(getattr(config.data, "channels", None) or 3), None
     source = data_of(config)
-    return ImageSpec(source.channels, source.classes), source
+    return ImageSpec(source.channels, source.classes, source.text), source
 
 
 def _samples(strategy, stage, image, source, lanes: int) -> dict[str, np.ndarray]:

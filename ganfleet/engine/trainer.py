@@ -252,6 +252,8 @@ class Trainer:
         """What the order of the data and the networks' shapes depend on."""
         facts = {"images": len(self.source), "names": self.source.digest(), **asdict(self.strategy.image)}
         facts["classes"] = self.source.classes
+        if facts["text"] is None:  # which older releases did not know
+            del facts["text"]
         return facts | ({"class_names": list(self.source.class_names)} if self.source.class_names else {})
 
 

@@ -16,6 +16,8 @@ from ganfleet.errors import ConfigError
 if ms.get_context("device_target") == "CPU":
     from ganfleet.nn import cpu as kernels
     from ganfleet.nn.cpu import operators as cpu
+
+    ascend = None
 else:
     cpu = None
     from ganfleet.nn import ascend
