@@ -38,7 +38,7 @@ WAY = (  # x, y, width, title, what happens there, colour
 )
 MODULES = ("data/", "engine/draws.py", "engine/phase.py", "fleet/tree.py", "fleet/", "engine/player.py")
 MODULES += ("engine/step.py, trainer.py", "engine/callbacks.py")
-BOX, ROOM, GAP = 62, 44, 8  # heights, and what is between two rooms
+BOX, ROOM, GAP = 62, 42, 6  # heights, and what is between two rooms
 
 
 def text(x: float, y: float, words: str, size: int = 13, colour: str = INK, anchor: str = "start", **style) -> str:

@@ -148,7 +148,7 @@ class RMSNorm(nn.Cell):
         self.gain = parameter("gain", (features,), Constant(1.0))
 
     def construct(self, x):
-        return x * ops.rsqrt((x * x).mean(-1, keep_dims=True) + self.eps) * self.gain
+        return x * forms.rsqrt(forms.mean(x * x, -1, True) + self.eps) * self.gain
 
 
 class LaneNorm(nn.Cell):
