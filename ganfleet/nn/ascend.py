@@ -1,7 +1,7 @@
 """Forms of operators for Ascend cards, chosen so that CANN has finished kernels of them (aclnn).
 
 MindSpore's older operators (Conv2D, BatchNorm, BiasAdd, ReduceMean, StridedSlice …) are compiled on the card for each
-new shape. ``ganfleet.nn.forms`` is who decides. These run on a CPU too, where they are tested, but slowly.
+new shape. ``ganfleet.nn.forms`` is who decides. MindSpore has no CPU kernels of some of these.
 
 Two of the newer operators have no second derivative in MindSpore: the gradients of convolution and of batch norm. This
 module gives them one when it is imported. Each is made of operators that have derivatives themselves.
@@ -30,23 +30,30 @@ def conv2d_transpose(y, weight, size, stride, padding):
 
 
 @bprop_getters.register("ConvolutionGrad")
-def _convolution_gradient(_):
-    """With y = C(x, w) bilinear, ConvolutionGrad(dy, x, w) is (Cx(dy, w), Cw(dy, x)), C's two adjoints, both bilinear.
-    So the adjoint of Cx for w is C(·, w), and for dy it is Cw(dy, ·); likewise for Cw."""
-
+def _of_convolution_gradient(_):
     def bprop(dy, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, mask, out, gradients):
         how = (None, stride, padding, dilation, transposed, output_padding, groups)
-        to_dy, to_x, to_weight = ops.zeros_like(dy), ops.zeros_like(x), ops.zeros_like(weight)
-        if mask[0]:
-            to_dy = to_dy + _convolution(gradients[0], weight, *how)
-            to_weight = _gradient(dy, gradients[0], weight, *how, (0, 1, 0))[1]
-        if mask[1]:
-            to_dy = to_dy + _convolution(x, gradients[1], *how)
-            to_x = _gradient(dy, x, gradients[1], *how, (1, 0, 0))[0]
         rest = (bias, stride, padding, dilation, transposed, output_padding, groups, mask)
-        return to_dy, to_x, to_weight, *zeros_like(rest)
+        return *second_of_convolution(dy, x, weight, how, mask, gradients), *zeros_like(rest)
 
     return bprop
+
+
+def second_of_convolution(dy, x, weight, how, mask, gradients):
+    """What ``gradients`` of ConvolutionGrad's results come to for dy, x and weight.
+
+    With y = C(x, w), bilinear, ConvolutionGrad(dy, x, w) is (Cx(dy, w), Cw(dy, x)), the two adjoints of C, where
+    ``mask`` asks for them. They are bilinear too: Cx's adjoints are C(·, w) for dy and Cw(dy, ·) for w; Cw's are
+    C(x, ·) for dy and Cx(dy, ·) for x.
+    """
+    to_dy, to_x, to_weight = ops.zeros_like(dy), ops.zeros_like(x), ops.zeros_like(weight)
+    if mask[0]:
+        to_dy = to_dy + _convolution(gradients[0], weight, *how)
+        to_weight = _gradient(dy, gradients[0], weight, *how, (0, 1, 0))[1]
+    if mask[1]:
+        to_dy = to_dy + _convolution(x, gradients[1], *how)
+        to_x = _gradient(dy, x, gradients[1], *how, (1, 0, 0))[0]
+    return to_dy, to_x, to_weight
 
 
 def norm(x, gain, bias, epsilon):
@@ -60,36 +67,40 @@ def norm(x, gain, bias, epsilon):
 
 
 @bprop_getters.register("BatchNormGradExt")
-def _norm_gradient(_):
-    """The gradient of batch norm's gradient. With x̂ = (x − μ)·r and r = 1/√(σ² + ε) over the m values of a channel, and
-    P(v) = v − mean(v) − x̂·mean(v·x̂), which is its own adjoint, BatchNormGradExt gives dx = gain·r·P(dy), dgain = Σ dy·x̂
-    and dbias = Σ dy. A change of x changes x̂ by r·P(dx) and r by −r²·mean(x̂·dx); mean and r are functions of x here.
-    """
-
+def _of_norm_gradient(_):
     def bprop(dy, x, gain, running_mean, running_var, saved_mean, saved_r, first, second, third, out, gradients):
-        a, b, c = gradients
-        axes, shape = _but_channels(x), _along_channels(x)
-        m = x.size // x.shape[1]
-        r, g, b, c = saved_r.reshape(shape), gain.reshape(shape), b.reshape(shape), c.reshape(shape)
-        normal = (x - saved_mean.reshape(shape)) * r
-        dy_normal, a_normal = mean(dy * normal, axes, True), mean(a * normal, axes, True)
-        projected = dy - mean(dy, axes, True) - normal * dy_normal
-        by_a = (a * projected).sum(axes, True)
-        to_dy = g * r * (a - mean(a, axes, True) - normal * a_normal) + b * normal + c
-        to_normal = b * dy - g * r * (a * dy_normal + dy * a_normal)
-        along = to_normal - mean(to_normal, axes, True) - normal * mean(to_normal * normal, axes, True)
-        to_x = r * along - normal * (g * r * r * by_a * (1 / m))
-        to_gain = (r * by_a).reshape(-1)
         rest = (running_mean, running_var, saved_mean, saved_r, first, second, third)
-        return to_dy, to_x, to_gain, *zeros_like(rest)
+        return *second_of_norm(dy, x, gain, saved_mean, saved_r, gradients), *zeros_like(rest)
 
     return bprop
+
+
+def second_of_norm(dy, x, gain, average, r, gradients):
+    """What ``gradients`` of BatchNormGradExt's results come to for dy, x and gain; average and r, which is 1/√(σ² + ε),
+    are functions of x here.
+
+    With x̂ = (x − average)·r, means over the m values of a channel, and P(v) = v − mean(v) − x̂·mean(v·x̂), which is its
+    own adjoint, BatchNormGradExt gives dx = gain·r·P(dy), dgain = Σ dy·x̂ and dbias = Σ dy. A change δ of x changes x̂ by
+    r·P(δ), and r by −r²·mean(x̂·δ).
+    """
+    axes, shape = _but_channels(x), _along_channels(x)
+    m = x.size // x.shape[1]
+    a, b, c = gradients[0], gradients[1].reshape(shape), gradients[2].reshape(shape)
+    r, gain = r.reshape(shape), gain.reshape(shape)
+    normal = (x - average.reshape(shape)) * r
+    dy_normal, a_normal = mean(dy * normal, axes, True), mean(a * normal, axes, True)
+    by_a = (a * (dy - mean(dy, axes, True) - normal * dy_normal)).sum(axes, True)  # Σ a·P(dy)
+    to_dy = gain * r * (a - mean(a, axes, True) - normal * a_normal) + b * normal + c
+    to_normal = b * dy - gain * r * (a * dy_normal + dy * a_normal)
+    along = to_normal - mean(to_normal, axes, True) - normal * mean(to_normal * normal, axes, True)
+    to_x = r * along - normal * (gain * r * r * by_a * (1 / m))
+    return to_dy, to_x, (r * by_a).reshape(-1)
 
 
 def norm_by(x, gain, bias, average, variance, epsilon):
     """As ``forms.norm_by``."""
     shape = _along_channels(x)
-    factor = gain * power(variance + epsilon, -0.5)
+    factor = gain * ops.rsqrt(variance + epsilon)
     return (x - average.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
 
 
@@ -102,11 +113,6 @@ def mean(x, axes, keep_dims):
     """As ``forms.mean``."""
     total = x.sum(axes, keepdims=keep_dims)
     return total * (total.size / x.size)
-
-
-def power(x, exponent):
-    """x to a constant power, which MindSpore's sqrt and rsqrt have no such gradient of."""
-    return mint.pow(x, exponent)
 
 
 def span(x, start, stop):

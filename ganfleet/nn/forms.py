@@ -132,16 +132,6 @@ def mean(x, axes=None, keep_dims=False):
     return ascend.mean(x, axes, keep_dims) if _on_card() else x.mean(axes, keep_dims)
 
 
-def sqrt(x):
-    """√x."""
-    return ascend.power(x, 0.5) if _on_card() else ops.sqrt(x)
-
-
-def rsqrt(x):
-    """1/√x."""
-    return ascend.power(x, -0.5) if _on_card() else ops.rsqrt(x)
-
-
 def softplus(x):
     """log(1 + eˣ). On Ascend it has a first derivative only, which is all that a loss needs."""
     return ascend.softplus(x) if _on_card() else ops.softplus(x)

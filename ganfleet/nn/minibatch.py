@@ -15,7 +15,7 @@ def minibatch_stddev(x, group=4):
     group = min(group, n)
     y = x.reshape(group, -1, c, h, w)
     y = y - forms.mean(y, 0, True)
-    deviation = forms.mean(forms.sqrt(forms.mean(y * y, 0) + 1e-8), (1, 2, 3), True)
+    deviation = forms.mean(ops.sqrt(forms.mean(y * y, 0) + 1e-8), (1, 2, 3), True)
     deviation = ops.broadcast_to(deviation.reshape(1, -1, 1, 1, 1), (group, n // group, 1, h, w))
     return ops.concat((x, deviation.reshape(n, 1, h, w)), 1)
 

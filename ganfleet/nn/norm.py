@@ -60,7 +60,7 @@ class BatchNorm(nn.Cell):
 
 def pixel_norm(x, eps=1e-8):
     """x / √(E x² + eps) over axis 1, the channels (arXiv:1710.10196); any shape, same shape out."""
-    return x * forms.rsqrt(forms.mean(x * x, 1, True) + eps)
+    return x * ops.rsqrt(forms.mean(x * x, 1, True) + eps)
 
 
 class InstanceNorm(nn.Cell):
@@ -148,7 +148,7 @@ class RMSNorm(nn.Cell):
         self.gain = parameter("gain", (features,), Constant(1.0))
 
     def construct(self, x):
-        return x * forms.rsqrt(forms.mean(x * x, -1, True) + self.eps) * self.gain
+        return x * ops.rsqrt(forms.mean(x * x, -1, True) + self.eps) * self.gain
 
 
 class LaneNorm(nn.Cell):

@@ -44,5 +44,5 @@ def gradient_penalty(critic, real, fake, u, conditions=()):
     """E(‖∇D(x̂)‖ − 1)² at x̂ = real + u·(fake − real) (arXiv:1704.00028), a scalar. ``u`` is (n, 1, 1, 1) in [0, 1]."""
     _, squared = _scores_and_squared_slopes(critic, real + u * (fake - real), conditions)
     # Without the 1e-12 a critic that is flat somewhere would have an infinite gradient there.
-    norms = forms.sqrt(squared + 1e-12)
+    norms = ops.sqrt(squared + 1e-12)
     return forms.mean((norms - 1) * (norms - 1))

@@ -3,7 +3,6 @@
 import numpy as np
 from mindspore import ops
 
-from ganfleet.nn import forms
 from ganfleet.nn.buffer import Buffer
 from ganfleet.nn.conv import Conv2d
 from ganfleet.nn.dense import Dense
@@ -73,4 +72,4 @@ class Direction:
 
 def unit(x):
     """``x`` divided by its length; what is shorter than 1e-12 stays short."""
-    return x / ops.maximum(forms.sqrt((x * x).sum()), 1e-12)
+    return x / ops.maximum(ops.sqrt((x * x).sum()), 1e-12)

@@ -49,14 +49,15 @@ def judged(*what, world_size=1, code=0, pid=PID, nonce="n0"):
 
 
 GOOD = (DEVICE, *CONTROLS, PHASE_D, kernel("Mul", "opapi_kernel"), kernel("Mul", "opapi_kernel"))
-REST = (kernel("Conv2D", "acl_kernel"), kernel("Reshape", "rt_kernel"), sent(), AGAIN, STEP, SECTION_END, DONE)
+CHOSEN = (kernel("Conv2D", "acl_kernel"), kernel("Reshape", "rt_kernel"), kernel("NarrowView", "host_kernel"))
+REST = (*CHOSEN, sent(), AGAIN, STEP, SECTION_END, DONE)
 
 
 def test_kernels_are_counted_by_type_and_nothing_is_wrong_with_a_good_log():
     result = judged(*GOOD, *REST)
     assert result.findings == []
     [part] = result.parts
-    assert part.kernels == {"aclnn": {"Mul": 2}, "aclop": {"Conv2D": 1}, "view": {"Reshape": 1}}
+    assert part.kernels == {"aclnn": {"Mul": 2}, "aclop": {"Conv2D": 1}, "view": {"NarrowView": 1, "Reshape": 1}}
     assert result.aclop_share == 1 / 3 and result.copies == {"8": 1}
 
 
@@ -70,8 +71,8 @@ def test_kernels_are_counted_by_type_and_nothing_is_wrong_with_a_good_log():
         pytest.param((*GOOD, kernel("Sort", "aicpu_kernel"), *REST), "D: runs Sort 1 as aicpu_kernel", id="type"),
         pytest.param((*GOOD, CONTROLS[1], *REST), "D: runs MatrixPower 1 on the CPU", id="back-off"),
         pytest.param((*GOOD, kernel("AllReduce", "hccl_kernel"), *REST), "not the engine's", id="collective"),
-        pytest.param((*GOOD, *REST[:4], GOOD[-1], *REST[4:]), "compiles again", id="again"),
-        pytest.param((*GOOD, *REST[:4], {**STEP, "copies": 2}, *REST[5:]), "waits for the device 2 times", id="copies"),
+        pytest.param((*GOOD, *REST[:5], GOOD[-1], *REST[5:]), "compiles again", id="again"),
+        pytest.param((*GOOD, *REST[:5], {**STEP, "copies": 2}, *REST[6:]), "waits for the device 2 times", id="copies"),
         pytest.param((*GOOD, *REST[:-1]), "the process ended with code 0 in 8/end", id="ended"),
         pytest.param(
             (*GOOD, {"event": "failed", "message": "RuntimeError: no bprop", "trace": ""}),
@@ -91,22 +92,22 @@ def test_a_log_without_mindspores_lines_proves_nothing():
     silent = "MindSpore's log names no kernel: nothing is known, whatever compiled"
     assert silent in judged(*quiet).findings
     assert silent in judged(*GOOD, *REST, pid=PID + 1).findings
-    assert silent in judged(DEVICE, {"event": "x", "text": kernel("Mul", "opapi_kernel")}, *REST[2:]).findings
+    assert silent in judged(DEVICE, {"event": "x", "text": kernel("Mul", "opapi_kernel")}, *REST[3:]).findings
     assert judged(*GOOD, *REST, nonce="another").parts == []
 
 
 @pytest.mark.parametrize(
     "collectives, compiled, finding",
     [
-        ((), 0, "D: the engine sends 0 collectives, and one is planned"),
+        ((), 0, "8/D: the engine sends 0 collectives, and one is planned"),
         ((["AllReduce", 40],), 1, None),
-        ((["AllReduce", 40], ["AllReduce", 40]), 1, "D: the engine sends 2 collectives, and one is planned"),
-        ((["AllReduce", 40],), 2, "D: AllReduce 2: more collectives than the engine sends"),
+        ((["AllReduce", 40], ["AllReduce", 40]), 1, "8/D: the engine sends 2 collectives, and one is planned"),
+        ((["AllReduce", 40],), 2, "8/D: AllReduce 2: more collectives than the engine sends"),
     ],
 )
 def test_each_phase_of_a_fleet_has_one_collective(collectives, compiled, finding):
     chosen = [kernel("AllReduce", "hccl_kernel")] * compiled
-    found = judged(*GOOD, *chosen, *REST[:2], sent(*collectives), *REST[3:], world_size=8).findings
+    found = judged(*GOOD, *chosen, *REST[:3], sent(*collectives), *REST[4:], world_size=8).findings
     assert found == ([finding] if finding else [])
 
 

@@ -41,7 +41,7 @@ def distance(maps, others):
     """Σ wᵢ E |φᵢ(x) − φᵢ(y)| over the five maps (arXiv:1711.11585, the authors' code), a scalar."""
     total = ops.zeros((), ms.float32)
     for i, weight in enumerate(WEIGHTS):
-        total = total + weight * ops.abs(maps[i] - others[i]).mean()
+        total = total + weight * forms.mean(ops.abs(maps[i] - others[i]))
     return total
 
 
