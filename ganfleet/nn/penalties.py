@@ -9,6 +9,7 @@ the images before it.
 """
 
 import mindspore as ms
+from mindspore import ops
 
 from ganfleet.nn import forms
 
