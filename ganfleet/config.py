@@ -35,7 +35,9 @@ FREE_ON_RESUME = (
     "train.kimg",
     "train.steps",
     "train.audit_every",
+    "train.on_diverged",
     "train.nonfinite_budget",
+    "train.rollbacks",
     "train.init_strict",
     "data.workers",
     "data.prefetch",
@@ -111,7 +113,10 @@ class TrainConfig(Section):
     lanes: Positive = 8
     seed: int = Field(0, ge=0, lt=2**64)
     audit_every: Whole = 500
+    on_diverged: Literal["stop", "repair", "rollback"] = "stop"
     nonfinite_budget: Whole = 10
+    rollbacks: Whole = 0
+    rollback_lr: Annotated[float, Field(gt=0, le=1)] = 0.5
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     init_from: Place | None = None
     init_strict: bool = True
@@ -137,6 +142,7 @@ class CheckpointConfig(Section):
     keep: Positive = 3
     keep_every_kimg: Kimg | None = None
     keep_best: KeepBest | None = None
+    on_full: Literal["stop", "continue"] = "stop"
     resume: Place = "auto"
     accept: tuple[str, ...] = ()
 

@@ -24,6 +24,7 @@ from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.measuring import OfRun
 from ganfleet.engine.resume import find, initialize, resume
+from ganfleet.engine.saving import Checkpoints
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import ConfigError, DataError, GanfleetError, StorageError
@@ -153,14 +154,15 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
             run_dir.write_config(configs.dump(config))
 
         connected.first(begin)
-        journal = stack.enter_context(Journal(_observers(config, trainer, path)))
+        goes_on = config.checkpoint.on_full == "continue"
+        journal = stack.enter_context(Journal(_observers(config, trainer, path), goes_on))
         trainer.journal = journal
         trainer.callbacks = (
             parts.Log(),
             *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
             parts.Samples(),
             parts.Metrics(prepared.measure),
-            parts.Checkpoints(run_dir),
+            Checkpoints(run_dir),
             Ahead(),
         )
         journal.say(
