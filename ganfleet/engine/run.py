@@ -4,6 +4,7 @@ Nothing is written before everything that could refuse the start has been asked.
 """
 
 import inspect
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from ganfleet.plugins import CALLBACKS, STRATEGIES
 from ganfleet.store import rundir
 from ganfleet.store.rundir import RunDir
 from ganfleet.strategies.base import ImageSpec, Strategy
+
+MORE_CALLBACKS = "GANFLEET_CALLBACKS"  # names some for every run that is started, beside those of its config
 
 
 def train(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()) -> Path:
@@ -111,7 +114,7 @@ def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = 
     unsupported = precision.supported(config.train.precision)
     if unsupported:
         raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
-    named = [_made(name) for name in config.run.callbacks]
+    named = [_made(name) for name in (*config.run.callbacks, *os.environ.get(MORE_CALLBACKS, "").split())]
     measure = OfRun(config, strategy, source)
     source.prepare([stage.resolution for stage in strategy.schedule()])
     return Prepared(config, source, strategy, [*named, *callbacks], measure)
