@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from commands import ganfleet, one_error, tiny
 from fleets import digest, one_at_a_time, run, workers
 
+import ganfleet as library
 from ganfleet.chaos import plan
-from ganfleet.errors import ConfigError
+from ganfleet.errors import ConfigError, StorageError
 from ganfleet.store import checkpoint
 
 pytestmark = one_at_a_time
@@ -131,6 +133,25 @@ def test_the_last_checkpoint_of_a_process_must_be_written_whatever_the_config_sa
     assert FULL in one_error(chaos(directory, [when], "checkpoint.on_full=continue"), 74)
 
 
+class Fills(library.Callback):
+    """Fills the disk after step 6, and frees it after step 10."""
+
+    def __init__(self):
+        self.alarms = []
+
+    def after_step(self, run, stats):
+        filler = run.directory.parent / "filler"
+        if run.clock.step == 6:
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(512)):
+                    pass
+        if run.clock.step == 10:
+            filler.unlink()
+
+    def on_alarm(self, run, message):
+        self.alarms.append(message)
+
+
 def test_a_small_disk_that_is_full_keeps_its_checkpoints_and_takes_more_once_there_is_room(directory, straight):
     """Log, TensorBoard and grids are on it too."""
     disk = directory / "disk"
@@ -138,32 +159,16 @@ def test_a_small_disk_that_is_full_keeps_its_checkpoints_and_takes_more_once_the
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]).returncode:
         pytest.skip("only root can mount a small disk")
     try:
-        arguments = [f"run.dir={disk}", "log.every_steps=1", "run.callbacks=[disk_of_this_test:Fills]"]
-        Path("disk_of_this_test.py").write_text(
-            "import os\nfrom ganfleet import Callback\n\n"
-            "class Fills(Callback):\n"
-            "    def after_step(self, run, stats):\n"
-            "        filler = run.directory.parent / 'filler'\n"
-            "        if run.clock.step == 6:\n"
-            "            with open(filler, 'wb', buffering=0) as file:\n"
-            "                try:\n"
-            "                    while file.write(bytes(512)):\n"
-            "                        pass\n"
-            "                except OSError:\n"
-            "                    pass\n"
-            "        if run.clock.step == 10:\n"
-            "            filler.unlink()\n"
-        )
-            goes_on = train(directory, *arguments, "checkpoint.on_full=continue")
-        assert goes_on.code == 0, goes_on.output
-        alarms = [line for line in goes_on.output.splitlines() if line.startswith("alarm: ")]
-        assert any("step 8 " in line and FULL in line for line in alarms)
+        fills = Fills()
+        arguments = [tiny(directory), f"run.dir={disk}", "run.name=run", "log.every_steps=1"]
+        library.train(*arguments, "checkpoint.on_full=continue", callbacks=[fills])
+        assert any("step 8 " in alarm and FULL in alarm for alarm in fills.alarms)
         names = [path.name for path in checkpoint.checkpoints(disk / "run/checkpoints")]
         assert names == ["step-00000004", "step-00000012"]
         assert digest(disk / "run") == straight
         shutil.rmtree(disk / "run")
-        assert FULL in one_error(train(directory, *arguments), 74)
-        (disk / "filler").unlink()
+        with pytest.raises(StorageError, match=FULL):
+            library.train(*arguments, callbacks=[fills])
         found, damaged = checkpoint.newest_valid(disk / "run/checkpoints")
         assert (found.name, damaged) == ("step-00000004", [])
     finally:
