@@ -156,7 +156,7 @@ def _flip(vectors: dict[str, tuple[Tensor, list[tuple[str, int]]]], fault: plan.
     for vector, (tensor, pieces) in vectors.items():
         start = 0
         for name, size in pieces:
-            places[f"{vector}/{name}".rstrip("/")] = (tensor, start, size)
+            places[f"{vector}/{name}" if name else vector] = (tensor, start, size)
             start += size
     if fault.tensor not in places or fault.element >= places[fault.tensor][2]:
         known = f"there are {', '.join(places)}" if fault.tensor not in places else "it has fewer elements"

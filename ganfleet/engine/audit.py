@@ -25,7 +25,7 @@ def audit(fleet: Fleet, program: Program, repair: bool = False) -> str | None:
     if fleet.world_size == 1 or fleet.backend == "simulated":
         return None
     vectors = program.replicated()
-    names = [f"{vector}/{name}".rstrip("/") for vector, (_, pieces) in vectors.items() for name, _ in pieces]
+    names = [_full(vector, piece) for vector, (_, pieces) in vectors.items() for piece, _ in pieces]
     mine = forms.checksums([(tensor, [size for _, size in pieces]) for tensor, pieces in vectors.values()])
     everyone = fleet.gather(dict(zip(names, mine, strict=True)))
     odd = _odd(everyone)
@@ -38,9 +38,12 @@ def audit(fleet: Fleet, program: Program, repair: bool = False) -> str | None:
             f"weights that every rank must share differ: {found}. Resume from the last checkpoint; if it happens "
             "again, test that card's memory"
         )
-    for name, vector in vectors.items():
-        if any(each == name or each.startswith(f"{name}/") for each in odd):
-            _take_over(fleet, vector[0], right[0])
+    for name, (vector, pieces) in vectors.items():
+        wrong = {rank for piece, _ in pieces for rank in odd.get(_full(name, piece), ())}
+        if wrong:
+            theirs = fleet.gather(vector.asnumpy() if fleet.rank == right[0] else None)[right[0]]
+            if fleet.rank in wrong:
+                ops.assign(vector, Tensor(theirs))
     return f"weights that every rank must share differed: {found}. These now hold what rank {right[0]} holds"
 
 
@@ -55,7 +58,5 @@ def _odd(everyone: list[dict[str, int]]) -> dict[str, list[int]]:
     return odd
 
 
-def _take_over(fleet: Fleet, vector: Tensor, right: int) -> None:
-    """Have every rank hold in ``vector`` what the rank ``right`` holds."""
-    theirs = fleet.gather(vector.asnumpy() if fleet.rank == right else None)[right]
-    ops.assign(vector, Tensor(theirs))
+def _full(vector: str, piece: str) -> str:
+    return f"{vector}/{piece}" if piece else vector

@@ -78,7 +78,7 @@ def test_every_mistake_in_a_plan_is_told_with_its_line():
     assert [line.split(": ")[0] for line in told] == [f"plan.yaml:{n}" for n in (3, 4, 5, 8, 9, 9)]
     for line, words in zip(
         told,
-        ["do must be one of kill, stop", "bit: must be less", "until is 4", "unknown key", "missing", "an integer"],
+        ["do must be one of kill, stop", "bit: must be less", "until is 4", "unknown key", "an integer", "missing"],
         strict=True,
     ):
         assert words in line
@@ -178,12 +178,12 @@ def test_a_small_disk_that_is_full_keeps_its_checkpoints_and_takes_more_once_the
 # ── Checkpoints
 
 
-@pytest.mark.parametrize("how, told", [("flip", "SHA-256 differs"), ("remove", "is missing"), ("empty", "0 bytes")])
-def test_a_checkpoint_that_is_damaged_once_written_is_not_gone_on_from(directory, straight, how, told):
-    lines = [f"do: damage, step: 8, file: D.optimizer.safetensors, how: {how}", "do: raise, step: 11"]
+def test_a_checkpoint_that_is_damaged_once_written_is_not_gone_on_from(directory, straight):
+    """tests/store damages every byte, and every file in every way."""
+    lines = ["do: damage, step: 8, file: D.optimizer.safetensors, how: flip", "do: raise, step: 11"]
     assert chaos(directory, lines).code == 70
     again = train(directory)
-    assert again.code == 0 and told in again.output
+    assert again.code == 0 and "SHA-256 differs" in again.output
     assert "resumed from runs/run/checkpoints/step-00000004" in again.output
     assert digest(Path("runs/run")) == straight
 
