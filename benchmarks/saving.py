@@ -1,8 +1,8 @@
 """How long training waits for its checkpoints, at the default interval of 10 kimg.
 
-``python benchmarks/saving.py [CONFIG] [key=value …] [--checkpoints N]`` trains so long that N checkpoints are written, one
-every so many steps (``--every``). Waiting is what the main thread spends in the callback that saves, and what steps take
-longer while the thread writes.
+``python benchmarks/saving.py [CONFIG] [key=value …] [--checkpoints N]`` trains so long that N checkpoints are written,
+one every so many steps (``--every``). Waiting is what the main thread spends in the callback that saves, and what steps
+take longer while the thread writes.
 """
 
 import argparse
