@@ -537,6 +537,9 @@ def test_a_checkpoint_cannot_have_code_imported(tmp_path, monkeypatch, old):
 
 def test_what_does_nothing_alone_is_refused(problems):
     assert problems("train: {init_strict: false}") == ["c.yaml:2: train.init_strict: goes with train.init_from"]
+    assert problems("train: {on_diverged: rollback}") == [
+        "c.yaml:2: train.on_diverged: rollback needs train.rollbacks of 1 or more"
+    ]
     assert problems("metrics: {every_kimg: 1}") == [
         "c.yaml:2: metrics.every_kimg: there is nothing to measure: give metrics.names"
     ]
