@@ -6,6 +6,7 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 import json
 from dataclasses import asdict
 from math import ceil, prod
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -15,6 +16,7 @@ from ganfleet import config as configs
 from ganfleet.cli import example
 from ganfleet.config import Config
 from ganfleet.document import expanded
+from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
 from ganfleet.fleet.tree import power_of_two
 from ganfleet.size import Size
@@ -64,6 +66,7 @@ def plan(config: Config, measured: bool = False) -> dict:
         source = data_of(config)
         strategy, count = strategy_of(config, source), len(source)
         image, class_names, notes = strategy.image, list(source.class_names), about(source)
+    notes += _begun_from(config)
     stages = [stage | _needs(strategy, stage, image.channels) for stage in _stages(strategy.schedule(), config)]
     if measured:
         _add_costs(stages, config, strategy, source)
@@ -83,6 +86,18 @@ def plan(config: Config, measured: bool = False) -> dict:
         "world_sizes": [_share(config, n) for n in range(1, config.train.lanes + 1) if config.train.lanes % n == 0],
         "checkpoint_bytes": max(stage["checkpoint_bytes"] for stage in stages),
     }
+
+
+def _begun_from(config: Config) -> list[str]:
+    """A note where the run is to begin with weights that are not there yet."""
+    from ganfleet.store import checkpoint
+
+    try:
+        if config.train.init_from is not None:
+            checkpoint.resolve(Path(config.train.init_from))
+    except ConfigError as error:
+        return [f"train.init_from: {error}"]
+    return []
 
 
 def _add_costs(stages: list[dict], config: Config, strategy, source) -> None:

@@ -123,6 +123,11 @@ def test_data_still_to_come_are_taken_for_rgb(path):
     assert planned["stages"][1]["networks"][0]["parameters"] == 3 * 64 + 1
 
 
+def test_weights_still_to_come_are_noted(path):
+    [note] = plan(configs.load(path, ["train.init_from=nowhere"]))["images"]["notes"][-1:]
+    assert note.startswith("train.init_from: nowhere is no checkpoint")
+
+
 def test_missing_labels_are_reported_with_their_own_exit_code(path):
     found = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "data.source=idx", f"data.path={path}"])
     assert found.exit_code == 65
