@@ -7,6 +7,7 @@ FILE = Path(__file__).parent / "img" / "architecture.svg"
 INK, GREY, LINE = "#1f2430", "#5b6475", "#8a93a5"
 ROOMS = (  # what, what is in it, colour; from those that import to those that are imported
     ("cli, testing, api", "verbs and exit codes; checks for authors; ganfleet.train", "#e8eefc"),
+    ("chaos", "faults on purpose", "#e8eefc"),
     ("engine", "the run, the loop, programs, players, samplers", "#d5e3ff"),
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
@@ -37,7 +38,7 @@ WAY = (  # x, y, width, title, what happens there, colour
 )
 MODULES = ("data/", "engine/draws.py", "engine/phase.py", "fleet/tree.py", "fleet/", "engine/player.py")
 MODULES += ("engine/step.py, trainer.py", "engine/callbacks.py")
-BOX, ROOM, GAP = 62, 48, 9  # heights, and what is between two rooms
+BOX, ROOM, GAP = 62, 42, 7  # heights, and what is between two rooms
 
 
 def text(x: float, y: float, words: str, size: int = 13, colour: str = INK, anchor: str = "start", **style) -> str:
@@ -59,8 +60,8 @@ def rooms() -> list[str]:
     drawn = [text(40, 40, "The rooms: each imports only from below", 16, font_weight="bold")]
     for i, (name, about, colour) in enumerate(ROOMS):
         y = 64 + i * (ROOM + GAP)
-        drawn += [box(40, y, 390, ROOM, colour), text(56, y + 20, name, 15, font_weight="bold")]
-        drawn.append(text(56, y + 38, about, 13, GREY))
+        drawn += [box(40, y, 390, ROOM, colour), text(56, y + 18, name, 15, font_weight="bold")]
+        drawn.append(text(56, y + 35, about, 13, GREY))
     return [*drawn, arrow(22, 64, 22, 64 + len(ROOMS) * (ROOM + GAP) - 14)]
 
 
