@@ -44,6 +44,9 @@ class Callback:
     def on_metrics(self, run: "Trainer", values: dict[str, float]) -> None:
         """Metrics have been measured."""
 
+    def at_save(self, run: "Trainer") -> None:
+        """SIGUSR1 has asked for a checkpoint after this step; the run goes on."""
+
     def at_stop(self, run: "Trainer") -> None:
         """A signal ends the run after this step."""
 
@@ -127,9 +130,11 @@ class Checkpoints(Callback):
             self._best = Best(self._run_dir.path)
         return self._best
 
-    def at_stop(self, run):
+    def at_save(self, run):
         if self._saved_step != run.clock.step:
             self._save(run)
+
+    at_stop = at_save
 
     def _save(self, run):
         """Write a checkpoint.

@@ -150,6 +150,7 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
 
         def begin() -> None:
             run_dir.create()
+            fleet.heartbeat.tell_run(str(run_dir.path))
             run_dir.write_config(configs.dump(config))
 
         connected.first(begin)

@@ -17,12 +17,12 @@ from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
-from ganfleet.fleet import Fleet
+from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
 
 Memory = dict[int, Inputs]  # what each lane remembers, by lane
-HOST_VALUES = 2  # that the trainer sends along: whether a signal has come, and how many images were bad
+HOST_VALUES = 3  # that the trainer sends along: whether to stop, whether to save, and how many images were bad
 
 
 @dataclass
@@ -91,7 +91,9 @@ class Stepper:
         # Read only now: until here nothing waited for the device.
         outcome = Outcome({}, np.zeros_like(host), [])
         for compiled, summary in summaries:
-            finite, arrived, stats = compiled.summarize(summary.asnumpy(), self.fleet.total_lanes, len(host))
+            with heartbeat.waiting():
+                values = summary.asnumpy()
+            finite, arrived, stats = compiled.summarize(values, self.fleet.total_lanes, len(host))
             outcome.stats |= stats
             outcome.host = outcome.host + arrived
             if self._counts_as_skipped(compiled.name, finite):
@@ -108,6 +110,7 @@ class Stepper:
 
     def run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Memory, clock: Clock, host) -> Tensor:
         """One phase: this rank's lanes, one collective, one update; its summary."""
+        heartbeat.beat(phase=f"phase {compiled.name}")
         peak.begin()
         scale = self._scales[compiled.name].scale if compiled.name in self._scales else 1.0
 

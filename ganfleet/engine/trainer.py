@@ -20,7 +20,7 @@ from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.step import Memory, Stepper
 from ganfleet.errors import CheckpointMismatch, GanfleetError, Stopped
-from ganfleet.fleet import Fleet
+from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn.precision import LossScale
 from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import Stage, Strategy
@@ -79,16 +79,19 @@ class Trainer:
         try:
             with guard.StopSignal() as signal, self.loader:
                 while not self.clock.done:
+                    heartbeat.beat(self.clock.step + 1, "waiting for data")
                     self.enter(self.strategy.stage(self.clock))
                     batch = self.loader.next()
-                    host = np.array([signal.received is not None, len(batch.bad)], np.float32)
+                    host = np.array([signal.received is not None, signal.save_wanted(), len(batch.bad)], np.float32)
                     outcome = self.stepper.step(batch.lanes, self.clock, host)
-                    stop, bad = outcome.host
+                    stop, save, bad = outcome.host
                     self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
                     self.clock.tick(self.stage.batch_size)
                     if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
                         self.audit()
                     self.tell("after_step", outcome.stats)
+                    if save and not self.clock.done:
+                        self.tell("at_save")
                     if stop and not self.clock.done:
                         self.tell("at_stop")
                         raise Stopped(
@@ -104,6 +107,7 @@ class Trainer:
     def tell(self, event: str, *what) -> None:
         """Call the method ``event`` of every callback."""
         for callback in self.callbacks:
+            heartbeat.beat(phase=type(callback).__name__)
             with folder_kept():
                 getattr(callback, event)(self, *what)
 
@@ -148,6 +152,7 @@ class Trainer:
 
     def audit(self) -> None:
         """Check that every rank holds the same weights, buffers, EMA and optimizer state."""
+        heartbeat.beat(phase="audit")
         guard.audit(self.fleet, self.program.tensors() | {"frozen": _as_bytes(self.program.frozen)})
 
     def state(self) -> dict[str, float]:
