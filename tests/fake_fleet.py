@@ -95,3 +95,39 @@ def ready(directory):
     for number in range(2):
         log = directory / f"worker_{number}.log"
         until(lambda log=log: log.exists() and "ready" in log.read_text())
+
+
+TRAINING = """\
+import os, signal, sys, time
+from pathlib import Path
+import click
+from ganfleet.cli import run
+from ganfleet.errors import DataError
+from ganfleet.fleet import heartbeat
+
+def meet(number):  # what a collective is: nobody leaves before all have come
+    with heartbeat.collective("sum"):
+        Path(f"came-{{tried}}-{{rank}}-{{number}}").touch()
+        while len(list(Path().glob(f"came-{{tried}}-*-{{number}}"))) < ranks:
+            time.sleep(0.01)
+
+@click.command()
+def command():
+    global rank, ranks, tried
+    rank, ranks = os.environ.get("MS_NODE_ID"), int(os.environ["MS_WORKER_NUM"])
+    if rank is None:  # MindSpore's scheduler
+        time.sleep(300)
+    tried = len(list(Path().glob(f"tried-{{rank}}-*")))
+    Path(f"tried-{{rank}}-{{tried}}").touch()
+    number = 0
+    for step in range(1, {seconds} + 1):
+        heartbeat.beat(step, "phase D")
+        time.sleep(0.02)
+        if rank == "1" and step >= 3:
+            {fault}
+        meet(number := number + 1)
+    print("done", flush=True)
+
+run(command)
+"""
+ONCE = "step == 3 and tried == 0 and "

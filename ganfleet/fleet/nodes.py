@@ -22,6 +22,7 @@ from ganfleet.fleet.watchdog import Seen
 SILENCE = 10.0  # seconds without a sign of life, after which a node is gone
 BEAT = 1.0
 POLL = 0.1
+CLOSING = 2.0  # seconds for the other end to close too
 LOOPBACK = "127.0.0.1"
 
 
@@ -213,22 +214,19 @@ class OtherNode(Alone):
         self._decided, sent = None, False
         while time.monotonic() < end:
             wait()
-            if self._hub is None or self._hub.gone:
-                self._connect()
-                sent = False
-            if self._hub is None:
-                time.sleep(POLL)
-                continue
-            if not sent:
-                self._hub.send({"ready": meeting.rank, "host": host(), "facts": meeting.facts})
-                sent = True
-            for message in self._hub.messages():
+            for message in self._hub.messages() if self._hub else ():
                 if "decision" in message:
                     raise Decision(**message["decision"]).error()
                 if "begin" in message:
                     workers, first = message["begin"]["workers"], message["begin"]["first"]
                     total = workers * meeting.nodes
                     return Place(total, workers, meeting.address, meeting.port + 1, first, has_scheduler=False)
+            if self._hub is None or self._hub.gone:
+                self._connect()
+                sent = False
+            if self._hub and not sent:
+                self._hub.send({"ready": meeting.rank, "host": host(), "facts": meeting.facts})
+                sent = True
             time.sleep(POLL)
         where = f"node 0 at {meeting.address}:{meeting.port}"
         told = f"{where} does not answer" if self._hub is None else f"{where} still waits for other nodes"
@@ -284,8 +282,9 @@ class _Peer:
         self._messages: queue.SimpleQueue[dict] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._closed = threading.Event()
-        for target in (self._listen, self._beat):
-            threading.Thread(target=target, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def messages(self) -> list[dict]:
         """Those that have come since the last time."""
@@ -303,10 +302,12 @@ class _Peer:
             self._lose(error)
 
     def close(self) -> None:
-        self._lose("it was left")
+        """Leave it. What was sent last arrives, unless the other end does not listen any more."""
         self._closed.set()
         with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+            self._connection.shutdown(socket.SHUT_WR)
+            self._listening.join(CLOSING)  # to close while something is unread would cut off what was sent
+        self._lose("it was left")
         self._connection.close()
 
     def _listen(self) -> None:

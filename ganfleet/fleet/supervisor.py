@@ -330,10 +330,12 @@ class _Watch:
     def _hung(self, told: str) -> Ending:
         """Say so, and show what each rank here is doing."""
         error = Hang(f"{told}; start the run again to go on from its last checkpoint")
+        _tell(told)
         for rank, lines in self._family.stacks(STACK_SECONDS).items():
             heading = f"ganfleet: {at(rank, self._ranks[rank])} is {self._ranks[rank].heartbeat.place}; its threads:"
             print(heading, *lines, sep="\n", file=sys.stderr)
-        print(f"ganfleet: {told}", file=sys.stderr, flush=True)
+        sys.stderr.flush()
+        self._family.news(self._place.first)  # which were its stacks
         return _failed(error)
 
     def _show_end(self, rank: int, ending: str) -> None:
