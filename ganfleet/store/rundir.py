@@ -51,8 +51,8 @@ def check_shared(path: Path, sign: str) -> None:
         except OSError:
             if time.monotonic() > end:
                 raise ConfigError(
-                    f"{path.absolute()} is not the folder that rank 0 writes to: the nodes do not share it. Put run.dir "
-                    "on a disk that is mounted at the same path on all nodes"
+                    f"{path.absolute()} is not the folder that rank 0 writes to: the nodes do not share it. Put "
+                    "run.dir on a disk that is mounted at the same path on all nodes"
                 ) from None
             time.sleep(0.1)
 
