@@ -107,7 +107,8 @@ class Trainer:
     def tell(self, event: str, *what) -> None:
         """Call the method ``event`` of every callback."""
         for callback in self.callbacks:
-            heartbeat.beat(phase=type(callback).__name__)
+            if event != "on_error":  # where it happened is what the launcher tells
+                heartbeat.beat(phase=type(callback).__name__)
             with folder_kept():
                 getattr(callback, event)(self, *what)
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ganfleet.errors import ConfigError, GanfleetError, PeerLost
@@ -67,14 +67,16 @@ class Alone:
     """One node, which needs no others."""
 
     decides = True
-    others: tuple[int, ...] = ()
 
-    def meet(self, workers: int, _wait: Callable[[], None]) -> Place:
-        """Where the ranks of this node stand, once all nodes are there. ``_wait`` is called time and again."""
+    def meet(self, workers: int, run: str | None, _wait: Callable[[], None]) -> Place:
+        """Where the ranks of this node stand, once all nodes are there; ``workers`` and ``run`` are what node 0 says.
+
+        ``_wait`` is called time and again.
+        """
         with socket.socket() as free:
             free.bind((LOOPBACK, 0))
             port = free.getsockname()[1]
-        return Place(workers, workers, LOOPBACK, port)
+        return Place(workers, workers, LOOPBACK, port, run=run)
 
     def share(self, seen: dict[int, Seen]) -> dict[int, Seen]:
         """The ranks of all nodes, as far as this one is told; ``seen`` are its own.
@@ -105,7 +107,6 @@ class NodeZero(Alone):
     def __init__(self, meeting: Meeting):
         self._meeting = meeting
         self._peers: dict[int, _Peer] = {}
-        self._place: Place | None = None
         self._seen: dict[int, dict[int, Seen]] = {}
         try:
             self._listener = socket.create_server((meeting.address, meeting.port), backlog=meeting.nodes)
@@ -116,7 +117,7 @@ class NodeZero(Alone):
             ) from error
         self._listener.setblocking(False)
 
-    def meet(self, workers: int, wait: Callable[[], None]) -> Place:
+    def meet(self, workers: int, run: str | None, wait: Callable[[], None]) -> Place:
         """Wait for all other nodes, and tell them to begin.
 
         Raises:
@@ -143,26 +144,29 @@ class NodeZero(Alone):
                 for message in peer.messages():
                     if "ready" in message:
                         number = self._welcome(peer, message)
+                        if self._peers.get(number, peer) is not peer:  # it has come back before its loss was noticed
+                            self._peers[number].close()
                         self._peers[number] = peer
                         ready.add(number)
                         coming = [each for each in coming if each is not peer]
             time.sleep(POLL)
-        self._place = Place(workers * meeting.nodes, workers, meeting.address, meeting.port + 1)
         self._seen = {}
+        place = Place(workers * meeting.nodes, workers, meeting.address, meeting.port + 1, run=run)
         for number, peer in self._peers.items():
-            peer.send({"begin": {"workers": workers, "first": number * workers}})
-        return self._place
+            theirs = replace(place, first=number * workers, has_scheduler=False)
+            peer.send({"begin": asdict(theirs)})
+        return place
 
     def _welcome(self, peer: "_Peer", message: dict) -> int:
         number, theirs, mine = message["ready"], message["facts"], self._meeting.facts
-        peer.name = f"node {number} ({message['host']})"
+        peer.name, peer.host = f"node {number} ({message['host']})", message["host"]
         differing = [
             f"{name} is {mine[name]!r} on node 0 ({host()}), but {theirs.get(name)!r} on {peer.name}"
             for name in mine
             if mine[name] != theirs.get(name)
         ]
         known = self._peers.get(number)
-        if not 0 < number < self._meeting.nodes or (known is not None and known is not peer and not known.gone):
+        if not 0 < number < self._meeting.nodes or (known and known is not peer and known.host != peer.host):
             differing.append(f"{peer.name} has a --node-rank that is not its own: give each node its own number")
         if differing:
             told = f"the nodes do not fit each other: {'; '.join(differing)}. Start them with the same command"
@@ -202,7 +206,7 @@ class OtherNode(Alone):
         self._decided: Decision | None = None
         self._told_at = 0.0
 
-    def meet(self, workers, wait):
+    def meet(self, workers, run, wait):
         """Connect to node 0, and wait until it says that all are there.
 
         Raises:
@@ -218,9 +222,7 @@ class OtherNode(Alone):
                 if "decision" in message:
                     raise Decision(**message["decision"]).error()
                 if "begin" in message:
-                    workers, first = message["begin"]["workers"], message["begin"]["first"]
-                    total = workers * meeting.nodes
-                    return Place(total, workers, meeting.address, meeting.port + 1, first, has_scheduler=False)
+                    return Place(**message["begin"])
             if self._hub is None or self._hub.gone:
                 self._connect()
                 sent = False
@@ -274,7 +276,7 @@ class _Peer:
     """Another node's launcher, at the end of ``connection``. Threads listen to it, and tell it that this one lives."""
 
     def __init__(self, connection: socket.socket):
-        self.name = "a node"
+        self.name, self.host = "a node", ""
         self.gone: str | None = None  # why
         self._connection = connection
         connection.settimeout(SILENCE)

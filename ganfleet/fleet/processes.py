@@ -78,6 +78,7 @@ class Place:
         world_size: ranks on all nodes.
         workers: ranks on this one; ``first`` is the first of them.
         address, port: of MindSpore's scheduler, which is started here if ``has_scheduler``.
+        run: the run that an attempt before has begun, which this one goes on with.
     """
 
     world_size: int
@@ -86,6 +87,7 @@ class Place:
     port: int
     first: int = 0
     has_scheduler: bool = True
+    run: str | None = None
 
     @property
     def ranks(self) -> range:

@@ -106,6 +106,7 @@ class _Supervisor:
         self._workers = settings.workers
         self._restarts = 0
         self._fruitless = 0  # attempts one after the other that finished no step
+        self._run: str | None = None  # the name that the run got in an attempt, perhaps a number
 
     def run(self) -> int:
         before: Ending | None = None
@@ -154,7 +155,7 @@ class _Supervisor:
             return None, Ending(RestartsSpent.exit_code, spent)
         if self._fruitless and settings.min_workers is not None:
             self._workers = fewer(self._workers, settings.min_workers)
-        return min(2.0**self._fruitless, BACK_OFF_SECONDS), ending
+        return min(2.0**self._fruitless - 1, BACK_OFF_SECONDS), ending
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -176,20 +177,18 @@ class _Supervisor:
     def _attempt(self) -> Ending:
         settings, command = self._settings, self._command
         try:
-            place = self._peers.meet(self._workers, self._wait)
+            place = self._peers.meet(self._workers, self._run, self._wait)
         except PeerLost as error:
             return Ending(error.exit_code, error)
         self._workers = place.workers
-        if self._run_name:
-            command = [*command, f"run.name={self._run_name}"]
+        if place.run:
+            command = [*command, f"run.name={place.run}"]
         with Family(place, command, settings.log_dir, settings.backend, again=self._restarts > 0) as family:
             watch = _Watch(family, place, self._signals, self._peers, settings.hang_after)
             ending = watch.until_the_end()
             if family.run:
-                self._run_name = Path(family.run).name
+                self._run = Path(family.run).name
         return ending
-
-    _run_name: str | None = None  # of the first attempt, in which a run may have got a number
 
 
 def fewer(workers: int, least: int) -> int:

@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from fake_fleet import ONCE, TRAINING, launch, printed
+from fake_fleet import ONCE, RANK, TRAINING, launch, printed
 from fleets import Ended, free_port, one_at_a_time, run, start, survivors
 
 pytestmark = one_at_a_time
@@ -63,7 +63,7 @@ def test_a_fleet_that_may_starts_again(fault, tmp_path):
     ended = train(tmp_path, f"{ONCE}{fault}", max_restarts=2, hang_after=1)
     assert ended.code == 0, ended.output
     assert (tries(tmp_path, 0), tries(tmp_path, 1)) == (2, 2)
-    assert "ganfleet: restart 1 of 2 in 1 s, with 2 workers" in ended.output
+    assert "ganfleet: restart 1 of 2 in 0 s, with 2 workers" in ended.output
 
 
 def test_a_spent_budget_ends_the_fleet_with_86_and_the_last_failure(tmp_path):
@@ -89,7 +89,7 @@ def test_a_fleet_that_makes_no_step_starts_again_with_fewer_ranks_if_it_may(tmp_
     command = launch(tmp_path, "pass", 2, script, 4, log_dir="None", max_restarts=3, min_workers=1)
     ended = run(command, tmp_path, timeout=60)
     assert ended.code == 0, ended.output
-    assert "restart 1 of 3 in 2 s, with 2 workers" in ended.output
+    assert "restart 1 of 3 in 1 s, with 2 workers" in ended.output
     assert [tries(tmp_path, rank) for rank in range(4)] == [2, 2, 1, 1]
 
 
@@ -113,6 +113,24 @@ def test_the_first_rank_to_fail_is_told_first(tmp_path):
     assert "the effect" not in ended.output.partition(heading)[0] or ended.output.rindex(
         "the effect"
     ) > ended.output.index("the cause")
+
+
+MPI = RANK.replace("MS_NODE_ID", "PMI_RANK")
+
+
+def test_the_ranks_of_mpiexec_are_watched_too(tmp_path):
+    ended = run(launch(tmp_path, KILL, rank=MPI, log_dir="None", backend="mpi"), tmp_path, timeout=60)
+    assert ended.code == 69
+    assert "rank 1 ended without an exit code" in ended.output
+
+
+def test_the_ranks_of_mpiexec_end_with_a_launcher_that_is_killed(tmp_path):
+    process = start(launch(tmp_path, rank=MPI, log_dir="None", backend="mpi"), tmp_path)
+    while "works" not in process.stdout.readline():
+        pass
+    process.kill()
+    process.communicate()
+    assert survivors(tmp_path) == []
 
 
 # ── Several nodes
@@ -153,11 +171,15 @@ def test_nodes_begin_together_though_one_is_late_and_end_together(tmp_path):
 
 @pytest.mark.parametrize("max_restarts, code", [(0, 69), (1, 0)])
 def test_a_rank_that_is_lost_on_one_node_ends_or_restarts_all(max_restarts, code, tmp_path):
-    nodes = Nodes(tmp_path, f"{ONCE}{KILL}", max_restarts=max_restarts)
+    begins = "rank == '0' and heartbeat.tell_run('runs/00003-a'); print(sys.argv[1:])"
+    script = TRAINING.replace("number = 0\n", f"number = 0\n    {begins}\n")
+    nodes = Nodes(tmp_path, f"{ONCE}{KILL}", script=script, max_restarts=max_restarts)
     one, other = nodes.ended(nodes.start(0), nodes.start(1))
     assert (one.code, other.code) == (code, code), (one, other)
     assert "rank 1 ended without an exit code (killed by SIGKILL) in step 3" in one.output
     assert [tries(tmp_path, rank) for rank in (0, 1)] == [1 + max_restarts] * 2
+    for each in (one, other):
+        assert each.output.count("['run.name=00003-a']") == max_restarts
 
 
 @pytest.mark.parametrize("killed", [0, 1])
