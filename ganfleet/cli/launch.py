@@ -12,8 +12,7 @@ from ganfleet.errors import ConfigError
     "launch",
     epilog=example(
         "ganfleet launch -n 8 --max-restarts 5 -- --config my.yaml run.name=a",
-        "ganfleet launch -n 8 --nodes 2 --node-rank 0 --master-addr 10.0.0.1 \\",
-        "    -- --config my.yaml run.dir=/shared/runs",
+        "ganfleet launch -n 8 --nodes 2 --master-addr 10.0.0.1 -- --config my.yaml",
     ),
 )
 @click.option("-n", "count", type=click.IntRange(1), required=True, help="Ranks on each node.")

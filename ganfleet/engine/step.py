@@ -4,6 +4,7 @@ Knows no data, no run and no end; the trainer has these.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,6 +80,12 @@ class Stepper:
             samples: for each of this rank's lanes in order, the real samples.
             host: values (H,) of this rank that are summed over the fleet; they travel with the step's first phase.
         """
+        # Where a phase runs for the first time, kernels may compile as late as when its results are read.
+        new = any(each.phase.is_due(clock) and each.name not in self.peaks for each in self.program.phases)
+        with heartbeat.compiling() if new else nullcontext():
+            return self._step(samples, clock, host)
+
+    def _step(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
         lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, samples, strict=True)}
         drawn = self._draws.at(clock)
         summaries = []

@@ -164,14 +164,14 @@ def _waiting(state: int) -> Iterator[None]:
         yield
         return
     before, began = _mine.state, time.perf_counter()
-    _mine.state = state
+    _mine.state = before if before == COMPILING else state
     _mine.beats += 1
     try:
         yield
     finally:
         _mine.state = before
         _mine.beats += 1
-        if before == WORKING:  # blocks may be in each other
+        if before == WORKING:  # others are in a block that counts already
             _waited += time.perf_counter() - began
 
 

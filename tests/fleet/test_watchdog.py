@@ -31,11 +31,13 @@ def test_what_a_rank_tells_is_what_its_launcher_reads(telling):
         assert telling().place == "in step 3, phase D, in a collective"
     with heartbeat.compiling():
         assert telling().state == COMPILING
+        with heartbeat.collective("sum"):
+            assert telling().state == COMPILING
     heartbeat.beat(4, "phase G")
     heartbeat.tell_code(65)
     told = telling()
     assert (told.step, told.steps, told.place, told.code) == (4, 1, "in step 4, phase G", 65)
-    assert told.recent == {0: "sum of step 3, phase D"}
+    assert told.recent == {0: "sum of step 3, phase D", 1: "sum of step 3, phase D"}
     assert Seen.from_json(Seen("node1", told).as_json()) == Seen("node1", told)
 
 
