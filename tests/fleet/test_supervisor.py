@@ -121,7 +121,7 @@ MPI = RANK.replace("MS_NODE_ID", "PMI_RANK")
 def test_the_ranks_of_mpiexec_are_watched_too(tmp_path):
     ended = run(launch(tmp_path, KILL, rank=MPI, log_dir="None", backend="mpi"), tmp_path, timeout=60)
     assert ended.code == 69
-    assert "rank 1 ended without an exit code" in ended.output
+    assert re.search("rank (0, )?1 ended without an exit code", ended.output)  # mpiexec ends the other one
 
 
 def test_the_ranks_of_mpiexec_end_with_a_launcher_that_is_killed(tmp_path):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -37,7 +38,7 @@ def place(tmp_path_factory):
 def arguments(folder, name, **strategy):
     """Of a tiny run with faults as ``strategy`` says."""
     strategy = {"name": "faulty_gan:FaultyGAN", "once": f"{name}-failed"} | strategy
-    options = [f"strategy.{key}={value}" for key, value in strategy.items()]
+    options = [f"strategy.{key}={value}" for key, value in strategy.items() if value is not None]
     run = ["train.steps=40", "log.every_steps=1", "checkpoint.every_kimg=0.048", f"run.name={name}"]
     return ["--config", tiny(folder), *options, *run]
 
@@ -144,7 +145,7 @@ def test_a_rank_that_fails_alone_is_told_first_with_its_place(place):
 
 def test_a_slow_rank_is_named_and_sigusr1_saves_and_neither_changes_a_bit(place):
     """Row 22."""
-    words = [*arguments(place, "slow", fault="slow", at=2, until=100, once=""), "checkpoint.every_kimg=100"]
+    words = [*arguments(place, "slow", fault="slow", at=2, until=100, once=None), "checkpoint.every_kimg=100"]
     process = start(launch(to=words), place)
     output = ""
     while "slow" not in output and (line := process.stdout.readline()):
@@ -162,7 +163,7 @@ def test_mpi_is_watched_and_restarted_too(place):
     words = arguments(place, "mpi", fault="kill", at=5, until=5)
     ended = run(launch("--backend", "mpi", "--max-restarts", "1", to=words), place)
     assert ended.code == 0, ended.output
-    assert "rank 1 ended without an exit code" in ended.output
+    assert re.search("rank (0, )?1 ended without an exit code", ended.output)  # mpiexec ends the other one
     same_as_straight("mpi")
 
 
@@ -206,8 +207,8 @@ class Hosts:
         inside = ["ip", "netns", "exec", self.names[rank], "unshare", "-mu", "sh", "-c", shell, "sh"]
         return start([*inside, str(BIN / "ganfleet"), "launch", *settings, "--", *words], place)
 
-    def link(self, state, place):
-        assert run(["ip", "-n", self.names[0], "link", "set", "veth0", state], place).code == 0
+    def link(self, state):
+        subprocess.run(["ip", "-n", self.names[0], "link", "set", "veth0", state], check=True)
 
 
 def both(processes):
@@ -220,10 +221,10 @@ def test_a_link_that_breaks_ends_both_hosts_and_a_restart_joins_them_again(place
     words = arguments(place, "hosts", seconds=0.2)
     processes = [hosts.start(rank, place, words, "--max-restarts", "2") for rank in (0, 1)]
     reached("hosts", 6)
-    hosts.link("down", place)
+    hosts.link("down")
     before = [each for process in processes for each in psutil.Process(process.pid).children()]
     assert before and psutil.wait_procs(before, timeout=30)[1] == []  # silence, and the end
-    hosts.link("up", place)
+    hosts.link("up")
     codes, outputs = both(processes)
     assert codes == [0, 0], outputs
     same_as_straight("hosts")
