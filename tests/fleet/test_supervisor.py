@@ -33,9 +33,11 @@ def test_a_rank_that_hangs_is_named_and_every_rank_shows_what_it_is_doing(fault,
     assert ended.code == 83
     assert f"rank 1 on {socket.gethostname()} {told}; rank 0 waits for it" in ended.output
     script = (tmp_path / "rank.py").read_text().splitlines()
-    for heading, line in (("rank 0 on", "time.sleep(0.01)"), ("rank 1 on", fault)):
+    for rank, line in ((0, "time.sleep(0.01)"), (1, fault)):
         number = max(i for i, each in enumerate(script, 1) if line in each)
-        shown = ended.output.partition(f"ganfleet: {heading}")[2].partition("\nganfleet: ")[0]
+        shown = ended.output.partition(f"ganfleet: rank {rank} on {socket.gethostname()} is in step 3")[2].partition(
+            "\nganfleet: "
+        )[0]
         assert re.search(rf'rank.py", line {number} in ', shown), ended.output
 
 
