@@ -12,6 +12,7 @@ LAST = "## The other modules\n"
 INK, GREY, LINE = "#1f2430", "#5b6475", "#8a93a5"
 ROOMS = (  # what, what is in it, colour; from those that import to those that are imported
     ("cli, testing, api", "verbs and exit codes; checks for authors; ganfleet.train", "#e8eefc"),
+    ("chaos", "plans of faults, and what makes them happen", "#e8eefc"),
     ("engine", "the run, the loop, programs, players, samplers", "#d5e3ff"),
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
@@ -42,7 +43,7 @@ WAY = (  # x, y, width, title, what happens there, colour
 )
 MODULES = ("data/", "engine/draws.py", "engine/phase.py", "fleet/tree.py", "fleet/", "engine/player.py")
 MODULES += ("engine/step.py, trainer.py", "engine/callbacks.py")
-BOX, ROOM, GAP = 62, 48, 9  # heights, and what is between two rooms
+BOX, ROOM, GAP = 62, 44, 5  # heights, and what is between two rooms
 
 
 def text(x: float, y: float, words: str, size: int = 13, colour: str = INK, anchor: str = "start", **style) -> str:

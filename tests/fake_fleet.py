@@ -112,7 +112,8 @@ def meet(number):  # what a collective is: nobody leaves before all have come
             time.sleep(0.01)
 
 @click.command()
-def command():
+@click.argument("words", nargs=-1)
+def command(words):
     global rank, ranks, tried
     rank, ranks = os.environ.get("MS_NODE_ID"), int(os.environ["MS_WORKER_NUM"])
     if rank is None:  # MindSpore's scheduler

@@ -93,6 +93,13 @@ class Alone:
     def decide(self, decision: Decision) -> None:
         """Tell the other nodes, on node 0."""
 
+    def hang(self, told: str) -> None:
+        """Have the other nodes show what their ranks are doing, because of a hang of which node 0 has this to say."""
+
+    def hung(self) -> str | None:
+        """What node 0 has to say about a hang, on another node; once."""
+        return None
+
     def close(self) -> None:
         """Leave the other nodes."""
 
@@ -189,6 +196,10 @@ class NodeZero(Alone):
         for peer in self._peers.values():
             peer.send({"decision": asdict(decision)})
 
+    def hang(self, told):
+        for peer in self._peers.values():
+            peer.send({"hang": told})
+
     def close(self):
         for peer in self._peers.values():
             peer.close()
@@ -204,6 +215,7 @@ class OtherNode(Alone):
         self._meeting = meeting
         self._hub: _Peer | None = None
         self._decided: Decision | None = None
+        self._hung: str | None = None
         self._told_at = 0.0
 
     def meet(self, workers, run, wait):
@@ -219,8 +231,9 @@ class OtherNode(Alone):
         while time.monotonic() < end:
             wait()
             for message in self._hub.messages() if self._hub else ():
-                if "decision" in message:
-                    raise Decision(**message["decision"]).error()
+                decision = Decision(**message["decision"]) if "decision" in message else None
+                if decision and decision.pause is None:
+                    raise decision.error() or PeerLost("node 0 has ended; start the run again")
                 if "begin" in message:
                     return Place(**message["begin"])
             if self._hub is None or self._hub.gone:
@@ -253,12 +266,17 @@ class OtherNode(Alone):
         for message in self._hub.messages():
             if "decision" in message:
                 self._decided = Decision(**message["decision"])
+            self._hung = message.get("hang", self._hung)
         if self._hub.gone and self._decided is None:
             raise PeerLost(f"node 0 is gone ({self._hub.gone}); start the run again to go on from its checkpoint")
         return seen
 
     def decided(self):
         return self._decided
+
+    def hung(self):
+        told, self._hung = self._hung, None
+        return told
 
     def close(self):
         if self._hub:

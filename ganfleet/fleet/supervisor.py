@@ -231,6 +231,8 @@ class _Watch:
                 ending = self._judged(passed, now > deadline)
                 if ending:
                     return self._end(ending)
+            elif told := self._peers.hung():
+                self._show_stacks(told)
             elif self._peers.decided():
                 return self._end(self._as_decided(mine))
             elif self._signals.interrupted_at and now > deadline:
@@ -327,15 +329,18 @@ class _Watch:
         return _failed(PeerLost(told), rank=first, place=place)
 
     def _hung(self, told: str) -> Ending:
-        """Say so, and show what each rank here is doing."""
-        error = Hang(f"{told}; start the run again to go on from its last checkpoint")
+        """Say so, and show what each rank is doing."""
+        self._peers.hang(told)
+        self._show_stacks(told)
+        return _failed(Hang(f"{told}; start the run again to go on from its last checkpoint"))
+
+    def _show_stacks(self, told: str) -> None:
         _tell(told)
         for rank, lines in self._family.stacks(STACK_SECONDS).items():
             heading = f"ganfleet: {at(rank, self._ranks[rank])} is {self._ranks[rank].heartbeat.place}; its threads:"
             print(heading, *lines, sep="\n", file=sys.stderr)
         sys.stderr.flush()
         self._family.news(self._place.first)  # which were its stacks
-        return _failed(error)
 
     def _show_end(self, rank: int, ending: str) -> None:
         """What a rank other than the one that is shown had to say at its end."""

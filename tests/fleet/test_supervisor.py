@@ -87,7 +87,8 @@ def test_an_exception_that_comes_back_in_the_same_step_is_not_tried_for_ever(tmp
 
 
 def test_a_fleet_that_makes_no_step_starts_again_with_fewer_ranks_if_it_may(tmp_path):
-    script = TRAINING.replace("number = 0", f"number = 0\n    if ranks == 4 and rank == '3': {KILL}")
+    dies = f"while len(list(Path().glob('tried-*-0'))) < 4: time.sleep(0.01)\n        {KILL}"
+    script = TRAINING.replace("number = 0", f"number = 0\n    if ranks == 4 and rank == '3':\n        {dies}")
     command = launch(tmp_path, "pass", 2, script, 4, log_dir="None", max_restarts=3, min_workers=1)
     ended = run(command, tmp_path, timeout=60)
     assert ended.code == 0, ended.output
@@ -182,6 +183,17 @@ def test_a_rank_that_is_lost_on_one_node_ends_or_restarts_all(max_restarts, code
     assert [tries(tmp_path, rank) for rank in (0, 1)] == [1 + max_restarts] * 2
     for each in (one, other):
         assert each.output.count("['run.name=00003-a']") == max_restarts
+
+
+def test_a_hang_on_one_node_ends_all_and_each_shows_its_ranks(tmp_path):
+    nodes = Nodes(tmp_path, STOP, hang_after=1)
+    ended = nodes.ended(nodes.start(0), nodes.start(1))
+    for rank, each in enumerate(ended):
+        assert each.code == 83
+        assert "is stopped by a signal in step 3, phase D; rank 0 waits for it" in each.output
+        assert (
+            f"ganfleet: rank {rank} on {socket.gethostname()} is in step 3" in each.output and 'rank.py"' in each.output
+        )
 
 
 @pytest.mark.parametrize("killed", [0, 1])
