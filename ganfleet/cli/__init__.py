@@ -25,6 +25,7 @@ from ganfleet.fleet import launcher
 VERBS = {
     "plan": "Show what a config would do, without training.",
     "train": "Train, in this process or as one rank of a fleet.",
+    "launch": "Train on a fleet that is watched, and restarted where that helps.",
     "sample": "Draw images from a checkpoint.",
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
