@@ -267,6 +267,9 @@ def show(planned: dict) -> None:
     console.print(_table("memory per card, at most", ["for", "size"], uses))
     console.print(f"memory covers {memory['covers']}", soft_wrap=True)
     console.print(f"a checkpoint takes about {_size(planned['checkpoint_bytes'])}")
+    if "model" in planned:
+        console.print(scaling.table(planned["model"]))
+        console.print(planned["model"]["is"], soft_wrap=True)
 
 
 def _unrepeated(rows) -> list[tuple]:
