@@ -36,13 +36,10 @@ def interfaces(value: str) -> str | None:
     match = re.fullmatch(r"(\^=|\^|=)?([\w.:,-]+)", value)
     if not match:
         return "expected =eth0, eth,enp or ^docker"
-    named = [
-        name
-        for name in here
-        if any(name == each or ("=" not in (match[1] or "") and name.startswith(each)) for each in match[2].split(","))
-    ]
-    chosen = [name for name in here if name not in named] if "^" in (match[1] or "") else named
-    return None if chosen else f"expected an interface of this machine: {', '.join(here)}"
+    sign, names = match[1] or "", match[2].split(",")
+    fits = (lambda name: name in names) if "=" in sign else (lambda name: name.startswith(tuple(names)))
+    found = any(fits(name) != ("^" in sign) for name in here)
+    return None if found else f"expected an interface of this machine: {', '.join(here)}"
 
 
 def port_ranges(value: str) -> str | None:
@@ -86,6 +83,5 @@ def check() -> Iterator[Finding]:
         near = get_close_matches(name, VARIABLES, 1, 0.85) if name.startswith("HC") and name not in VARIABLES else []
         if near:
             wrong.append(warning(f"HCCL knows no variable {name}", f"unset {name}; did you mean {near[0]}?"))
-    yield from wrong or [
-        ok(f"{', '.join(name for name in VARIABLES if name in os.environ) or 'no variable'}: set right")
-    ]
+    named = [name for name in VARIABLES if name in os.environ]
+    yield from wrong or [ok(f"{', '.join(named)}: set right" if named else "none of HCCL's variables is set")]
