@@ -37,13 +37,9 @@ COVERS = (
 )
 @click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")
 @click.option("--measure", is_flag=True, help="Run each phase of each stage twice on one lane: its time and memory.")
-@click.option(
-    "--cards", type=Read("numbers", scaling.numbers), help="Model a step on so many cards, such as 8,64,1024."
-)
+@click.option("--cards", type=Read("numbers", scaling.numbers), help="Model a step on 8,64,1024 cards.")
 @click.option("--link", type=Read("latency,bandwidth", Link.parse), help="Between nodes, of each card: 20us,25GB/s.")
-@click.option(
-    "--node-link", type=Read("latency,bandwidth", Link.parse), help="Between cards of a node.  [default: --link]"
-)
+@click.option("--node-link", type=Read("latency,bandwidth", Link.parse), help="Within a node.  [default: --link]")
 @click.option("--cards-per-node", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--lane-seconds", type=click.FloatRange(0, min_open=True), help="What one lane computes in a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

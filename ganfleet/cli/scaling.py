@@ -10,15 +10,16 @@ from ganfleet.fleet import links
 from ganfleet.fleet.links import Link
 
 IS_A_MODEL = (
-    "a model, not a measurement: each message of n bytes takes latency + n / bandwidth; lanes compute one after the other, "
-    "then the ranks exchange, and nothing overlaps. Congestion, stragglers, loading and HCCL's own choices are left out"
+    "a model, not a measurement: each message of n bytes takes latency + n / bandwidth; lanes compute one after the "
+    "other, then the ranks exchange, and nothing overlaps. Congestion, stragglers, loading and HCCL's own choices are "
+    "left out"
 )
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of ``cards`` each, joined by ``within`` and ``between``; ``lane_seconds`` are what a lane computes in a step
-    of the last stage, None where each phase was measured."""
+    """Nodes of ``cards`` each, joined by ``within`` and ``between``. ``lane_seconds`` are what a lane computes in a
+    step of the last stage, None where each phase was measured."""
 
     cards: int
     within: Link
@@ -45,9 +46,7 @@ def nodes_of(cards, link, measure: bool, node_link, cards_per_node: int, lane_se
     """
     if cards is None:
         if link or node_link or lane_seconds:
-            raise ConfigError(
-                "--link, --node-link and --lane-seconds are for a model of a fleet: add --cards 8,64,1024"
-            )
+            raise ConfigError("--link, --node-link and --lane-seconds describe a fleet: add --cards, such as 8,64,1024")
         return None
     if link is None:
         raise ConfigError("--cards needs to know what joins them: add --link, such as --link 20us,25GB/s")
@@ -55,9 +54,7 @@ def nodes_of(cards, link, measure: bool, node_link, cards_per_node: int, lane_se
         raise ConfigError("--cards needs the time of a lane: give either --lane-seconds, or --measure to find it here")
     for count in cards:
         if count > cards_per_node and count % cards_per_node:
-            raise ConfigError(
-                f"--cards {count} are no whole nodes: use a multiple of --cards-per-node {cards_per_node}"
-            )
+            raise ConfigError(f"--cards {count} are no whole nodes: use multiples of --cards-per-node {cards_per_node}")
     return Nodes(cards_per_node, node_link or link, link, lane_seconds)
 
 
