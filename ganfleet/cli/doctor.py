@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ganfleet.cli import example
+from ganfleet.cli.workers import start
 from ganfleet.doctor import CHECKS, Finding, Settings, alone, environment, examine, worst
 from ganfleet.doctor.finding import FAILURE, OK, SKIPPED, WARNING
 from ganfleet.fleet import launcher
@@ -30,8 +31,11 @@ COLOURS = {OK: "green", WARNING: "yellow", FAILURE: "bold red", SKIPPED: "dim"}
 @click.option("--timeout", type=click.FloatRange(1), default=120, show_default=True, help="Seconds for a check.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--alone", "here", is_flag=True, hidden=True, help="Run one check in this process.")
+@click.option(
+    "--fleet", type=click.Path(path_type=Path), hidden=True, help="Start --workers; their output is kept there."
+)
 @click.argument("checks", nargs=-1, type=click.Choice([*CHECKS]), metavar="[CHECK]...")
-def command(run_dir: Path, workers: int, timeout: float, as_json: bool, here: bool, checks: tuple[str, ...]) -> None:
+def command(run_dir, workers, timeout, as_json, here, fleet, checks):
     """Check what a run needs: versions, cards, variables, ports, memory, limits, folders, and an all-reduce.
 
     Whatever fails is shown with what mends it. Started by msrun or mpiexec, it checks the all-reduce among all ranks of
@@ -40,6 +44,8 @@ def command(run_dir: Path, workers: int, timeout: float, as_json: bool, here: bo
     settings = Settings(run_dir, workers, timeout)
     if launcher.detect().kind != "none":
         return among_ranks(as_json)
+    if fleet:
+        return start(workers, ["doctor", "--json"], fleet)
     if here:
         return click.echo(json.dumps(alone(checks[0], settings)))
     names = [name for name in CHECKS if not checks or name in checks]

@@ -32,7 +32,7 @@ COVERS = (
     "plan",
     epilog=example(
         "ganfleet plan --config quickstart train.lanes=4",
-        "ganfleet plan --config quickstart --lane-seconds 0.1 --cards 8,64 --link 20us,25GB/s",
+        "ganfleet plan --config quickstart --measure --cards 8,64 --link 20us,25GB/s",
     ),
 )
 @click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")

@@ -19,7 +19,7 @@ from ganfleet.config import FleetConfig
 from ganfleet.doctor.device import cards
 from ganfleet.doctor.finding import Finding, failure, ok, skipped
 from ganfleet.errors import ReplicasDiverged
-from ganfleet.fleet import connect, launcher, links, processes
+from ganfleet.fleet import connect, launcher, links
 
 SIZES = {1 << 12: 20, 1 << 20: 8, 1 << 24: 3}  # bytes, and how often: a step's collectives are of such sizes
 PRIME = 251
@@ -33,7 +33,8 @@ def check(workers: int = 2) -> Iterator[Finding]:
         yield skipped("there is one card: no other to add with")
         return
     with tempfile.TemporaryDirectory(prefix="ganfleet-doctor-") as logs:
-        code = processes.launch(workers, [sys.executable, MAIN, "doctor", "--json"], Path(logs))
+        command = [sys.executable, MAIN, "doctor", "--fleet", logs, "--workers", str(workers)]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
         printed = "".join(path.read_text(errors="replace") for path in sorted(Path(logs).glob("worker_*.log")))
     yield _judged(printed, code, "ganfleet train --workers 2 --log-dir logs … keeps what each rank prints")
 
