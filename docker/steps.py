@@ -2,9 +2,9 @@
 
     python docker/steps.py docker/cpu.Dockerfile FOLDER [--packages SITE]
 
-FOLDER becomes the image's root: /src and /work are FOLDER/src and FOLDER/work. Each command is shown, then run, or said to
-be left out because it needs root. At the end what the container would run is run. Ends with the first exit code that is
-not 0. --packages lets the environment find what is installed in SITE, so that pip need not fetch MindSpore again.
+FOLDER becomes the image's root: /src and /work are FOLDER/src and FOLDER/work. Each command is shown, then run, or said
+to be left out because it needs root. At the end what the container would run is run. Ends with the first exit code that
+is not 0. --packages lets the environment find what is installed in SITE, so that pip need not fetch MindSpore again.
 """
 
 import argparse
@@ -34,11 +34,8 @@ def main() -> int:
     options = parser.parse_args()
     root = options.folder.resolve()
     root.mkdir(parents=True)
-    environ = {
-        **os.environ,
-        "HOME": str(root / "home"),
-        "PATH": f"{root / 'venv' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-    }
+    path = f"{root / 'venv' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+    environ = {**os.environ, "HOME": str(root / "home"), "PATH": path, "PWD": str(root)}
     environ.pop("PYTHONPATH", None)
     last: dict[str, list[str]] = {}
     for word, rest in instructions(options.dockerfile.read_text()):
@@ -52,18 +49,17 @@ def main() -> int:
                 name, _, value = rest.partition("=")
                 environ[name] = inside(value, root)
             case "WORKDIR":
-                workdir = Path(inside(rest, root))
-                workdir.mkdir(parents=True, exist_ok=True)
-                environ["PWD"] = str(workdir)
+                environ["PWD"] = inside(rest, root)
+                Path(environ["PWD"]).mkdir(parents=True, exist_ok=True)
             case "RUN":
                 for command in rest.split(" && "):
                     if command.startswith(ROOT_ONLY):
                         print(f"left out, it needs root: {command}", flush=True)
-                    elif code := run(["bash", "-c", inside(command, root)], environ, root):
+                    elif code := run(["bash", "-c", inside(command, root)], environ):
                         return code
             case "ENTRYPOINT" | "CMD":
                 last[word] = json.loads(rest)
-    return run([*last["ENTRYPOINT"], *last["CMD"]], environ, root)
+    return run([*last["ENTRYPOINT"], *last["CMD"]], environ)
 
 
 def environment(image: str, root: Path, packages: Path | None) -> None:
@@ -88,9 +84,8 @@ def inside(text: str, root: Path) -> str:
     return re.sub(r"(?<![\w.])/(src|work)\b", rf"{root}/\1", text)
 
 
-def run(command: list[str], environ: dict[str, str], root: Path) -> int:
-    work = environ["PWD"] if environ["PWD"].startswith(str(root)) else root
-    return subprocess.run(command, env=environ, cwd=work).returncode
+def run(command: list[str], environ: dict[str, str]) -> int:
+    return subprocess.run(command, env=environ, cwd=environ["PWD"]).returncode
 
 
 if __name__ == "__main__":

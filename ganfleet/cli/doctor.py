@@ -31,9 +31,7 @@ COLOURS = {OK: "green", WARNING: "yellow", FAILURE: "bold red", SKIPPED: "dim"}
 @click.option("--timeout", type=click.FloatRange(1), default=120, show_default=True, help="Seconds for a check.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--alone", "here", is_flag=True, hidden=True, help="Run one check in this process.")
-@click.option(
-    "--fleet", type=click.Path(path_type=Path), hidden=True, help="Start --workers; their output is kept there."
-)
+@click.option("--fleet", type=click.Path(path_type=Path), hidden=True, help="Start --workers, which log there.")
 @click.argument("checks", nargs=-1, type=click.Choice([*CHECKS]), metavar="[CHECK]...")
 def command(run_dir, workers, timeout, as_json, here, fleet, checks):
     """Check what a run needs: versions, cards, variables, ports, memory, limits, folders, and an all-reduce.

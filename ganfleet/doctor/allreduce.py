@@ -34,9 +34,13 @@ def check(workers: int = 2) -> Iterator[Finding]:
         return
     with tempfile.TemporaryDirectory(prefix="ganfleet-doctor-") as logs:
         command = [sys.executable, MAIN, "doctor", "--fleet", logs, "--workers", str(workers)]
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
-        printed = "".join(path.read_text(errors="replace") for path in sorted(Path(logs).glob("worker_*.log")))
-    yield _judged(printed, code, "ganfleet train --workers 2 --log-dir logs … keeps what each rank prints")
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        logged = [path.read_text(errors="replace") for path in sorted(Path(logs).glob("worker_*.log"))]
+    yield _judged(
+        "".join([*logged, ended.stderr]),
+        ended.returncode,
+        "ganfleet train --workers 2 --log-dir logs … keeps what each rank prints",
+    )
 
 
 def check_mpi() -> Iterator[Finding]:
