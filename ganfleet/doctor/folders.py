@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from ganfleet.doctor.finding import Finding, failure, ok, warning
-from ganfleet.document import user_cache
+from ganfleet.document import expanded, user_cache
 from ganfleet.errors import RunInUse
 from ganfleet.store import publish
 from ganfleet.store.lock import Lock
@@ -24,7 +24,7 @@ NETWORKS = ("nfs", "cifs", "smb", "fuse", "lustre", "gpfs", "9p", "ceph", "beegf
 
 def check(run_dir: Path) -> Iterator[Finding]:
     """``run_dir`` is where the runs are (``run.dir``)."""
-    yield from _folder("runs", Path(run_dir).expanduser(), "run.dir=/another/folder", locks=True)
+    yield from _folder("runs", expanded(run_dir, "run.dir"), "run.dir=/another/folder", locks=True)
     yield from _folder("the cache", user_cache(), "export XDG_CACHE_HOME=/another/folder", runs=True)
     try:
         temporary = tempfile.gettempdir()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from configparser import ConfigParser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -217,10 +217,8 @@ def test_an_mpiexec_of_another_mpi_is_found(first):
 
 def test_a_taken_port_is_found(tmp_path):
     with socket.socket() as taken:
-        try:
+        with suppress(OSError):  # somebody else has it
             taken.bind(("", 8118))
-        except OSError:
-            pass  # somebody else has it
         taken.listen()
         found = unwell(examined("ports")["ports"])
     [(status, text, cure)] = [each for each in found if "8118" in each[1]]
@@ -367,10 +365,12 @@ def test_cards_are_chosen_in_ascending_order(chosen, monkeypatch):
 # ── Variables
 
 
+RANKS = [{"device_id": str(i), "device_ip": f"192.168.1.{i}", "rank_id": str(i)} for i in range(4)]
+SERVERS = [{"server_id": "10.0.0.1", "device": RANKS[:2]}, {"server_id": "10.0.0.2", "device": RANKS[2:]}]
+
+
 def rank_table(**changes):
-    cards = [{"device_id": str(i), "device_ip": f"192.168.1.{i}", "rank_id": str(i)} for i in range(4)]
-    servers = [{"server_id": "10.0.0.1", "device": cards[:2]}, {"server_id": "10.0.0.2", "device": cards[2:]}]
-    return {"version": "1.0", "server_count": "2", "status": "completed", "server_list": servers} | changes
+    return {"version": "1.0", "server_count": "2", "status": "completed", "server_list": SERVERS} | changes
 
 
 @pytest.mark.parametrize(
