@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py [--config dcgan_fashion_small] [--steps 60] [key=value …]
 
-Trains the config with so many ranks over mccl, with the same four lanes, and compares the time of a step with the model's.
-That knows only what one rank takes, and the link that `ganfleet doctor` has found between two. Where ranks are more than
-cores, they share these, so their lanes compute as much slower.
+Trains the config with so many ranks over mccl, with the same four lanes, and compares the time of a step with that of the
+model. This knows only what one rank takes, and the link that `ganfleet doctor` has found between two. Where ranks are
+more than cores, they share these, so their lanes compute as much slower.
 """
 
 import argparse
@@ -36,8 +36,8 @@ def seconds_per_step(workers: int, options, folder: Path) -> float:
     ganfleet("train", *words, *(["--workers", str(workers)] if workers > 1 else []), cwd=folder)
     log = (folder / "runs" / f"ranks{workers}" / "log.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in log]
-    lines = [line for line in lines if line.get("Timing/images_per_sec") or line.get("images_per_sec")]
-    rates = [line.get("Timing/images_per_sec") or line["images_per_sec"] for line in lines[1:]]
+    lines = [line for line in lines if line.get("images_per_sec")]
+    rates = [line["images_per_sec"] for line in lines[1:]]
     batch = (lines[-1]["nimg"] - lines[-2]["nimg"]) / (lines[-1]["step"] - lines[-2]["step"])
     return batch / statistics.median(rates)
 
