@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--config dcgan_fashion_small] [--steps 60] [key=value …]
 
-Trains the config with so many ranks over mccl, with the same four lanes, and compares the time of a step with that of the
+Trains the config with so many ranks over mccl, with the same four lanes, and compares a step with that of the
 model. This knows only what one rank takes, and the link that `ganfleet doctor` has found between two. Where ranks are
 more than cores, they share these, so their lanes compute as much slower.
 """
