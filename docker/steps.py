@@ -4,7 +4,8 @@
 
 FOLDER becomes the image's root: /src and /work are FOLDER/src and FOLDER/work. Each command is shown, then run, or said
 to be left out because it needs root. At the end what the container would run is run. Ends with the first exit code that
-is not 0. --packages lets the environment find what is installed in SITE, so that pip need not fetch MindSpore again.
+is not 0. --packages lets the environment find what is installed in the folder SITE (site-packages), so that pip
+need not fetch MindSpore again.
 """
 
 import argparse
@@ -34,7 +35,8 @@ def main() -> int:
     options = parser.parse_args()
     root = options.folder.resolve()
     root.mkdir(parents=True)
-    path = f"{root / 'venv' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+    programs = [root / "venv" / "bin", *([options.packages.parents[2] / "bin"] if options.packages else [])]
+    path = ":".join([*map(str, programs), "/usr/local/bin:/usr/bin:/bin"])
     environ = {**os.environ, "HOME": str(root / "home"), "PATH": path, "PWD": str(root)}
     environ.pop("PYTHONPATH", None)
     last: dict[str, list[str]] = {}

@@ -74,12 +74,9 @@ def _free() -> int:
 def memory() -> Iterator[Finding]:
     available = min(psutil.virtual_memory().available, _left_in_container())
     if available < 2 * RANK:
-        biggest = max(
-            psutil.process_iter(["memory_info"]), key=lambda each: getattr(each.info["memory_info"], "rss", 0)
-        )
         yield failure(
             f"{available / GIB:.1f} GiB of memory are available: two small ranks take {2 * RANK / GIB:g} GiB",
-            f"kill {biggest.pid} ends the largest process ({biggest.name()}); or docker run --memory=16g …",
+            "ps aux --sort=-rss | head shows what takes it; for a container docker run --memory=16g …",
         )
     else:
         yield ok(f"{available / GIB:.1f} GiB of memory are available", available=available)
