@@ -50,6 +50,9 @@ def check_mpi() -> Iterator[Finding]:
         yield skipped("mpi4py is not installed: only mpiexec needs it", install)
         return
     try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False  # a rank may crash where MPI starts, but not this process
         from mpi4py import MPI
 
         library = MPI.Get_library_version()
