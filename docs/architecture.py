@@ -11,6 +11,7 @@ ROOMS = (  # what, what is in it, colour; from those that import to those that a
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
     ("metrics", "what a metric is; networks of features", "#fdeeda"),
+    ("text", "frozen text encoders, and a cache of what they make of captions", "#fdeeda"),
     ("store, fleet", "checkpoints and locks; ranks and their sums", "#fdeeda"),
     ("nn", "layers, losses, penalties, optimizers, precision", "#f3e6fb"),
     ("plugins, recipes", "classes by their names; configs that come with it", "#eef0f4"),

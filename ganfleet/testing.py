@@ -123,7 +123,7 @@ def simulate(
     with cpu.pin(config.fleet.cpu_threads):  # as a rank does, so that the bits are those of a real run
         source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
         fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
-        image = ImageSpec(source.channels, source.classes)
+        image = ImageSpec(source.channels, source.classes, source.text)
         make = partial(found, config.strategy, image, config.train.batch_size)
         contract.current(make())
         ranks = _Ranks(config.train.lanes, world_size, make)

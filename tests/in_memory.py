@@ -16,7 +16,7 @@ from ganfleet.fleet import Fleet
 class ArraySource:
     """Row i of ``samples`` (count, ...) under ``name``, at whatever resolution."""
 
-    classes, class_names = 0, ()
+    classes, class_names, text = 0, (), None
 
     def __init__(self, name: str, samples: np.ndarray, channels: int = 1):
         self.name, self.samples, self.channels = name, samples, channels

@@ -537,6 +537,9 @@ def test_a_checkpoint_cannot_have_code_imported(tmp_path, monkeypatch, old):
 
 def test_what_does_nothing_alone_is_refused(problems):
     assert problems("train: {init_strict: false}") == ["c.yaml:2: train.init_strict: goes with train.init_from"]
+    assert problems("train: {on_diverged: rollback}") == [
+        "c.yaml:2: train.on_diverged: rollback needs train.rollbacks of 1 or more"
+    ]
     assert problems("metrics: {every_kimg: 1}") == [
         "c.yaml:2: metrics.every_kimg: there is nothing to measure: give metrics.names"
     ]
@@ -631,7 +634,8 @@ def test_a_source_brings_its_own_options(load, problems, tape):
     assert problems("data:\n  source: tapes:Tape\n  speed: quick\n  path: x\n  prefetc: 3") == [
         "c.yaml:2: data.reel: missing: data.source=tapes:Tape needs it",
         'c.yaml:4: data.speed: expected slow or fast, got "quick"',
-        "c.yaml:5: data.path: goes with data.source=folder or zip or idx or unpaired or paired, not tapes:Tape",
+        "c.yaml:5: data.path: goes with data.source=folder or zip or idx or unpaired or captioned or paired, "
+        "not tapes:Tape",
         "c.yaml:6: data.prefetc: unknown key, did you mean prefetch?",
     ]
     faster = load("data: {source: 'tapes:Tape', reel: 3, speed: fast}")
@@ -649,7 +653,7 @@ def test_a_source_without_extra_forbid_still_reports_unknown_keys(problems, tape
     [
         (
             "foldr",
-            "unknown source 'foldr', did you mean folder? (known: embedded, folder, given, idx, paired, unpaired, zip",
+            "unknown source 'foldr', did you mean folder? (known: captioned, embedded, folder, given, idx, paired, unp",
         ),
         ("tapes:Tap", "module 'tapes' has no class 'Tap'"),
         ("tapes:Greedy", "source 'tapes:Greedy' has options that a config has already: workers"),

@@ -33,6 +33,7 @@ VERBS = {
     "report": "Show a run in one HTML file, and write its model card.",
     "import": "Make a checkpoint of another program's weights.",
     "export": "Write a checkpoint's networks as ONNX, MindIR or safetensors.",
+    "chaos": "Train while faults of a plan happen.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",

@@ -12,7 +12,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
 from ganfleet.strategies.options import described, numbers, read_options, read_words
 
-SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
+SEEDS, SEEDS_OF_ROWS = range(64), range(10)  # where none are given
 
 
 @click.command(
@@ -21,6 +21,7 @@ SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
         "ganfleet sample --checkpoint runs/first --out grid.png --seeds 0-15",
         "ganfleet sample --checkpoint runs/first --out-dir images --seeds 0-49999",
         "ganfleet sample --checkpoint runs/first --figures",
+        'ganfleet sample --checkpoint runs/base --out cars.png --prompt "a red car"',
     ),
 )
 @click.option("--checkpoint", "path", required=True, type=click.Path(path_type=Path), help="A checkpoint or run.")
@@ -31,6 +32,7 @@ SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
 @click.option("--out-dir", type=click.Path(path_type=Path), help="A folder for one PNG per image, in its true size.")
 @click.option("--seeds", type=Read("seeds", numbers), help="One image per seed, such as 0-63,99.  [default: 0-63]")
 @click.option("--classes", type=Read("classes", numbers), help="One row of these classes each, such as 0-9.")
+@click.option("--prompt", "prompts", multiple=True, help="One row of what this text says each.")
 @click.option("--columns", type=click.IntRange(1), help="Images per row.  [default: nearly square]")
 @click.option("--ema/--no-ema", default=None, help="Averaged weights or the last ones; averaged where there are any.")
 @click.option("--figure", help="Draw this figure of the checkpoint's strategy instead of a plain grid.")
@@ -39,7 +41,7 @@ SEEDS, SEEDS_OF_CLASSES = range(64), range(10)  # where none are given
     "--strategy", "codes", multiple=True, help="Import this module:Class; for --checkpoint, then each --then."
 )
 @click.argument("words", nargs=-1, metavar="[OPTION=VALUE]...")
-def command(path, following, out, out_dir, seeds, classes, columns, ema, figure, listing, codes, words):
+def command(path, following, out, out_dir, seeds, classes, prompts, columns, ema, figure, listing, codes, words):
     """Draw images. Seed s gives the same latents here as in a run's own grids.
 
     OPTION=VALUE are those of the figure and of the checkpoint's strategy, as --figures lists them. The ranks that msrun
@@ -48,7 +50,7 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
     options = read_words(words)
     if not listing:
         check_targets(out, out_dir, figure)
-        check_choices(figure, seeds, classes, columns, following, out_dir)
+        check_choices(figure, seeds, classes, prompts, columns, following, out_dir, options)
 
     start_mindspore()
     from ganfleet.data.labels import described as described_classes
@@ -69,52 +71,91 @@ def command(path, following, out, out_dir, seeds, classes, columns, ema, figure,
         elif figure:
             draw_figure(loaded[0], figure, classes, options, out)
         elif out_dir:
-            draw_files(chained(loaded), seeds, classes, options, out_dir)
+            draw_files(Rows(loaded, classes, prompts, options), seeds, out_dir)
         else:
-            draw_grid(chained(loaded), seeds, classes, columns, options, out)
+            draw_grid(Rows(loaded, classes, prompts, options), seeds, columns, out)
 
 
-def chained(loaded: list):
-    """What draws with the checkpoints one after the other."""
-    drawing = loaded[0]
-    with drawing.fleet.agreeing():
-        for each in loaded[1:]:
-            drawing = drawing.then(each)
-    return drawing
+class Rows:
+    """Images row by row: of each class, of each prompt, or of neither in one row.
+
+    Raises:
+        ConfigError: the checkpoints do not go together, or one of ``options`` is unknown.
+    """
+
+    def __init__(self, loaded: list, classes: list[int] | None, prompts: Sequence[str], options: dict):
+        self._loaded, self.fleet = loaded, loaded[0].fleet
+        self.several = bool(classes or prompts)
+        # Rows of classes are drawn together: runs of a sampler have room for many images.
+        given = [(prompt, [None]) for prompt in prompts] or [(None, classes or [None])]
+        with self.fleet.agreeing():
+            self._batches = [(self._chained(prompt), self._options(options, prompt), rows) for prompt, rows in given]
+        names = loaded[0].class_names
+        self.labels = [*prompts] or [class_label(names, label) for label in classes or ()]
+        self.prefixes = [f"prompt-{i:03d}-" for i in range(len(prompts))]
+        self.prefixes = self.prefixes or [f"class-{label:03d}-" for label in classes or ()] or [""]
+
+    def _chained(self, prompt: str | None):
+        """What draws with the checkpoints one after the other, each of which is told ``prompt`` if it takes one."""
+        drawing = self._loaded[0]
+        for each in self._loaded[1:]:
+            takes = prompt is not None and "prompt" in each.strategy.SampleOptions.model_fields
+            drawing = drawing.then(each, **({"prompt": prompt} if takes else {}))
+        return drawing
+
+    def _options(self, options: dict, prompt: str | None) -> dict:
+        options = options | ({} if prompt is None else {"prompt": prompt})
+        read_options(options, self._loaded[0].strategy.SampleOptions)
+        return options
+
+    def images(self, seeds: Sequence[int]):
+        """The images of all rows, one for each seed in a row."""
+        import numpy as np
+
+        drawn = [drawing.sample(*of_rows(seeds, rows), **options) for drawing, options, rows in self._batches]
+        return np.concatenate(drawn)
+
+    def each(self, seeds: Sequence[int]):
+        """This rank's share of them, with the row that an image is in, and its seed."""
+        first = 0
+        for drawing, options, rows in self._batches:
+            for i, image in drawing.each(*of_rows(seeds, rows), **options):
+                yield first + i // len(seeds), seeds[i % len(seeds)], image
+            first += len(rows)
 
 
-def draw_grid(drawing, seeds, classes, columns, options: dict, out: Path) -> None:
-    """One image per seed, or one row per class with one column per seed."""
+def of_rows(seeds: Sequence[int], labels: Sequence[int | None]) -> tuple[list[int], list[int] | None]:
+    """A seed and a class for each image, class by class."""
+    if labels == [None]:
+        return list(seeds), None
+    return [*seeds] * len(labels), [label for label in labels for _ in seeds]
+
+
+def draw_grid(rows: Rows, seeds, columns, out: Path) -> None:
+    """One image per seed, or one row per class or prompt with one column per seed."""
     from ganfleet.observe.grid import grid, save_picture
 
-    with drawing.fleet.agreeing():
-        read_options(options, drawing.schema)
-    drawing.fleet.first(lambda: check_writable(out))
-    seeds, labels = of_classes(seeds, classes)
-    layout = {"columns": columns}
-    if classes:
-        layout = {
-            "columns": len(seeds) // len(classes),
-            "row_labels": [class_label(drawing, label) for label in classes],
-        }
-    images = drawing.sample(seeds, labels, **options)
-    drawing.fleet.first(lambda: save_picture(out, grid(images, **layout)))
+    rows.fleet.first(lambda: check_writable(out))
+    seeds = chosen(seeds, rows)
+    images = rows.images(seeds)
+    layout = {"columns": len(seeds), "row_labels": rows.labels} if rows.several else {"columns": columns}
+    rows.fleet.first(lambda: save_picture(out, grid(images, **layout)))
 
 
-def draw_files(drawing, seeds, classes, options: dict, out_dir: Path) -> None:
+def draw_files(rows: Rows, seeds, out_dir: Path) -> None:
     """One file per image, which the rank writes that drew it."""
     from ganfleet.observe.grid import picture_of, save_picture
     from ganfleet.store.publish import writing
 
-    with drawing.fleet.agreeing():
-        read_options(options, drawing.schema)
-    seeds, labels = of_classes(seeds, classes)
-    with drawing.fleet.agreeing():
+    with rows.fleet.agreeing():
         with writing(out_dir):
             out_dir.mkdir(parents=True, exist_ok=True)
-        for i, image in drawing.each(seeds, labels, **options):
-            of_class = f"class-{labels[i]:03d}-" if labels else ""
-            save_picture(out_dir / f"{of_class}seed-{seeds[i]:06d}.png", picture_of(image))
+        for row, seed, image in rows.each(chosen(seeds, rows)):
+            save_picture(out_dir / f"{rows.prefixes[row]}seed-{seed:06d}.png", picture_of(image))
+
+
+def chosen(seeds: Sequence[int] | None, rows: Rows) -> list[int]:
+    return list(seeds or (SEEDS_OF_ROWS if rows.several else SEEDS))
 
 
 def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
@@ -141,18 +182,9 @@ def draw_figure(loaded, name: str, classes, options: dict, out: Path) -> None:
     loaded.fleet.first(save)
 
 
-def class_label(drawing, number: int) -> str:
+def class_label(names: Sequence[str], number: int) -> str:
     """What a row of images of class ``number`` is called."""
-    named = number < len(drawing.class_names)
-    return f"class {number} {drawing.class_names[number]}" if named else f"class {number}"
-
-
-def of_classes(seeds: Sequence[int] | None, classes: list[int] | None) -> tuple[list[int], list[int] | None]:
-    """A seed and a class for each image; class by class."""
-    if not classes:
-        return list(seeds or SEEDS), None
-    seeds = list(seeds or SEEDS_OF_CLASSES)
-    return seeds * len(classes), [label for label in classes for _ in seeds]
+    return f"class {number} {names[number]}" if number < len(names) else f"class {number}"
 
 
 def offered(loaded) -> str:
@@ -185,7 +217,7 @@ def check_targets(out: Path | None, out_dir: Path | None, figure: str | None) ->
         raise ConfigError(f"--out {out}: a picture is a file that ends in one of {', '.join(suffixes)}")
 
 
-def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
+def check_choices(figure, seeds, classes, prompts, columns, following, out_dir, options) -> None:
     """Refuse options that do not go together.
 
     Raises:
@@ -203,7 +235,14 @@ def check_choices(figure, seeds, classes, columns, following, out_dir) -> None:
                 )
         if out_dir:
             raise ConfigError("--figure is one picture: give --out instead of --out-dir")
+        if prompts:
+            raise ConfigError("--prompt does not go with --figure: write prompt=… instead")
         if classes and len(classes) > 1:
             raise ConfigError("--figure shows one class: give --classes one number")
-    if columns and (classes or out_dir):
-        raise ConfigError(f"--columns does not go with {'--classes' if classes else '--out-dir'}: leave it out")
+    if prompts and classes:
+        raise ConfigError("--prompt does not go with --classes: each is a row of its own. Leave out one of them")
+    if prompts and "prompt" in options:
+        raise ConfigError("--prompt and prompt= say the same: leave one out")
+    if columns and (classes or prompts or out_dir):
+        other = "--classes" if classes else "--prompt" if prompts else "--out-dir"
+        raise ConfigError(f"--columns does not go with {other}: leave it out")

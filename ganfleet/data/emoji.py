@@ -318,7 +318,7 @@ def draw_held_out(bases: list[str]) -> set[str]:
 
 
 def describe(file: str, emoji: Emoji) -> dict[str, str]:
-    return {"file": file, "name": emoji.name, "category": emoji.category, "code": emoji.code}
+    return {"file": file, "name": emoji.name, "category": emoji.category, "code": emoji.code, "base": emoji.base}
 
 
 def write_metadata(folder: Path, rows: list[dict]) -> None:

@@ -60,6 +60,7 @@ class Given(Source):
             raise ConfigError("the source given is empty: it must have samples")
         self._given = given
         first = self._arrays(0)
+        self.text = getattr(given, "text", None)
         self._kinds = _kinds(first)
         self.names = tuple(name for name in first if name != LABEL)
         for name in self.names:

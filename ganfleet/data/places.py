@@ -7,7 +7,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ganfleet.data.images import SUFFIXES
@@ -39,6 +39,10 @@ class Files:
     others: list[str]
     left_out: dict[str, int] = field(default_factory=dict)
     wrapper: str = ""
+
+    def only(self, names: list[str]) -> "Files":
+        """The same place with these images alone, as if it held no others."""
+        return replace(self, names=names, stamps=lambda: [names, *self.stamps()])
 
     def describe(self, name: str) -> str:
         return printable(self.place + name)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from ganfleet.data.images import area_mean
 from ganfleet.errors import ConfigError, DataError
 from ganfleet.size import Size, factor
+from ganfleet.text import Text
 
 WHOLE = 256 * 2**20  # bytes of an array up to which all are hashed
 ROWS = 1024  # that stand for those of a larger one
@@ -48,6 +49,7 @@ class Source:
         Options: the schema of what a config says of such a source.
         free_on_resume: the options that may change when a run goes on: they say where the data are, not what.
         names: what the images of a sample are called.
+        text: how its captions are encoded, where it has any: ``text`` and ``text_mask`` of a sample.
         are_pairs: whether several images of one sample show the same thing.
         channels: of an image, 1, 3 or 4.
         classes: how many, 0 where there are no labels.
@@ -59,6 +61,7 @@ class Source:
     Options: ClassVar[type[SourceOptions]] = SourceOptions
     free_on_resume: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...] = ("image",)
+    text: Text | None = None
     are_pairs: ClassVar[bool] = True
     class_names: tuple[str, ...] = ()
     licence: ClassVar[str | None] = None

@@ -31,9 +31,12 @@ HARMLESS = {
     *("math", "numbers", "operator", "re", "string", "types", "typing", "unicodedata"),
 }
 # Modules of ours that are not followed: this cache, what compiles the CPU's kernels, of which graphs get the form and
-# the path by their values (``_surroundings`` asks for them first), and random numbers, which depend on their arguments
-# alone.
-OURS_AS_LIBRARIES = {"ganfleet.engine.compile_cache", "ganfleet.nn.cpu.library", "ganfleet.rng"}
+# the path by their values (``_surroundings`` asks for them first), random numbers, which depend on their arguments
+# alone, and text encoders, which run on the host beside a strategy's graphs.
+OURS_AS_LIBRARIES = {
+    *("ganfleet.engine.compile_cache", "ganfleet.nn.cpu.library", "ganfleet.rng"),
+    *("ganfleet.text.encoder", "ganfleet.text.cache"),
+}
 READING = {"open", "input", "exec", "eval", "compile", "__import__", "globals", "locals", "id", "hash"}
 READING_OF_NUMPY = {"random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap"}
 # What MindSpore notes in a Cell while it works, and what does not reach a graph, or only as the names of its operators

@@ -1,17 +1,13 @@
-"""What may end or spoil a run: signals, non-finite updates, bad images, replicas that drift apart."""
+"""What may end a run: signals, non-finite updates, bad images."""
 
-import hashlib
 import os
 import signal
 import time
-from collections import Counter
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from ganfleet.errors import INTERRUPTED, NonFinite, ReplicasDiverged, Stopped, TooManyBadImages
-from ganfleet.fleet import Fleet, launcher
+from ganfleet.errors import INTERRUPTED, NonFinite, Stopped, TooManyBadImages
+from ganfleet.fleet import launcher
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
@@ -116,32 +112,3 @@ class Budgets:
                 + "; ".join(new.values())
             )
         return [f"{reason}: replaced by another image" for reason in new.values()]
-
-
-def audit(fleet: Fleet, components: dict[str, dict[str, np.ndarray]]) -> None:
-    """Compare every tensor over the ranks, by digest.
-
-    Raises:
-        ReplicasDiverged: naming the tensors and the ranks that differ from most, or all where there is no majority.
-    """
-    digests = {
-        f"{component}/{name}": hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
-        for component, tensors in components.items()
-        for name, array in tensors.items()
-    }
-    total = hashlib.blake2b(repr(sorted(digests.items())).encode(), digest_size=16).hexdigest()
-    if len(set(fleet.gather(total))) == 1:
-        return
-    by_rank = fleet.gather(digests)
-    lines = []
-    for name in digests:
-        values = [each.get(name) for each in by_rank]
-        usual, count = Counter(values).most_common(1)[0]
-        if count == len(values):
-            continue
-        odd = [rank for rank, value in enumerate(values) if value != usual or 2 * count <= len(values)]
-        lines.append(f"{name} on rank {', '.join(map(str, odd))}")
-    raise ReplicasDiverged(
-        f"weights that every rank must share differ: {'; '.join(lines)}. Resume from the last checkpoint; if it "
-        "happens again, test that card's memory"
-    )

@@ -54,8 +54,7 @@ class Loaded(Drawing):
             with self.fleet.agreeing():
                 self.checkpoint, self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
                 self.class_names = snapshot.facts["source"].get("class_names", ())
-                image = ImageSpec(snapshot.facts["source"]["channels"], snapshot.facts["source"]["classes"])
-                self.strategy = new_strategy(self.config, image)
+                self.strategy = new_strategy(self.config, ImageSpec.of(snapshot.facts["source"]))
                 self.strategy.trains = False
                 self._restore(snapshot)
                 self._check_average(ema)

@@ -4,6 +4,7 @@ Nothing is written before everything that could refuse the start has been asked.
 """
 
 import inspect
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.measuring import OfRun
 from ganfleet.engine.resume import find, initialize, resume
+from ganfleet.engine.saving import Checkpoints
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import ConfigError, DataError, GanfleetError, StorageError
@@ -35,6 +37,8 @@ from ganfleet.plugins import CALLBACKS, STRATEGIES
 from ganfleet.store import rundir
 from ganfleet.store.rundir import RunDir
 from ganfleet.strategies.base import ImageSpec, Strategy
+
+MORE_CALLBACKS = "GANFLEET_CALLBACKS"  # names some for every run that is started, beside those of its config
 
 
 def train(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()) -> Path:
@@ -110,7 +114,7 @@ def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = 
     unsupported = precision.supported(config.train.precision)
     if unsupported:
         raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
-    named = [_made(name) for name in config.run.callbacks]
+    named = [_made(name) for name in (*config.run.callbacks, *os.environ.get(MORE_CALLBACKS, "").split())]
     measure = OfRun(config, strategy, source)
     source.prepare([stage.resolution for stage in strategy.schedule()])
     return Prepared(config, source, strategy, [*named, *callbacks], measure)
@@ -153,14 +157,15 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
             run_dir.write_config(configs.dump(config))
 
         connected.first(begin)
-        journal = stack.enter_context(Journal(_observers(config, trainer, path)))
+        goes_on = config.checkpoint.on_full == "continue"
+        journal = stack.enter_context(Journal(_observers(config, trainer, path), goes_on))
         trainer.journal = journal
         trainer.callbacks = (
             parts.Log(),
             *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
             parts.Samples(),
             parts.Metrics(prepared.measure),
-            parts.Checkpoints(run_dir),
+            Checkpoints(run_dir),
             Ahead(),
         )
         journal.say(
@@ -244,7 +249,7 @@ def strategy_of(config: Config, source: Source) -> Strategy:
         ConfigError: its schedule does not fit the lanes, or the source's samples are not what it trains on.
         DataError: the source is too small for one batch.
     """
-    strategy = new_strategy(config, ImageSpec(source.channels, source.classes))
+    strategy = new_strategy(config, ImageSpec(source.channels, source.classes, source.text))
     contract.samples(strategy, source.names, getattr(source, "are_pairs", True))
     largest = max(stage.batch_size for stage in strategy.schedule())
     if len(source) < largest:

@@ -22,7 +22,8 @@ from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
 
 Memory = dict[int, Inputs]  # what each lane remembers, by lane
-HOST_VALUES = 2  # that the trainer sends along: whether a signal has come, and how many images were bad
+# That the trainer sends along: whether a signal has come, how many images were bad, whether a callback has news.
+HOST_VALUES = 3
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Stepper:
 
     ``memory`` is what lanes remember and ``scales`` are the loss scales by phase, where float16 needs them; both
     outlive the stage, and are changed here. ``peaks`` has the bytes that each phase took at most (see ``engine.peak``).
+    Every learning rate is multiplied by ``lr_factor``.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Stepper:
         """``ahead``: whether a step's draws are made while the step before runs."""
         self.program, self.fleet = program, fleet
         self._seed, self._memory, self._scales = seed, memory, scales
+        self.lr_factor = 1.0
         self.peaks: dict[str, int] = {}
         phases = [compiled.phase for compiled in program.phases]
         stage, lanes = program.stage, fleet.lanes
@@ -101,7 +104,8 @@ class Stepper:
     def learning_rates(self, clock: Clock) -> dict[str, float]:
         """That of each player at ``clock``."""
         players = self.program.players.values()
-        return {player.name: self._hyper(player, clock).get("lr", player.optimizer.lr) for player in players}
+        rates = {player.name: self._hyper(player, clock).get("lr", player.optimizer.lr) for player in players}
+        return {name: rate * self.lr_factor for name, rate in rates.items()}
 
     def close(self) -> None:
         self._draws.close()
@@ -124,7 +128,7 @@ class Stepper:
 
         total = self.fleet.reduce(lane_flat)
         hyper = self._hyper(compiled.player, clock)
-        summary = compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper)
+        summary = compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper, self.lr_factor)
         self.peaks[compiled.name] = max(peak.size() or 0, self.peaks.get(compiled.name, 0))
         return summary
 

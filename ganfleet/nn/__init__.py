@@ -1,10 +1,11 @@
 """Layers, losses, penalties and optimizers, each exact to second order under ms.jit and tested so."""
 
-from ganfleet.nn.activation import LeakyReLU, Tanh, leaky_relu, tanh
+from ganfleet.nn.activation import LeakyReLU, Tanh, gelu, leaky_relu, tanh
+from ganfleet.nn.attention import Attention, PixelAttention, attend, future, unseen
 from ganfleet.nn.buffer import Buffer, buffers_of
 from ganfleet.nn.conv import Conv2d, ConvTranspose2d
 from ganfleet.nn.dense import Dense
-from ganfleet.nn.embedding import Embedding, one_hot
+from ganfleet.nn.embedding import Embedding, LearnedSinusoids, TimeEmbedding, one_hot, sinusoids
 from ganfleet.nn.equalized import EqualizedConv2d, EqualizedDense
 from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter, reproducible
 from ganfleet.nn.losses import (
@@ -15,18 +16,21 @@ from ganfleet.nn.losses import (
     nonsaturating_generator_loss,
 )
 from ganfleet.nn.minibatch import joined, minibatch_stddev, parted
-from ganfleet.nn.norm import BatchNorm, InstanceNorm, LaneNorm, pixel_norm
+from ganfleet.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LaneNorm, LayerNorm, RMSNorm, pixel_norm
 from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
 from ganfleet.nn.precision import LossScale, set_compute_type, supported
 from ganfleet.nn.resample import blur, downsample, upsample
+from ganfleet.nn.residual import ResidualBlock
 from ganfleet.nn.spectral import SpectralConv2d, SpectralDense, SpectralEmbedding, SpectralNorm
+from ganfleet.nn.transformer import TransformerBlock
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Attention",
     "BatchNorm",
     "Buffer",
     "ClipByGlobalNorm",
@@ -37,24 +41,35 @@ __all__ = [
     "Embedding",
     "EqualizedConv2d",
     "EqualizedDense",
+    "GroupNorm",
     "InstanceNorm",
     "LaneNorm",
+    "LayerNorm",
     "LeakyReLU",
+    "LearnedSinusoids",
     "LossScale",
     "Normal",
     "Optimizer",
+    "PixelAttention",
+    "RMSNorm",
     "RMSProp",
+    "ResidualBlock",
     "SpectralConv2d",
     "SpectralDense",
     "SpectralEmbedding",
     "SpectralNorm",
     "Tanh",
+    "TimeEmbedding",
+    "TransformerBlock",
     "Uniform",
     "Weight",
+    "attend",
     "blur",
     "buffers_of",
     "discriminator_loss",
     "downsample",
+    "future",
+    "gelu",
     "gradient_penalty",
     "hinge_discriminator_loss",
     "hinge_generator_loss",
@@ -73,7 +88,9 @@ __all__ = [
     "reproducible",
     "scored_r1",
     "set_compute_type",
+    "sinusoids",
     "supported",
     "tanh",
+    "unseen",
     "upsample",
 ]

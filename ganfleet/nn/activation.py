@@ -1,8 +1,12 @@
 """Activations whose stock form is slow or inexact on a CPU; the others (ReLU, softplus …) are MindSpore's own."""
 
+import math
+
 from mindspore import nn, ops
 
 from ganfleet.nn import forms
+
+SQRT_HALF = math.sqrt(0.5)
 
 
 def leaky_relu(x, slope=0.2):
@@ -18,6 +22,11 @@ def tanh(x):
     """
     half = ops.tanh(0.5 * x)
     return 2 * half / (1 + half * half)
+
+
+def gelu(x):
+    """x · Φ(x), Φ being the normal distribution's (arXiv:1606.08415), exactly and not by tanh."""
+    return 0.5 * x * (1 + ops.erf(x * SQRT_HALF))
 
 
 class LeakyReLU(nn.Cell):

@@ -7,7 +7,7 @@ from ganfleet.nn.precision import lowered, raised
 
 
 class Dense(nn.Cell):
-    """(n, in) → (n, out): x·Wᵀ + b.
+    """(…, in) → (…, out): x·Wᵀ + b.
 
     ``init`` is the weight's (out, in), by default U(±1/√fan_in); the bias starts at zero.
     """
@@ -26,6 +26,8 @@ class Dense(nn.Cell):
         return self.weight
 
     def construct(self, x):
-        y = self.matmul(lowered(x, self.compute_type), lowered(self.factor(), self.compute_type))
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        y = self.matmul(lowered(rows, self.compute_type), lowered(self.factor(), self.compute_type))
         y = raised(y, self.compute_type)
-        return y if self.bias is None else ops.bias_add(y, self.bias)
+        y = y if self.bias is None else ops.bias_add(y, self.bias)
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1])

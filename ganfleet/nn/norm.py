@@ -1,5 +1,7 @@
 """Normalisations. Batch norm's running moments are those of the global batch: a buffer of the layer."""
 
+import math
+
 import mindspore as ms
 from mindspore import nn, ops
 
@@ -89,6 +91,65 @@ class InstanceNorm(nn.Cell):
         else:
             y = self.norm(flat, gain, bias, zeros, ones)[0]
         return y.reshape(n, c, h, w)
+
+
+class GroupNorm(nn.Cell):
+    """Mean 0 and variance 1 for each sample and group of channels (arXiv:1803.08494), then times gain plus bias.
+
+    (n, channels, h, w), same shape out; a channel's gain starts at 1, its bias at 0. ``scale`` and ``shift``, each
+    (n, channels), condition it: the result is (1 + scale) · y + shift (arXiv:2105.05233). By default there are 32
+    groups, or fewer, so that each has four channels or more: the largest power of two that divides the channels so.
+    """
+
+    def __init__(self, channels, groups=None, eps=1e-5):
+        super().__init__()
+        self.groups = groups or _groups(channels)
+        self.norm = InstanceNorm(eps)
+        self.gain = parameter("gain", (channels,), Constant(1.0))
+        self.bias = parameter("bias", (channels,), Constant(0.0))
+
+    def construct(self, x, scale=None, shift=None):
+        n, c, h, w = x.shape
+        y = self.norm(x.reshape(n, self.groups, c // self.groups * h, w)).reshape(n, c, h, w)
+        gain, bias = self.gain.reshape(1, c), self.bias.reshape(1, c)
+        if scale is not None:
+            gain, bias = gain * (1 + scale), bias * (1 + scale) + shift
+        return y * gain.reshape(-1, c, 1, 1) + bias.reshape(-1, c, 1, 1)
+
+
+def _groups(channels: int) -> int:
+    groups = math.gcd(channels, 32)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return groups
+
+
+class LayerNorm(nn.Cell):
+    """Mean 0 and variance 1 over the last axis (arXiv:1607.06450), then times gain plus bias; same shape out.
+
+    The gain starts at 1, the bias at 0.
+    """
+
+    def __init__(self, features, eps=1e-5):
+        super().__init__()
+        self.gain = parameter("gain", (features,), Constant(1.0))
+        self.bias = parameter("bias", (features,), Constant(0.0))
+        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
+
+    def construct(self, x):
+        return self.norm(x, self.gain, self.bias)[0]
+
+
+class RMSNorm(nn.Cell):
+    """x / √(E x² + eps) over the last axis, times gain (arXiv:1910.07467); same shape out. The gain starts at 1."""
+
+    def __init__(self, features, eps=1e-6):
+        super().__init__()
+        self.eps = eps
+        self.gain = parameter("gain", (features,), Constant(1.0))
+
+    def construct(self, x):
+        return x * ops.rsqrt((x * x).mean(-1, keep_dims=True) + self.eps) * self.gain
 
 
 class LaneNorm(nn.Cell):

@@ -21,6 +21,7 @@ from ganfleet.strategies.imported import Imported
 from ganfleet.strategies.options import Options as SampleOptions
 from ganfleet.strategies.path import LatentPath, along_circle
 from ganfleet.strategies.translation import Translation
+from ganfleet.text import Text
 
 Inputs = dict[str, np.ndarray]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -64,10 +65,18 @@ class StrategyOptions(BaseModel):
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the data hold: ``channels`` (1, 3 or 4) and ``classes`` (0 where there are no labels)."""
+    """What the data hold: ``channels`` (1, 3 or 4), ``classes`` (0 where there are no labels), and how captions are
+    encoded (None where there are none)."""
 
     channels: int
     classes: int = 0
+    text: Text | None = None
+
+    @classmethod
+    def of(cls, facts: dict) -> "ImageSpec":
+        """What a checkpoint keeps of it, ``facts`` of its data, read back."""
+        text = facts.get("text")
+        return cls(facts["channels"], facts["classes"], None if text is None else Text(**text))
 
 
 @dataclass(frozen=True)

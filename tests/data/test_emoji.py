@@ -98,9 +98,15 @@ def test_a_set_is_png_on_white_with_metadata_and_licence(noto, out):
     ended = ganfleet("data", "emoji", "--vendor", "google", "--out", str(out), "--size", "32", *given(noto))
     assert ended.code == 0 and "3 images of 32x32, Apache License 2.0" in ended.output
     assert rows(out) == [
-        {"file": "1f34e.png", "name": "red apple", "category": "Food & Drink", "code": "1f34e"},
-        {"file": "261d.png", "name": "hand", "category": "People", "code": "261d"},
-        {"file": "261d-1f3fb.png", "name": "hand, light skin tone", "category": "People", "code": "261d-1f3fb"},
+        {"file": "1f34e.png", "name": "red apple", "category": "Food & Drink", "code": "1f34e", "base": "1f34e"},
+        {"file": "261d.png", "name": "hand", "category": "People", "code": "261d", "base": "261d"},
+        {
+            "file": "261d-1f3fb.png",
+            "name": "hand, light skin tone",
+            "category": "People",
+            "code": "261d-1f3fb",
+            "base": "261d",
+        },
     ]
     assert {path.name for path in out.glob("*.png")} == {row["file"] for row in rows(out)}
     apple = pixels(out / "1f34e.png")

@@ -22,6 +22,9 @@ SMALL = {
     "cgan": {"latent": 2, "ngf": 1, "ndf": 1},
     "stylegan": {"latent": 2, "fmap_base": 16},
     "cyclegan": {"ngf": 1, "ndf": 1, "blocks": 1, "resolution": 24},
+    "diffusion": {"width": 4, "multipliers": [1], "blocks": 1, "attention": [8]},
+    "imagen": {"width": 4, "multipliers": [1], "blocks": 1, "attention": [8], "features": 4},
+    "imagen_sr": {"widths": [4], "depths": [1], "heads": 1, "features": 4},
     "pix2pix": {"ngf": 1, "ndf": 1},
     "pix2pix_hd": {"ngf": 1, "ndf": 1, "blocks": 1, "resolution": 32},
 }
