@@ -35,10 +35,12 @@ def main() -> int:
     options = parser.parse_args()
     root = options.folder.resolve()
     root.mkdir(parents=True)
-    programs = [root / "venv" / "bin", *([options.packages.parents[2] / "bin"] if options.packages else [])]
-    path = ":".join([*map(str, programs), "/usr/local/bin:/usr/bin:/bin"])
+    path = f"{root / 'venv' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
     environ = {**os.environ, "HOME": str(root / "home"), "PATH": path, "PWD": str(root)}
     environ.pop("PYTHONPATH", None)
+    if options.packages:  # some have programs and libraries, an MPI for instance
+        prefix = options.packages.parents[2]
+        environ |= {"PATH": f"{path}:{prefix / 'bin'}", "LD_LIBRARY_PATH": str(prefix / "lib")}
     last: dict[str, list[str]] = {}
     for word, rest in instructions(options.dockerfile.read_text()):
         print(f"── {word} {rest}", flush=True)
