@@ -36,7 +36,7 @@ exit $code"""
 COMMANDS = {
     "srun": SRUN,
     "scontrol": 'if [ "$1" = show ]; then printf "node7\\nnode8\\n"; else echo "scontrol $*" >> "$TOLD"; fi',
-    "ganfleet": 'echo "ganfleet $*" >> "$TOLD"\n[ "$1" = doctor ] && exit "${DOCTOR:-0}"\nexit "${ENDS:-0}"',
+    "ganfleet": '(IFS="|"; echo "ganfleet|$*" >> "$TOLD")\n[ "$1" = doctor ] && exit "${DOCTOR:-0}"\nexit "${ENDS:-0}"',
 }
 
 
@@ -65,11 +65,10 @@ WORDS = ["--config", "my config.yaml", "run.dir=/shared/runs", "run.name=a"]
 
 def test_slurm_starts_a_launcher_on_each_node_with_the_users_words(sbatch):
     code, told, _ = sbatch(*WORDS, RANKS="4")
-    launched = [line for line in told if line.startswith("ganfleet launch")]
-    assert code == 0 and launched == [
-        f"ganfleet launch -n 4 --nodes 2 --node-rank {node} --master-addr node7 --max-restarts 3 -- {' '.join(WORDS)}"
-        for node in range(2)
-    ]
+    launched = [line.split("|") for line in told if line.startswith("ganfleet|launch")]
+    options = "-n 4 --nodes 2 --node-rank {} --master-addr node7 --max-restarts 3 --"
+    assert code == 0
+    assert launched == [["ganfleet", "launch", *options.format(node).split(), *WORDS] for node in range(2)]
     assert not [line for line in told if line.startswith("scontrol")]
 
 
@@ -190,11 +189,13 @@ def test_the_ascend_image_starts_ganfleet_with_cann_in_its_environment(tmp_path)
     command = [*json.loads(found["ENTRYPOINT"]), *json.loads(found["CMD"]), "two words"]
     (tmp_path / "ascend-toolkit").mkdir()
     (tmp_path / "ascend-toolkit" / "set_env.sh").write_text("export ASCEND_HOME_PATH=here\n")
-    (tmp_path / "ganfleet").write_text('#!/bin/bash\nprintf "%s|" "$ASCEND_HOME_PATH" "$@"\n')
+    (tmp_path / "ganfleet").write_text('#!/bin/bash\nprintf "%s|" $$ "$ASCEND_HOME_PATH" "$@"\n')
     (tmp_path / "ganfleet").chmod(0o755)
     command[2] = command[2].replace("/usr/local/Ascend", str(tmp_path))
     environ = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    assert subprocess.run(command, env=environ, capture_output=True, text=True).stdout == "here|doctor|two words|"
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as container:
+        # It is the container's first process, which gets the signals of `docker stop`.
+        assert container.stdout.read() == f"{container.pid}|here|doctor|two words|"
 
 
 def test_the_dockerfiles_have_no_mistake_that_hadolint_knows():
