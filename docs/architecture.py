@@ -13,7 +13,7 @@ INK, GREY, LINE = "#1f2430", "#5b6475", "#8a93a5"
 ROOMS = (  # what, what is in it, colour; from those that import to those that are imported
     ("cli, testing, api", "verbs and exit codes; checks for authors; ganfleet.train", "#e8eefc"),
     ("chaos", "faults on purpose", "#e8eefc"),
-    ("engine", "the run, the loop, programs, players, samplers", "#d5e3ff"),
+    ("engine, doctor", "the run, the loop, programs, samplers; checks", "#d5e3ff"),
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
     ("metrics", "what a metric is; networks of features", "#fdeeda"),

@@ -39,9 +39,10 @@ VERBS = {
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
+    "doctor": "Check whether this machine can train, and say what mends it.",
 }
 # Those that a launcher may start as one rank of many.
-FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs")
+FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs", "doctor")
 INTERNAL_ERROR = 70
 
 
