@@ -90,6 +90,7 @@ def _compile(config, fleet, tell: Callable) -> None:
     from ganfleet.engine.run import new_strategy
     from ganfleet.engine.sampler import CHUNK, Sampler, seeded
     from ganfleet.engine.step import HOST_VALUES
+    from ganfleet.fleet import Fleet
     from ganfleet.nn.precision import LossScale
 
     image, source = _data(config)
@@ -118,7 +119,8 @@ def _compile(config, fleet, tell: Callable) -> None:
         program.load(program.tensors())
         if not strategy.samples_data:
             tell(event="section", stage=stage.name, section="samples")
-            Sampler(program).images([seeded(strategy, clock, seed) for seed in range(CHUNK)], clock, fleet)
+            # Alone: ranks share images as pickled objects, of which a dry run would give back zeros.
+            Sampler(program).images([seeded(strategy, clock, seed) for seed in range(CHUNK)], clock, Fleet(1))
         tell(event="section", stage=stage.name, section="end")
 
 
