@@ -12,13 +12,8 @@ LAST = "## The other modules\n"
 INK, GREY, LINE = "#1f2430", "#5b6475", "#8a93a5"
 ROOMS = (  # what, what is in it, colour; from those that import to those that are imported
     ("cli, testing, api", "verbs and exit codes; checks for authors; ganfleet.train", "#e8eefc"),
-<<<<<<< HEAD
-    ("ascend", "what Ascend's back end makes of a config", "#e8eefc"),
-    ("engine", "the run, the loop, programs, players, samplers", "#d5e3ff"),
-=======
-    ("chaos", "faults on purpose", "#e8eefc"),
+    ("chaos, ascend", "faults on purpose; Ascend's back end without a card", "#e8eefc"),
     ("engine, doctor", "the run, the loop, programs, samplers; checks", "#d5e3ff"),
->>>>>>> df05bbe82fd9f4e49bff203377e81fa3bf94fb0e
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
     ("metrics", "what a metric is; networks of features", "#fdeeda"),
@@ -48,11 +43,7 @@ WAY = (  # x, y, width, title, what happens there, colour
 )
 MODULES = ("data/", "engine/draws.py", "engine/phase.py", "fleet/tree.py", "fleet/", "engine/player.py")
 MODULES += ("engine/step.py, trainer.py", "engine/callbacks.py")
-<<<<<<< HEAD
-BOX, ROOM, GAP = 62, 42, 6  # heights, and what is between two rooms
-=======
 BOX, ROOM, GAP = 62, 42, 7  # heights, and what is between two rooms
->>>>>>> df05bbe82fd9f4e49bff203377e81fa3bf94fb0e
 
 
 def text(x: float, y: float, words: str, size: int = 13, colour: str = INK, anchor: str = "start", **style) -> str:

@@ -209,8 +209,7 @@ class _FlatState(nn.Cell):
         self.flat = vector("weights", start)
         self.slots = ms.ParameterTuple([vector(slot, np.zeros_like(start)) for slot in player.optimizer.slots()])
         self.updates = vector("updates", np.float32(0))  # exact up to 2^24; a float, because the optimizers need one
-        self.has_ema = player.ema is not None
-        self.average = vector("ema", start if self.has_ema else start[:1])
+        self.average = vector("ema", start if player.ema is not None else start[:1])
         self.moving = tuple(player.buffers)
         self.weights = ms.ParameterTuple(player.weights)
         self.sizes = tuple(int(p.size) for p in player.weights)
@@ -222,26 +221,25 @@ class _FlatState(nn.Cell):
 
     def update(self, total, scale, hyper):
         finite = forms.all_finite(total)
+        # Where it can be, a branch: to choose between two values of every vector would double the cost on a CPU.
         if not forms.branches():
             self.apply(total, scale, hyper, finite)
-        # A branch, not a choice for every vector: that would double the cost of an update on a CPU.
         elif finite:
             self.apply(total, scale, hyper, None)
         tail = forms.span(total, self.size + self.seen_size, total.size)
         return ops.concat((finite.astype(ms.float32).reshape(1), tail))
 
     def apply(self, total, scale, hyper, finite):
-        """Update by ``total``; where there is ``finite`` (), only if it is true."""
         gradient = forms.span(total, 0, self.size) * scale
         updates = self.updates + 1
         weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
         if self.after_update is not None:
             weights = self.after_update(weights)
         for i in range(len(slots)):
-            ops.assign(self.slots[i], _new_or_old(finite, slots[i], self.slots[i]))
-        weights = _new_or_old(finite, weights, self.flat)
+            ops.assign(self.slots[i], forms.new_or_old(finite, slots[i], self.slots[i]))
+        weights = forms.new_or_old(finite, weights, self.flat)
         ops.assign(self.flat, weights)
-        ops.assign(self.updates, _new_or_old(finite, updates, self.updates))
+        ops.assign(self.updates, forms.new_or_old(finite, updates, self.updates))
         self.move_buffers(total, finite)
         self.spread(weights)
 
@@ -249,16 +247,13 @@ class _FlatState(nn.Cell):
         self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
     def move_buffers(self, total, finite):
-        """Move each buffer by what its records on all lanes add up to; ``finite`` is as for ``apply``."""
+        """Move each buffer by what its records on all lanes add up to."""
         start = self.size
         for buffer in self.moving:
             stop = start + buffer.seen.size
-            ops.assign(buffer.value, _new_or_old(finite, buffer.moved(forms.span(total, start, stop)), buffer.value))
+            moved = buffer.moved(forms.span(total, start, stop))
+            ops.assign(buffer.value, forms.new_or_old(finite, moved, buffer.value))
             start = stop
-
-
-def _new_or_old(finite, new, old):
-    return new if finite is None else ops.where(finite, new, old)
 
 
 def _assign(weight, part):

@@ -17,13 +17,8 @@ from ganfleet.engine.draws import Draws
 from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
-<<<<<<< HEAD
 from ganfleet.engine.tensors import tensors, values
-from ganfleet.fleet import Fleet
-=======
-from ganfleet.engine.tensors import tensors
 from ganfleet.fleet import Fleet, heartbeat
->>>>>>> df05bbe82fd9f4e49bff203377e81fa3bf94fb0e
 from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
 
@@ -105,16 +100,10 @@ class Stepper:
         self.average(clock)
         # Read only now: until here nothing waited for the device.
         outcome = Outcome({}, np.zeros_like(host), [])
-<<<<<<< HEAD
-        told = values([summary for _, summary in summaries])
+        with heartbeat.waiting():
+            told = values([summary for _, summary in summaries])
         for (compiled, _), summary in zip(summaries, told, strict=True):
             finite, arrived, stats = compiled.summarize(summary, self.fleet.total_lanes, len(host))
-=======
-        for compiled, summary in summaries:
-            with heartbeat.waiting():
-                values = summary.asnumpy()
-            finite, arrived, stats = compiled.summarize(values, self.fleet.total_lanes, len(host))
->>>>>>> df05bbe82fd9f4e49bff203377e81fa3bf94fb0e
             outcome.stats |= stats
             outcome.host = outcome.host + arrived
             if self._counts_as_skipped(compiled.name, finite):

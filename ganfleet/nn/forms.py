@@ -83,6 +83,11 @@ def branches():
     return ms.get_context("device_target") == "CPU"
 
 
+def new_or_old(finite, new, old):
+    """``new`` where ``finite`` () is true or None, ``old`` elsewhere."""
+    return new if finite is None else ops.where(finite, new, old)
+
+
 def conv2d(x, weight, stride=1, padding=0):
     """(n, in, h, w), (out, in, kh, kw) → (n, out, ⌊(h + 2·padding − kh) / stride⌋ + 1, …), zero-padded."""
     if _own(x.dtype, stride, padding):
