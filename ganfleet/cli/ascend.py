@@ -20,8 +20,8 @@ def command() -> None:
 
 @command.command(
     epilog=example(
-        "ganfleet ascend check --config dcgan_fashion",
-        "ganfleet ascend check --config dcgan_fashion --world-size 8 train.lanes=8",
+        "ganfleet ascend check --config quickstart",
+        "ganfleet ascend check --config quickstart --world-size 8 train.lanes=8",
         "ganfleet ascend check --strategy my_gan:MyGAN strategy.resolution=16",
     )
 )
