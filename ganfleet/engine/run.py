@@ -252,7 +252,7 @@ def strategy_of(config: Config, source: Source) -> Strategy:
         ConfigError: its schedule does not fit the lanes, or the source's samples are not what it trains on.
         DataError: the source is too small for one batch.
     """
-    strategy = new_strategy(config, ImageSpec(source.channels, source.classes, source.text))
+    strategy = new_strategy(config, ImageSpec(source.channels, source.classes, getattr(source, "text", None)))
     contract.samples(strategy, source.names, getattr(source, "are_pairs", True))
     largest = max(stage.batch_size for stage in strategy.schedule())
     if len(source) < largest:
