@@ -24,7 +24,7 @@ from ganfleet.store import checkpoint
 EVERY = 10  # steps between checkpoints
 STEPS_PER_KILL = 10  # of the whole run
 CONFIG = """\
-strategy: {name: dcgan, resolution: 16, latent: 8, ngf: 8, ndf: 8}
+strategy: {name: dcgan, resolution: 32, latent: 8, ngf: 4, ndf: 4}
 data: {source: embedded}
 train: {batch_size: 16, lanes: 4}
 log: {every_steps: 100, samples_every_kimg: 1000000, samples: 4}
