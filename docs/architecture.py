@@ -1,14 +1,19 @@
-"""Draw docs/img/architecture.svg: the rooms of the code, and the way of a batch. `python docs/architecture.py`."""
+"""Draw docs/img/architecture.svg, and list all modules at the end of architecture.md: `python docs/architecture.py`."""
 
+import ast
+import re
 from html import escape
 from pathlib import Path
 
 FILE = Path(__file__).parent / "img" / "architecture.svg"
+PAGE = Path(__file__).parent / "architecture.md"
+PACKAGE = Path(__file__).parent.parent / "ganfleet"
+LAST = "## The other modules\n"
 INK, GREY, LINE = "#1f2430", "#5b6475", "#8a93a5"
 ROOMS = (  # what, what is in it, colour; from those that import to those that are imported
     ("cli, testing, api", "verbs and exit codes; checks for authors; ganfleet.train", "#e8eefc"),
     ("chaos", "faults on purpose", "#e8eefc"),
-    ("engine", "the run, the loop, programs, players, samplers", "#d5e3ff"),
+    ("engine, doctor", "the run, the loop, programs, samplers; checks", "#d5e3ff"),
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
     ("metrics", "what a metric is; networks of features", "#fdeeda"),
@@ -90,5 +95,24 @@ def svg() -> str:
     return "\n".join(parts) + "\n"
 
 
+def modules() -> str:
+    """A row for each module outside of ``engine/``: the first sentence of its docstring."""
+    rows = ["| module | what it is |", "| --- | --- |"]
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        if path.name == "__init__.py" or name.startswith("engine/"):
+            continue
+        summary = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+        first = re.split(r"(?<=[\w)`])\. (?=[A-Z`\d])", summary)[0].rstrip(".").replace("``", "`").replace("|", "\\|")
+        rows.append(f"| `{name}` | {first} |")
+    return "\n".join(rows) + "\n"
+
+
+def page() -> str:
+    """The page, with the list at its end."""
+    return f"{PAGE.read_text(encoding='utf-8').partition(LAST)[0]}{LAST}\n{modules()}"
+
+
 if __name__ == "__main__":
     FILE.write_text(svg(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

@@ -23,6 +23,7 @@ from ganfleet.chaos.events import FOLDER, PLAN, Events
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.step import Stepper
 from ganfleet.errors import ConfigError
+from ganfleet.fleet.tree import tree_sum
 from ganfleet.store import checkpoint, publish
 
 WRITES = ("mkdir", "open", "write", "fsync", "rename", "unlink", "rmdir")  # system calls
@@ -100,7 +101,7 @@ class Chaos(Callback):
                     spoilt = partial(_reduce_spoilt, reduce)
                     stack.enter_context(_patched(fleet, "reduce", spoilt))
                 for _ in self._due(step, plan.Skip, phase=compiled.name):
-                    stack.enter_context(_patched(fleet, "_combine", lambda partial: partial))
+                    stack.enter_context(_patched(fleet, "reduce", partial(tree_sum, fleet.lanes)))
                 return original(stepper, compiled, lanes, noise, clock, host)
 
         self._patches.enter_context(_patched(Stepper, "run", patched))

@@ -42,6 +42,9 @@ class Callback:
     def on_metrics(self, run: "Trainer", values: dict[str, float]) -> None:
         """Metrics have been measured."""
 
+    def at_save(self, run: "Trainer") -> None:
+        """SIGUSR1 has asked for a checkpoint after this step; the run goes on."""
+
     def has_news(self, run: "Trainer") -> bool:
         """Whether this rank alone knows something that every rank should hear of, such as that a thread is done.
 

@@ -140,12 +140,14 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
     with ExitStack() as stack:
         run_dir: RunDir | None = None
 
-        def take() -> str:
+        def take() -> tuple[Path, str]:
             nonlocal run_dir
             run_dir = stack.enter_context(rundir.plan(config.run.dir, config.run.name, label_of(config)))
-            return str(run_dir.path)
+            return run_dir.path, run_dir.sign
 
-        path = Path(connected.first(take))
+        path, sign = connected.first(take)
+        with connected.agreeing():
+            rundir.check_shared(path, sign)
         found = find(config, path, connected)
         trainer = Trainer(config, prepared.strategy, prepared.source, connected, directory=path)
         notes = resume(trainer, found) if found else initialize(trainer)
@@ -156,6 +158,7 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
 
         def begin() -> None:
             run_dir.create()
+            fleet.heartbeat.tell_run(str(run_dir.path))
             run_dir.write_config(configs.dump(config))
 
         connected.first(begin)

@@ -64,9 +64,12 @@ class Checkpoints(Callback):
     def on_news(self, run):
         self._settle(run)
 
-    def at_stop(self, run):
+    def at_save(self, run):
         if self._saved_step != run.clock.step:
             self._save(run)
+
+    def at_stop(self, run):
+        self.at_save(run)
         self._settle(run, last=True)
 
     def on_setback(self, run, error):

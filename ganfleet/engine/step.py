@@ -4,6 +4,7 @@ Knows no data, no run and no end; the trainer has these.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,13 +18,13 @@ from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
-from ganfleet.fleet import Fleet
+from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
 
 Memory = dict[int, Inputs]  # what each lane remembers, by lane
-# That the trainer sends along: whether a signal has come, how many images were bad, whether a callback has news.
-HOST_VALUES = 3
+# That the trainer sends along: whether to stop, whether to save, how many images were bad, whether a callback has news.
+HOST_VALUES = 4
 
 
 @dataclass
@@ -82,6 +83,12 @@ class Stepper:
             samples: for each of this rank's lanes in order, the real samples.
             host: values (H,) of this rank that are summed over the fleet; they travel with the step's first phase.
         """
+        # Where a phase runs for the first time, kernels may compile as late as when its results are read.
+        new = any(each.phase.is_due(clock) and each.name not in self.peaks for each in self.program.phases)
+        with heartbeat.compiling() if new else nullcontext():
+            return self._step(samples, clock, host)
+
+    def _step(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
         lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, samples, strict=True)}
         drawn = self._draws.at(clock)
         summaries = []
@@ -94,7 +101,9 @@ class Stepper:
         # Read only now: until here nothing waited for the device.
         outcome = Outcome({}, np.zeros_like(host), [])
         for compiled, summary in summaries:
-            finite, arrived, stats = compiled.summarize(summary.asnumpy(), self.fleet.total_lanes, len(host))
+            with heartbeat.waiting():
+                values = summary.asnumpy()
+            finite, arrived, stats = compiled.summarize(values, self.fleet.total_lanes, len(host))
             outcome.stats |= stats
             outcome.host = outcome.host + arrived
             if self._counts_as_skipped(compiled.name, finite):
@@ -112,6 +121,7 @@ class Stepper:
 
     def run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Memory, clock: Clock, host) -> Tensor:
         """One phase: this rank's lanes, one collective, one update; its summary."""
+        heartbeat.beat(phase=f"phase {compiled.name}")
         peak.begin()
         scale = self._scales[compiled.name].scale if compiled.name in self._scales else 1.0
 

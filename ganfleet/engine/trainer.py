@@ -21,7 +21,7 @@ from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.step import Memory, Stepper
 from ganfleet.errors import CheckpointMismatch, GanfleetError, NonFinite, ReplicasDiverged, Stopped
-from ganfleet.fleet import Fleet
+from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn.precision import LossScale
 from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import Stage, Strategy
@@ -100,18 +100,14 @@ class Trainer:
             self.stepper.close()
 
     def _step(self, signal: guard.StopSignal) -> bool:
-        """One step and what is beside it; whether a signal has reached a rank.
-
-        Raises:
-            NonFinite, DataError: a budget is spent.
-            ReplicasDiverged: an audit found ranks with different weights.
-        """
+        """One step and what is beside it, raising what ``run`` does; whether a signal has reached a rank."""
+        heartbeat.beat(self.clock.step + 1, "waiting for data")
         self.enter(self.strategy.stage(self.clock))
         batch = self.loader.next()
         news = any(callback.has_news(self) for callback in self.callbacks)
-        host = np.array([signal.received is not None, len(batch.bad), news], np.float32)
+        host = np.array([signal.received is not None, signal.save_wanted(), len(batch.bad), news], np.float32)
         outcome = self.stepper.step(batch.lanes, self.clock, host)
-        stop, bad, news = outcome.host
+        stop, save, bad, news = outcome.host
         self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
         self.clock.tick(self.stage.batch_size)
         if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
@@ -119,11 +115,15 @@ class Trainer:
         self.tell("after_step", outcome.stats)
         if news:
             self.tell("on_news")
+        if save and not self.clock.done:
+            self.tell("at_save")
         return bool(stop)
 
     def tell(self, event: str, *what) -> None:
         """Call the method ``event`` of every callback."""
         for callback in self.callbacks:
+            if event != "on_error":  # where it happened is what the launcher tells
+                heartbeat.beat(phase=type(callback).__name__)
             with folder_kept():
                 getattr(callback, event)(self, *what)
 
@@ -173,6 +173,7 @@ class Trainer:
         Raises:
             ReplicasDiverged: they do not, and the config does not say ``repair``, or nobody can tell who is right.
         """
+        heartbeat.beat(phase="audit")
         repaired = audit(self.fleet, self.program, repair=self.config.train.on_diverged == "repair")
         if repaired:
             self.alarm(f"step {self.clock.step}: {repaired}")
