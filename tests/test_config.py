@@ -202,7 +202,7 @@ def test_a_section_without_keys_is_named(problems):
         ("=3", "expected key=value, such as train.seed=1"),
         ("train.=3", "expected key=value, such as train.seed=1"),
         ("train.seed.x=3", "train.seed holds no keys"),
-        ("strategy.name.x=3", "expected "),
+        ("strategy.name.x=3", "strategy.name: expected a string, got {"),
         ("train.seed={", "not valid YAML: "),
         ("train.kmig=3", "unknown key, did you mean kimg?"),
         ("train.kimg=1e-9", "must be greater than or equal to 0.001, got"),

@@ -68,7 +68,7 @@ def test_files_of_one_name_are_what_both_make_of_one_seed(drawn):
             np.testing.assert_array_equal(pixels(drawn / folder / name), picture_of(image))
     assert np.abs(pixels(drawn / "trainA" / names[0]).astype(int) - pixels(drawn / "trainB" / names[0])).max() > 10
     facts = json.loads((drawn / "pairs.json").read_text())
-    assert facts["seeds"] == [0, 2] and facts["options"] == {"truncation": 0.5} and facts["class"] is None
+    assert facts["seeds"] == [0, 2] and facts["options"] == {"truncation": "0.5"} and facts["class"] is None
     assert facts["a"]["checkpoint"].startswith("a/") and facts["a"]["weights"] != facts["b"]["weights"]
     assert len(open_source("paired", path=drawn, resolution=8)) == 3
 
