@@ -56,6 +56,8 @@ def train(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()
 
 
 def _train(config: Config, source: Any, callbacks: Sequence[Callback]) -> Path:
+    if fleet.launcher.detect().is_scheduler:  # it has nothing to prepare, and does not come back from here
+        fleet.connect(config.fleet, config.train.lanes)
     parts, error = None, None
     try:
         parts = prepare(config, source, callbacks)
