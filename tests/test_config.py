@@ -631,7 +631,8 @@ def test_a_source_brings_its_own_options(load, problems, tape):
     assert problems("data:\n  source: tapes:Tape\n  speed: quick\n  path: x\n  prefetc: 3") == [
         "c.yaml:2: data.reel: missing: data.source=tapes:Tape needs it",
         'c.yaml:4: data.speed: expected slow or fast, got "quick"',
-        "c.yaml:5: data.path: goes with data.source=folder or zip or idx or unpaired or captioned or paired, not tapes:Tape",
+        "c.yaml:5: data.path: goes with data.source=folder or zip or idx or unpaired or captioned or paired, "
+        "not tapes:Tape",
         "c.yaml:6: data.prefetc: unknown key, did you mean prefetch?",
     ]
     faster = load("data: {source: 'tapes:Tape', reel: 3, speed: fast}")
