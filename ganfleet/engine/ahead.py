@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 
 from ganfleet.engine import compile_cache
 from ganfleet.engine.callbacks import Callback
@@ -57,7 +58,7 @@ def request(run, stage: Stage) -> dict:
     image, samples = run.strategy.image, run.figure(0, stage)
     return {
         "config": run.config.resolved(),
-        "image": [image.channels, image.classes],
+        "image": asdict(image),
         "stage": stage.name,
         "samples": {name: [list(array.shape[1:]), array.dtype.name] for name, array in samples.items()},
         "form": forms.form(),

@@ -67,7 +67,7 @@ def sigmoid(middle: float, width: float) -> Share:
 
 def _strategy_of(snapshot: Snapshot, strategy: str | None) -> Strategy:
     config, source = configs.from_resolved(snapshot.config, strategy), snapshot.facts["source"]
-    return new_strategy(config, ImageSpec(source["channels"], source["classes"]))
+    return new_strategy(config, ImageSpec.of(source))
 
 
 def _heights(snapshot: Snapshot, strategy: Strategy, stage: Stage, path: Path) -> dict[str, int]:

@@ -31,7 +31,6 @@ from ganfleet.store.checkpoint import Snapshot
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.figure import Animation, Figure, Picture
 from ganfleet.strategies.options import Options, read_options
-from ganfleet.text import Text
 
 
 class Loaded(Drawing):
@@ -55,10 +54,7 @@ class Loaded(Drawing):
             with self.fleet.agreeing():
                 self.checkpoint, self.config, snapshot = _read(self.path, strategy, tell=self.fleet.rank == 0)
                 self.class_names = snapshot.facts["source"].get("class_names", ())
-                source = snapshot.facts["source"]
-                text = Text(**source["text"]) if source.get("text") else None
-                image = ImageSpec(source["channels"], source["classes"], text)
-                self.strategy = new_strategy(self.config, image)
+                self.strategy = new_strategy(self.config, ImageSpec.of(snapshot.facts["source"]))
                 self.strategy.trains = False
                 self._restore(snapshot)
                 self._check_average(ema)

@@ -24,7 +24,7 @@ def warm(wanted: dict) -> None:
     """Run each graph once, on samples that are zero: those of a step, of the averages, and of the sample grid."""
     config = Config.from_dict(wanted["config"] | {"data": {"source": "given"}})
     forms.use(wanted["form"])
-    strategy = new_strategy(config, ImageSpec(*wanted["image"]))
+    strategy = new_strategy(config, ImageSpec.of(wanted["image"]))
     stage = next(stage for stage in strategy.schedule() if stage.name == wanted["stage"])
     stepper, n, clock = one_lane(config, strategy, stage)
     program = stepper.program

@@ -72,6 +72,12 @@ class ImageSpec:
     classes: int = 0
     text: Text | None = None
 
+    @classmethod
+    def of(cls, facts: dict) -> "ImageSpec":
+        """What a checkpoint keeps of it, ``facts`` of its data, read back."""
+        text = facts.get("text")
+        return cls(facts["channels"], facts["classes"], None if text is None else Text(**text))
+
 
 @dataclass(frozen=True)
 class Stage:
