@@ -146,6 +146,7 @@ STRATEGIES = Registry(
         "imagen_sr": "ganfleet.strategies.imagen.strategy:ImagenSR",
         "unclip": "ganfleet.strategies.unclip.decoder:Unclip",
         "unclip_prior": "ganfleet.strategies.unclip.prior:UnclipPrior",
+        "unclip_sr": "ganfleet.strategies.unclip.upsampler:UnclipSR",
         "unclip_towers": "ganfleet.strategies.unclip.towers:Towers",
         "pix2pix": "ganfleet.strategies.pix2pix:Pix2Pix",
         "pix2pix_hd": "ganfleet.strategies.pix2pix:Pix2PixHD",

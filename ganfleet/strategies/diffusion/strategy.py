@@ -74,21 +74,23 @@ class DenoisingOptions(StrategyOptions):
 
 class UNetOptions(StrategyOptions):
     """The U-Net's: ``width`` channels times each level's of ``multipliers``, ``blocks`` per level, attention at the
-    heights in ``attention`` with heads of ``head_width`` channels."""
+    heights in ``attention`` with heads of ``head_width`` channels. Each ``patch`` x ``patch`` pixels of an image are one
+    pixel of the first level."""
 
     width: PositiveInt = 64
     multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2)
     blocks: PositiveInt = 2
     attention: tuple[PositiveInt, ...] = (8,)
     head_width: PositiveInt = 64
+    patch: PositiveInt = 1
 
     @model_validator(mode="after")
     def _can_be_halved(self):
-        times = 2 ** (len(self.multipliers) - 1)
+        times = self.patch * 2 ** (len(self.multipliers) - 1)
         if any(side % times for side in Size.of(self.resolution)):
             raise ValueError(
-                f"resolution is {self.resolution}, and {len(self.multipliers)} multipliers need one that {times} "
-                "divides: change it, or give fewer multipliers"
+                f"resolution is {self.resolution}, and {len(self.multipliers)} multipliers with patch {self.patch} need "
+                f"one that {times} divides: change it, or give fewer multipliers"
             )
         return self
 
@@ -105,6 +107,7 @@ def unet(options: UNetOptions, channels: int, outputs: int, context_features: in
         Size.of(options.resolution).height,
         options.head_width,
         context_features,
+        patch=options.patch,
     )
 
 
@@ -244,28 +247,25 @@ class Denoising(Strategy):
         """One step's graph: ``x_t`` and ``time`` are what changes from step to step."""
         return self.predicted(nets, inputs["x_t"], inputs["time"], inputs)
 
-    def conditions(self, inputs: dict[str, np.ndarray]) -> tuple[dict, dict] | None:
-        """What the network is told, and what it is told where the condition is left out; None without a condition."""
-        return None
+    def conditions(self, inputs: dict[str, np.ndarray]) -> tuple[dict, dict | None]:
+        """What the network is told, and what it is told where the condition is left out; None where it has none."""
+        return {}, None
 
     def sampler(self, graph):
         predict = graph(self.predict)
 
         def draw(inputs):
-            how, conditions = How.of(inputs), self.conditions(inputs)
+            how, (condition, without) = How.of(inputs), self.conditions(inputs)
 
             def told(x_t, t, condition):
                 time = np.full(len(x_t), CLOCK * t, np.float32)
                 return predict({"x_t": x_t, "time": time, **condition})
 
             def predicted(x_t, t):
-                if conditions is None:
-                    return self.parted(told(x_t, t, {}))
-                condition, without = conditions
-                if how.guidance == 0:
+                if without is not None and how.guidance == 0:
                     return self.parted(told(x_t, t, without))
                 value, fraction = self.parted(told(x_t, t, condition))
-                if how.guidance != 1:
+                if without is not None and how.guidance != 1:
                     value = guided(value, self.parted(told(x_t, t, without))[0], how.guidance)
                 return value, fraction
 
@@ -334,6 +334,6 @@ class Diffusion(Denoising):
 
     def conditions(self, inputs):
         if not self.classes:
-            return None
+            return super().conditions(inputs)
         condition = {"label": inputs["label"], "keep": np.ones_like(inputs["label"])}
         return condition, condition | {"keep": np.zeros_like(inputs["label"])}

@@ -58,7 +58,6 @@ class UnclipPrior(Denoising):
 
     class Options(DenoisingOptions, PriorOptions):
         encoder: str = Field(min_length=1)
-        schedule: str = "cosine"
         predict: Target = "x0"
         lr: NonNegativeFloat = 1.1e-4
         betas: Betas = (0.9, 0.96)
