@@ -23,7 +23,7 @@ def blur(x):
 
 
 def space_to_depth(x, side):
-    """Each ``side`` x ``side`` patch as one pixel: (n, c, h, w) → (n, c·side², h/side, w/side); ``side`` divides h, w."""
+    """A pixel out of each patch of ``side`` x ``side``: (n, c, h, w) → (n, c·side², h/side, w/side)."""
     n, c, h, w = x.shape
     x = x.reshape(n, c, h // side, side, w // side, side).transpose(0, 1, 3, 5, 2, 4)
     return x.reshape(n, c * side * side, h // side, w // side)

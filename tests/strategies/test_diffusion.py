@@ -222,7 +222,7 @@ def test_the_learning_rate_rises_then_falls_and_the_average_begins_short():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("resolution: 30, multipliers: [1, 2, 2]", "resolution is 30, and 3 multipliers with patch 1 need one that 4 divides"),
+        ("resolution: 30, multipliers: [1, 2, 2]", "3 multipliers with patch 1 need one that 4 divides"),
         ("steps: 30, timesteps: 20", "steps is 30, and can be no more than timesteps, 20"),
         ("learned_variance: true, timesteps: null", "learned_variance needs timesteps"),
     ],

@@ -74,8 +74,8 @@ class DenoisingOptions(StrategyOptions):
 
 class UNetOptions(StrategyOptions):
     """The U-Net's: ``width`` channels times each level's of ``multipliers``, ``blocks`` per level, attention at the
-    heights in ``attention`` with heads of ``head_width`` channels. Each ``patch`` x ``patch`` pixels of an image are one
-    pixel of the first level."""
+    heights in ``attention`` with heads of ``head_width`` channels. A pixel of the first level is ``patch`` x ``patch``
+    pixels of the image."""
 
     width: PositiveInt = 64
     multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2)
@@ -89,8 +89,8 @@ class UNetOptions(StrategyOptions):
         times = self.patch * 2 ** (len(self.multipliers) - 1)
         if any(side % times for side in Size.of(self.resolution)):
             raise ValueError(
-                f"resolution is {self.resolution}, and {len(self.multipliers)} multipliers with patch {self.patch} need "
-                f"one that {times} divides: change it, or give fewer multipliers"
+                f"resolution is {self.resolution}, and {len(self.multipliers)} multipliers with patch {self.patch} "
+                f"need one that {times} divides: change it, or give fewer multipliers"
             )
         return self
 
