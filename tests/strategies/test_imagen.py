@@ -248,8 +248,9 @@ def test_the_command_draws_prompts(runs, tmp_path):
     assert ended.code == 0, ended.output
     with ganfleet.load(runs / "imagen") as first, ganfleet.load(runs / "imagen_sr") as second:
         expected = first.then(second, prompt="a blue car").sample([0, 1, 2], prompt="a blue car", guidance=2)
-    files = ("--out-dir", str(tmp_path), "--seeds", "0-2")
-    ended = command("sample", "--checkpoint", base, "--then", sr, *files, *prompts, "guidance=2")
+    (tmp_path / "prompts.txt").write_text("a red car\n\n a blue car \n", encoding="utf-8")
+    files = ("--out-dir", str(tmp_path), "--seeds", "0-2", "--prompts", str(tmp_path / "prompts.txt"))
+    ended = command("sample", "--checkpoint", base, "--then", sr, *files, "guidance=2")
     assert ended.code == 0, ended.output
     drawn = np.asarray(Image.open(tmp_path / "prompt-001-seed-000002.png")).transpose(2, 0, 1)
     np.testing.assert_allclose(drawn, (expected[2] + 1) * 127.5, atol=1)
