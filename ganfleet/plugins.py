@@ -181,6 +181,7 @@ METRICS = Registry(
         "ppl": "ganfleet.metrics.builtin:PPL",
         "diversity": "ganfleet.metrics.builtin:Diversity",
         "ms_ssim": "ganfleet.metrics.builtin:MSSSIM",
+        "r_precision": "ganfleet.metrics.builtin:RPrecision",
         "l1": "ganfleet.metrics.builtin:L1",
         "psnr": "ganfleet.metrics.builtin:PSNR",
         "ssim": "ganfleet.metrics.builtin:SSIM",

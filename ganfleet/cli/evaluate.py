@@ -22,6 +22,7 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--checkpoint", "path", required=True, type=PATH, help="A checkpoint or run.")
 @click.option("--data", type=PATH, help="Real images: folder, ZIP or idx file.  [default: the run's]")
+@click.option("--split", help="This part of the run's data, such as test.")
 @click.option("--metrics", "names", default="kid", show_default=True, help="Names, separated by commas; see below.")
 @click.option("--count", default=10_000, show_default=True, type=click.IntRange(20), help="Images to draw.")
 @click.option("--real-count", type=click.IntRange(20), help="Real images to read.  [default: all, up to 50,000]")
@@ -35,9 +36,9 @@ PATH = click.Path(path_type=Path)
 def command(path, names, words, **chosen):
     """Measure the images of a checkpoint, and add the numbers to metrics.jsonl in its run.
 
-    Metrics are fid, kid, pr (precision and recall), dc (density and coverage), is, ppl, diversity, ms_ssim; of
-    translations l1, psnr and ssim too; and those of installed packages. Features are EfficientNet-Lite0's, or with
-    --inception those of FID.
+    Metrics are fid, kid, pr (precision and recall), dc (density and coverage), is, ppl, diversity, ms_ssim; of models
+    that take prompts r_precision too; of translations l1, psnr and ssim; and those of installed packages. Features are
+    EfficientNet-Lite0's, or with --inception those of FID.
 
     OPTION=VALUE are the strategy's, as for `ganfleet sample`. The ranks that msrun or mpiexec starts share the work,
     and any number of them gives the same bits. An evaluation that was stopped goes on where it was.
