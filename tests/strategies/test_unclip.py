@@ -100,6 +100,7 @@ def prior(w, z, t, text, caption):
 
 
 def decoder(w, x_t, t, text, mask, z):
+    z = z * np.sqrt(D)
     condition = float64.dense(w.of("embedded.condition"), z)
     tokens = float64.dense(w.of("embedded.tokens"), z).reshape(len(z), 4, FEATURES)
     text, mask = jnp.concatenate([text, tokens], 1), np.concatenate([mask, np.ones((len(z), 4))], 1)

@@ -11,7 +11,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Betas, Decay, Ema, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.diffusion import bound
-from ganfleet.strategies.diffusion.sampling import How, Method, SampleOptions, denoise
+from ganfleet.strategies.diffusion.sampling import How, Method, Predict, SampleOptions, denoise
 from ganfleet.strategies.diffusion.schedule import (
     Kind,
     Schedule,
@@ -253,26 +253,32 @@ class Denoising(Strategy):
 
     def sampler(self, graph):
         predict = graph(self.predict)
+        return lambda inputs: self.denoised(predict, inputs)
 
-        def draw(inputs):
-            how, (condition, without) = How.of(inputs), self.conditions(inputs)
+    def denoised(self, predict, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """The images of ``inputs``; ``predict`` is the graph of the method of that name."""
+        how = How.of(inputs)
+        says = self.saying(predict, inputs, how.guidance)
+        schedule, target = self.noise_schedule, self.options.predict
+        return denoise(says, inputs["noise"], inputs["seed"], how, schedule, target, self.bounded)
 
-            def told(x_t, t, condition):
-                time = np.full(len(x_t), CLOCK * t, np.float32)
-                return predict({"x_t": x_t, "time": time, **condition})
+    def saying(self, predict, inputs: dict[str, np.ndarray], guidance: float) -> Predict:
+        """What the networks say under the conditions among ``inputs``, with ``guidance``."""
+        condition, without = self.conditions(inputs)
 
-            def predicted(x_t, t):
-                if without is not None and how.guidance == 0:
-                    return self.parted(told(x_t, t, without))
-                value, fraction = self.parted(told(x_t, t, condition))
-                if without is not None and how.guidance != 1:
-                    value = guided(value, self.parted(told(x_t, t, without))[0], how.guidance)
-                return value, fraction
+        def told(x_t, t, condition):
+            time = np.full(len(x_t), CLOCK * t, np.float32)
+            return self.parted(predict({"x_t": x_t, "time": time, **condition}))
 
-            schedule, target = self.noise_schedule, self.options.predict
-            return denoise(predicted, inputs["noise"], inputs["seed"], how, schedule, target, self.bounded)
+        def says(x_t, t):
+            if without is None or guidance == 1:
+                return told(x_t, t, condition)
+            if guidance == 0:
+                return told(x_t, t, without)
+            value, fraction = told(x_t, t, condition)
+            return guided(value, told(x_t, t, without)[0], guidance), fraction
 
-        return draw
+        return says
 
     @property
     def outputs(self) -> int:

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from ganfleet import nn
 from ganfleet.errors import ConfigError
+from ganfleet.strategies.captions import CaptionOptions, text_of
 from ganfleet.strategies.diffusion.enlarging import Enlarging, EnlargingOptions
 from ganfleet.strategies.diffusion.sampling import Method, SampleOptions
 from ganfleet.strategies.diffusion.schedule import Kind, Schedule, per_sample
@@ -25,9 +26,8 @@ from ganfleet.text.cache import rounded
 from ganfleet.text.encoder import find
 
 
-class TextOptions(DenoisingOptions):
-    """``prompts`` are drawn in a run's own grids, one for each image by chance. ``features`` of a token, which the
-    data say where there are any yet."""
+class TextOptions(DenoisingOptions, CaptionOptions):
+    """``prompts`` are drawn in a run's own grids, one for each image by chance."""
 
     schedule: Kind = "cosine"
     timesteps: Annotated[int, Field(ge=2, le=100_000)] | None = None
@@ -36,7 +36,6 @@ class TextOptions(DenoisingOptions):
     steps: PositiveInt = 100
     percentile: Annotated[float, Field(gt=0, le=100)] | None = 99.5
     prompts: tuple[str, ...] = ()
-    features: PositiveInt | None = None
 
 
 class PromptOptions(SampleOptions):
@@ -50,13 +49,7 @@ class TextDiffusion(Denoising):
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
-        self.text = image.text
-        if image.text is None and options.features is None:
-            raise ConfigError(
-                "this strategy needs captions, and the data have none: set data.source to captioned, or to see a plan "
-                "without data, strategy.features to how many a token has"
-            )
-        self.features = image.text.features if image.text else options.features
+        self.text = text_of(options, image)
 
     # ── Text
 
@@ -90,8 +83,6 @@ class TextDiffusion(Denoising):
 
     def nothing(self) -> dict[str, np.ndarray]:
         """No text."""
-        if self.text is None:
-            raise ConfigError("this strategy needs captions, and the data have none: set data.source to captioned")
         shape = (1, self.text.tokens, self.text.features)
         return {"text": np.zeros(shape, np.float32), "text_mask": np.zeros(shape[:2], np.float32)}
 
@@ -122,8 +113,8 @@ class Imagen(TextDiffusion):
         options = self.options
         heads = max(1, options.width // options.head_width)
         return {
-            "unet": unet(options, self.image.channels, self.outputs, self.features),
-            "pooled": PooledText(self.features, 4 * options.width, options.width, heads),
+            "unet": unet(options, self.image.channels, self.outputs, self.text.features),
+            "pooled": PooledText(self.text.features, 4 * options.width, options.width, heads),
         }
 
     def figures(self):
@@ -189,10 +180,10 @@ class ImagenSR(Enlarging, TextDiffusion):
     def networks(self):
         options, channels = self.options, self.image.channels
         embedding = 4 * options.widths[0]
-        sizes = options.widths, options.depths, self.features, options.heads, options.pixels
+        sizes = options.widths, options.depths, self.text.features, options.heads, options.pixels
         return {
             "unet": EfficientUNet(2 * channels, self.outputs, *sizes),
-            "pooled": PooledText(self.features, embedding, options.widths[-1], options.heads),
+            "pooled": PooledText(self.text.features, embedding, options.widths[-1], options.heads),
             "level": nn.TimeEmbedding(options.widths[0], embedding),
         }
 

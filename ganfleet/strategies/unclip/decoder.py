@@ -7,9 +7,12 @@ from mindspore import ops
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from ganfleet.strategies.base import Frozen
+from ganfleet.strategies.diffusion.sampling import How, invert
 from ganfleet.strategies.diffusion.schedule import Schedule
 from ganfleet.strategies.diffusion.strategy import Guidance, Share, UNetOptions, unet
+from ganfleet.strategies.figure import slerp
 from ganfleet.strategies.imagen.strategy import TextDiffusion, TextOptions
+from ganfleet.strategies.unclip.figures import Difference, Interpolation, Variations
 from ganfleet.strategies.unclip.networks import EmbeddedImage
 from ganfleet.strategies.unclip.prior import PriorOptions, drawn_embeddings, embedding_of, scale, transformer
 from ganfleet.strategies.unclip.towers import towers
@@ -44,8 +47,8 @@ class Unclip(TextDiffusion):
     def networks(self):
         options = self.options
         return {
-            "unet": unet(options, self.image.channels, self.outputs, self.features),
-            "embedded": EmbeddedImage(options.embedding, 4 * options.width, self.features),
+            "unet": unet(options, self.image.channels, self.outputs, self.text.features),
+            "embedded": EmbeddedImage(options.embedding, 4 * options.width, self.text.features),
         }
 
     def frozen(self, stage):
@@ -86,31 +89,60 @@ class Unclip(TextDiffusion):
         return inputs | {"prior_noise": rng.standard_normal((1, 2, self.options.embedding), dtype=np.float32)}
 
     def figures(self):
-        return {"guidance": Guidance()}
+        figures = {"guidance": Guidance(), "interpolation": Interpolation(self), "variations": Variations(self)}
+        return figures | {"difference": Difference(self)}
 
     def caption(self, nets, inputs):
-        """The embedding of a caption."""
+        """The embedding of a caption, in a graph."""
         return nets.text_tower(inputs["text"], inputs["text_mask"])
+
+    def embedded(self, nets, inputs):
+        """That of an image."""
+        return nets.image_tower(inputs["image"])
 
     def prior_step(self, nets, inputs):
         return embedding_of(nets, inputs["x_t"], inputs["time"], inputs)
 
     def sampler(self, graph):
-        draw, caption, prior = super().sampler(graph), graph(self.caption), graph(self.prior_step)
+        predict, caption, embedded = graph(self.predict), graph(self.caption), graph(self.embedded)
+        prior = graph(self.prior_step) if self.options.prior is not None else None
         factor, schedule = scale(self.options), Schedule("cosine", self.options.prior_timesteps)
 
-        def from_prompts(inputs):
-            told = {"text": inputs["text"], "text_mask": inputs["text_mask"]}
-            embedding = caption(told)
-            if self.options.prior is not None:
-                given = inputs | {"caption": embedding}
-                embedding = drawn_embeddings(prior, given, self.options.prior_steps, factor, schedule)
-            return draw(inputs | {"embedding": embedding})
+        def of_text(inputs, text, mask):
+            """The embedding of an image for each text, and the text's own."""
+            told = {"text": text, "text_mask": mask}
+            own = caption(told)
+            if prior is None:
+                return own, own
+            given = inputs | told | {"caption": own}
+            return drawn_embeddings(prior, given, self.options.prior_steps, factor, schedule), own
 
-        return from_prompts
+        def embedding(inputs):
+            if "image" in inputs:
+                return embedded({"image": inputs["image"]})
+            first, own = of_text(inputs, inputs["text"], inputs["text_mask"])
+            if "to_text" not in inputs:
+                return first
+            second, other = of_text(inputs, inputs["to_text"], inputs["to_mask"])
+            if "difference" in inputs:  # not to the other embedding, but where the texts differ
+                gap = other - own
+                second = gap / np.maximum(np.linalg.norm(gap, axis=1, keepdims=True), 1e-6)
+            return np.stack([slerp(*each) for each in zip(first, second, inputs["share"], strict=True)])
+
+        def draw(inputs):
+            inputs = inputs | {"embedding": embedding(inputs)}
+            if "image" in inputs:
+                says, how = self.saying(predict, inputs, 1.0), How.of(inputs)
+                noise = invert(says, inputs["image"], how.steps, self.noise_schedule, self.options.predict)
+                inputs = inputs | {"noise": noise}
+            return self.denoised(predict, inputs)
+
+        return draw
 
     def conditions(self, inputs):
         condition, without = super().conditions(inputs)
         n = len(inputs["text"])
+        if "share" in inputs or "image" in inputs:  # an embedding that no text was written for
+            condition = without
         embedding = {"embedding": inputs["embedding"], "keep_embedding": np.ones(n, np.int32)}
         return condition | embedding, without | embedding | {"keep_embedding": np.zeros(n, np.int32)}

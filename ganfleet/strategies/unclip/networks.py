@@ -101,8 +101,10 @@ class EmbeddedImage(ms_nn.Cell):
 
     def __init__(self, features: int, out_features: int, token_features: int):
         super().__init__()
+        self.scale = math.sqrt(features)  # so that a feature of an embedding of length 1 is about 1
         self.condition = nn.Dense(features, out_features)
         self.tokens = nn.Dense(features, self.TOKENS * token_features)
 
     def construct(self, z):
+        z = z * self.scale
         return self.condition(z), self.tokens(z).reshape(z.shape[0], self.TOKENS, -1)

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Betas, Frozen
+from ganfleet.strategies.captions import text_of
 from ganfleet.strategies.diffusion.sampling import How, denoise
 from ganfleet.strategies.diffusion.schedule import Schedule, Target
 from ganfleet.strategies.diffusion.strategy import CLOCK, Denoising, DenoisingOptions
@@ -31,9 +32,10 @@ class PriorOptions(TowerOptions):
 
 
 def transformer(options: PriorOptions, image) -> PriorTransformer:
+    text = text_of(options, image)
     return PriorTransformer(
-        image.text.features,
-        image.text.tokens,
+        text.features,
+        text.tokens,
         options.embedding,
         options.prior_width,
         options.prior_depth,

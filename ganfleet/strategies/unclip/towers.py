@@ -8,11 +8,12 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.size import Size
-from ganfleet.strategies.base import Betas, Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Betas, Phase, Player, Strategy
+from ganfleet.strategies.captions import CaptionOptions, text_of
 from ganfleet.strategies.unclip.networks import ImageTower, Scale, TextTower
 
 
-class TowerOptions(StrategyOptions):
+class TowerOptions(CaptionOptions):
     """``tower`` are the channels of the image tower's levels; ``text_width`` and ``text_heads`` the text tower's;
     ``embedding`` the features that both give."""
 
@@ -40,11 +41,10 @@ def towers(options: TowerOptions, image) -> dict:
     Raises:
         ConfigError: the data have no captions.
     """
-    if image.text is None:
-        raise ConfigError("this strategy needs captions, and the data have none: set data.source to captioned")
+    text = text_of(options, image)
     return {
         "image_tower": ImageTower(image.channels, options.tower, options.embedding),
-        "text_tower": TextTower(image.text.features, options.text_width, options.text_heads, options.embedding),
+        "text_tower": TextTower(text.features, options.text_width, options.text_heads, options.embedding),
     }
 
 
