@@ -16,7 +16,7 @@ from mindspore import nn as ms_nn
 from nn.reference import assert_close, normal
 from scipy.stats import norm
 
-from ganfleet import rng, testing
+from ganfleet import nn, rng, testing
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler, graphs
@@ -27,6 +27,7 @@ from ganfleet.strategies.diffusion import bound
 from ganfleet.strategies.diffusion.sampling import SampleOptions, invert
 from ganfleet.strategies.diffusion.schedule import Schedule
 from ganfleet.strategies.diffusion.strategy import Diffusion
+from ganfleet.strategies.diffusion.unet import UNet
 
 CLASSES, SIZE, CLOCK = 3, 4, Clock(1)
 SMALL = {"resolution": SIZE, "width": 4, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_width": 4}
@@ -164,6 +165,19 @@ def test_the_bound_is_a_divergence_and_a_likelihood():
         else:
             nats = -math.log(p.cdf(x + 1 / 255) - p.cdf(x - 1 / 255))
         assert found[i] == pytest.approx(nats / math.log(2), rel=1e-4)
+
+
+def test_a_u_net_of_patches_is_one_of_fewer_pixels_with_more_channels():
+    sizes = {"width": 4, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_width": 4}
+    net, plain = UNet(1, 2, height=8, patch=2, **sizes), UNet(4, 8, height=4, **sizes)
+    weights = dict(zip((p.name for p in plain.get_parameters()), net.get_parameters(), strict=True))
+    for parameter in plain.get_parameters():
+        drawn = ms.Tensor(0.3 * normal(*parameter.shape, seed=len(parameter.name)))
+        parameter.set_data(drawn)
+        weights[parameter.name].set_data(drawn)
+    x, t = ms.Tensor(normal(2, 1, 8, 8)), ms.Tensor(np.float32([3, 700]))
+    expected = nn.depth_to_space(plain(nn.space_to_depth(x, 2), t), 2)
+    np.testing.assert_allclose(net(x, t).asnumpy(), expected.asnumpy(), atol=1e-6)
 
 
 # ── Drawing

@@ -2,12 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+import mindspore as ms
 import numpy as np
 import pytest
 import unet_float64 as float64
 from fake_captions import FEATURES, TEXT, TOKENS, Captioned
 from in_memory import one_lane
+from mindspore import nn as ms_nn
 from nn.reference import assert_close, normal
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from ganfleet import rng, testing
 from ganfleet.clock import Clock
@@ -20,11 +24,13 @@ from ganfleet.strategies.diffusion.schedule import Schedule
 from ganfleet.strategies.unclip.decoder import Unclip
 from ganfleet.strategies.unclip.prior import UnclipPrior, drawn_embeddings
 from ganfleet.strategies.unclip.towers import Towers
+from ganfleet.strategies.unclip.upsampler import UnclipSR, blurred
 
-CLOCK, D = Clock(1), 5
-TOWERS = {"resolution": 4, "tower": (4,), "text_width": 4, "text_heads": 2, "embedding": D}
+CLOCK, D, SIDE = Clock(1), 5, 4
+TOWERS = {"resolution": SIDE, "tower": (4,), "text_width": 4, "text_heads": 2, "embedding": D}
 PRIOR = TOWERS | {"prior_width": 8, "prior_depth": 1, "prior_heads": 2}
 DECODER = PRIOR | {"width": 4, "multipliers": (1,), "blocks": 1, "attention": (), "head_width": 4, "timesteps": 20}
+UPSAMPLER = {"resolution": SIDE, "width": 4, "multipliers": (1,), "blocks": 1, "timesteps": 20, "steps": 2}
 DECODER |= {"steps": 2, "prior_steps": 2, "prior_timesteps": 20, "learned_variance": False}
 
 
@@ -220,11 +226,97 @@ def test_a_prompt_goes_through_towers_prior_and_decoder(programs):
     assert_close(image, np.clip(x0, -1, 1), 1e-3)
 
 
+def told_of(strategy, seed=5):
+    inputs = strategy.sample_inputs(rng.stream(seed, "sample"), CLOCK)
+    return inputs | {"text": normal(1, TOKENS, FEATURES, seed=4), "text_mask": np.float32([[1, 1, 0]])}
+
+
+def test_an_interpolation_goes_from_one_texts_embedding_to_the_others(programs):
+    strategy, sampler = programs["decoder"].strategy, Sampler(programs["decoder"])
+    first = told_of(strategy)
+    other = {"text": normal(1, TOKENS, FEATURES, seed=9), "text_mask": np.float32([[1, 0, 0]])}
+
+    def along(start, end, share, **more):
+        to = {"to_text": end["text"], "to_mask": end["text_mask"], "share": np.float32([share])}
+        return sampler.draw([start | to | {name: np.ones(1, np.float32) for name in more}])
+
+    there, back = first, first | other
+    np.testing.assert_allclose(along(there, back, 1.0), along(back, there, 0.0), atol=2e-3)
+    np.testing.assert_allclose(along(there, back, 0.3), along(back, there, 0.7), atol=2e-3)
+    assert np.abs(along(there, back, 0.3) - along(there, back, 0.0)).max() > 1e-3
+    np.testing.assert_array_equal(along(there, back, 0.0, difference=True), along(there, back, 0.0))
+    assert np.abs(along(there, back, 0.3, difference=True) - along(there, back, 0.3)).max() > 1e-4
+
+
+def test_variations_return_to_the_image_without_noise_of_their_own(programs, tmp_path):
+    pixels = np.uint8(np.random.default_rng(3).integers(60, 200, (SIDE, SIDE)))
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    program = programs["decoder"]
+    strategy, sampler = program.strategy, Sampler(program)
+    options = strategy.SampleOptions(steps=20)
+    figure = strategy.figures()["variations"]
+    drawn = figure.draw(
+        lambda seed: strategy.with_options(told_of(strategy, seed), options),
+        sampler.draw,
+        figure.Options(image=tmp_path / "image.png", seeds="1,2"),
+    )
+    image, same, _, other = drawn.images.reshape(2, 4, SIDE, SIDE).transpose(1, 0, 2, 3)
+    np.testing.assert_allclose(image, np.tile(pixels / 127.5 - 1, (2, 1, 1)), atol=1e-6)
+    np.testing.assert_array_equal(same[0], same[1])
+    assert np.abs(same - image).mean() < 0.5 * np.abs(other - image).mean()
+    with pytest.raises(ConfigError, match=r"image=.*none.png cannot be read"):
+        figure.draw(told_of, sampler.draw, figure.Options(image=tmp_path / "none.png"))
+
+
+# ── Enlarging
+
+
+class Blurred(ms_nn.Cell):
+    @ms.jit
+    def construct(self, x):
+        return blurred(x, 0.6)
+
+
+def test_a_blurred_pixel_is_the_gaussian_mean_of_its_neighbours():
+    x = normal(2, 3, 5, 6, seed=1)
+    found = Blurred()(ms.Tensor(x)).asnumpy()
+    expected = gaussian_filter(x.astype(np.float64), (0, 0, 0.6, 0.6), mode="mirror", radius=(0, 0, 1, 1))
+    assert_close(found, expected, 1e-5)
+
+
+def test_the_upsampler_is_told_the_small_image_blurred_for_half_of_the_samples():
+    program = built(UnclipSR, UPSAMPLER)
+    strategy, given = program.strategy, {"image": real()["image"]}
+    assert strategy.draw(np.random.default_rng(2), 2000, CLOCK)["blurred"].mean() == pytest.approx(0.5, abs=0.04)
+    noise = strategy.draw(np.random.default_rng(2), 4, CLOCK)
+    noise["blurred"] = np.float32([1, 0, 1, 0]).reshape(4, 1, 1, 1)
+
+    def loss(w):
+        d, n = double(given), double(noise)
+        small = float64.down(d["image"])
+        soft = gaussian_filter(small, (0, 0, 0.6, 0.6), mode="mirror", radius=(0, 0, 1, 1))
+        small = np.where(n["blurred"] == 1, soft, small)
+        x_t = n["alpha"] * d["image"] + n["sigma"] * n["epsilon"]
+        x = jnp.concatenate([x_t, float64.up(small)], 1)
+        said = float64.unet(w.of("unet"), x, n["time"], 4, (1,), 1, None)
+        return ((said - n["epsilon"]) ** 2).mean()
+
+    assert_gradients(program, given, noise, loss)
+    inputs = strategy.from_images(given["image"][:1, :, :2, :2], rng.stream(5, "then"), CLOCK)
+    assert not inputs["blurred"].any()
+    assert Sampler(program).draw([inputs]).shape == (1, 1, 4, 4)
+
+
 # ── What a fleet promises
 
 
 def test_any_fleet_trains_the_towers_to_the_same_bits():
     testing.assert_fleet_invisible(Towers, steps=2, options=TOWERS, source=Captioned(1, 0))
+
+
+def test_any_fleet_trains_the_upsampler_to_the_same_bits_and_it_resumes():
+    testing.assert_fleet_invisible(UnclipSR, steps=2, options=UPSAMPLER, source=Captioned(1, 0))
+    testing.assert_resumes(UnclipSR, steps=2, options=UPSAMPLER, source=Captioned(1, 0))
 
 
 @pytest.mark.slow
