@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 import unet_float64 as float64
+import yaml
 from fake_captions import FEATURES, TEXT, TOKENS, Captioned
 from in_memory import one_lane
 from mindspore import nn as ms_nn
@@ -13,11 +14,12 @@ from nn.reference import assert_close, normal
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ganfleet import rng, testing
+from ganfleet import recipes, rng, testing
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler
 from ganfleet.errors import ConfigError
+from ganfleet.plugins import STRATEGIES
 from ganfleet.store import weights
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.diffusion.schedule import Schedule
@@ -326,3 +328,38 @@ def test_any_fleet_trains_prior_and_decoder_to_the_same_bits_and_they_resume(str
     given = {name: getattr(options, name) for name in strategy.Options.model_fields}
     testing.assert_fleet_invisible(strategy, steps=2, options=given, source=Captioned(1, 0))
     testing.assert_resumes(strategy, steps=2, options=given, source=Captioned(1, 0))
+
+
+# ── The paper's sizes
+
+
+def parameters(strategy, options, text=TEXT):
+    made = strategy(strategy.Options(**options), ImageSpec(3, 0, text), batch_size=8)
+    return sum(p.size for net in made.networks().values() for p in net.get_parameters())
+
+
+def at_width(count, width, small=(8, 16, 24)):
+    """Parameters are quadratic in the width: those at a large one from those at three small ones, in exact numbers."""
+    return np.polyval(np.polyfit(small, [count(each) for each in small], 2), width)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected", "published"),
+    [
+        ("unclip_prior1b", 1_225_876_480, 24 * 12 * 2048**2),
+        ("unclip_base64", 2_174_218_246, 3.5e9 - 24 * 12 * 2048**2),
+        ("unclip_sr256", 729_702_083, 700e6),
+        ("unclip_sr1024", 282_059_139, 300e6),
+    ],
+)
+def test_models_at_the_papers_sizes_have_its_parameters_or_those_of_its_table(recipe, expected, published):
+    options = yaml.safe_load(recipes.find(recipe).read_text())["strategy"]
+    strategy = STRATEGIES.find(options.pop("name"))
+    name = "prior_width" if strategy is UnclipPrior else "width"
+
+    def count(width):
+        small = {name: width} | ({"prior_heads": 1} if strategy is UnclipPrior else {"head_width": 8})
+        return parameters(strategy, options | small, None)
+
+    assert at_width(count, options[name]) == pytest.approx(expected, rel=1e-6)
+    assert expected == pytest.approx(published, rel=0.065)
