@@ -228,7 +228,9 @@ def test_as_many_conditions_are_left_out_as_the_config_says():
 
 def test_the_learning_rate_rises_then_falls_and_the_average_begins_short():
     strategy = diffusion(lr=1e-2, warmup_kimg=1, decay_kimg=3, ema_decay=0.99)
-    found = [strategy.hyper("unet", Clock(9000, nimg, nimg // 4)) for nimg in (0, 500, 1000, 2000, 3000, 5000)]
+    found = [
+        strategy.hyper("unet", Clock(9000, step=nimg // 4, nimg=nimg)) for nimg in (0, 500, 1000, 2000, 3000, 5000)
+    ]
     assert [each["lr"] for each in found] == pytest.approx([4e-5, 5.04e-3, 1e-2, 5e-3, 0, 0])
     assert [each["ema_decay"] for each in found[:2]] == [0.1, 126 / 135] and found[-1]["ema_decay"] == 0.99
 
