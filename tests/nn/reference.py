@@ -112,6 +112,23 @@ def assert_exact_to_second_order(net, reference, x, orders=2):
         assert_close(part.reshape(value.shape), value, SECOND if label.startswith("second") else FIRST, label)
 
 
+def assert_gradients(flat, weights, expected, tolerance, nothing=0.0):
+    """A phase's ``flat`` result begins with the gradients of ``weights``, each as ``expected`` by its name; the rest.
+
+    Some weights have no gradient but for rounding, such as a bias before a norm: of these, none may be larger than
+    ``nothing`` of the largest gradient.
+    """
+    parts = np.split(flat, np.cumsum([p.size for p in weights]))
+    largest = max(np.abs(expected[p.name]).max() for p in weights)
+    for p, part in zip(weights, parts, strict=False):
+        gradient = np.asarray(expected[p.name])
+        if nothing and np.abs(gradient).max() < 1e-12 * largest:
+            assert np.abs(part).max() <= nothing * largest, p.name
+        else:
+            assert_close(part.reshape(p.shape), gradient, tolerance, p.name)
+    return parts[-1]
+
+
 def conv(x, weight, stride=1, padding=0):
     return jax.lax.conv_general_dilated(x, weight, (stride, stride), [(padding, padding)] * 2)
 

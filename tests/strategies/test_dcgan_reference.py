@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nn.reference import assert_close, normal
+from nn.reference import assert_gradients, normal
 
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
@@ -54,9 +54,7 @@ def test_gradients_equal_float64_for_every_weight(player, scale, small):
 
     weights = small.model.players[player].weights
     assert {p.name for p in weights} == {n for n in w if n.startswith(player)}
-    parts = np.split(flat.asnumpy(), np.cumsum([p.size for p in weights]))
-    for p, part in zip(weights, parts, strict=False):  # behind the gradients there are statistics
-        assert_close(part.reshape(p.shape), gradients[p.name], 1e-5, p.name)
+    assert_gradients(flat.asnumpy(), weights, gradients, 1e-5)
 
 
 def test_the_default_networks_have_the_published_number_of_weights():

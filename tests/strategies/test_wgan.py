@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from in_memory import ArraySource, one_lane, trainer
-from nn.reference import assert_close, conv, normal
+from nn.reference import assert_close, assert_gradients, conv, normal
 from pydantic import ValidationError
 
 from ganfleet import rng
@@ -228,6 +228,4 @@ def test_gradients_of_wgan_gp_equal_float64_for_every_weight(player, loss):
         assert_close(stats[name], value, 1e-5, name)
     weights = model.players[player].weights
     assert {p.name for p in weights} == {n for n in w if n.startswith(player) and not n.endswith(".value")}
-    parts = np.split(flat, np.cumsum([p.size for p in weights]))
-    for p, part in zip(weights, parts, strict=False):  # behind the gradients there are statistics
-        assert_close(part.reshape(p.shape), gradients[p.name], 1e-4, p.name)
+    assert_gradients(flat, weights, gradients, 1e-4)
