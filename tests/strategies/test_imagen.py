@@ -13,7 +13,7 @@ from commands import ganfleet as command
 from commands import one_error
 from fake_captions import FEATURES, TEXT, TOKENS, Captioned
 from in_memory import one_lane
-from nn.reference import assert_close, normal
+from nn.reference import assert_close, assert_gradients, normal
 from PIL import Image
 
 import ganfleet
@@ -109,8 +109,7 @@ def test_loss_and_gradients_equal_float64_for_every_weight(name, programs):
     assert_close(stats["Loss/unet"], value, 1e-5)
     weights = program.players["unet"].weights
     assert {p.name for p in weights} == set(w)
-    for p, part in zip(weights, np.split(flat, np.cumsum([p.size for p in weights])), strict=False):
-        assert_close(part.reshape(p.shape), gradients[p.name], 2e-4, p.name)
+    assert_gradients(flat, weights, gradients, 2e-4)
 
 
 def test_noise_of_the_small_image_is_of_every_level():
