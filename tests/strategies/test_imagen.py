@@ -19,6 +19,8 @@ from PIL import Image
 import ganfleet
 from ganfleet import rng, testing
 from ganfleet.clock import Clock
+from ganfleet.data import open_section
+from ganfleet.engine.pictures import Drawn, Read, captions_to_draw
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler
 from ganfleet.errors import ConfigError
@@ -235,6 +237,21 @@ def test_a_chain_draws_a_prompt_and_another_prompt_is_another_picture(runs):
         assert np.array_equal(unguided["red"], unguided["blue"])
         enlarged = first.then(second, prompt="a red car").sample([1, 2], prompt="a red car", guidance=3)
         assert enlarged.shape == (2, 3, 8, 8)
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_drawn_with_the_captions_of_real_images_in_turn(runs):
+    with ganfleet.load(runs / "imagen") as loaded:
+        source = open_section(loaded.config.data, 4)
+        options = loaded.strategy.SampleOptions(guidance=3)
+        captions = captions_to_draw(options, Read(source, 2, seed=1))
+        assert len(captions) == 2 and set(captions) <= {"a red car", "a blue car"}
+        assert captions_to_draw(loaded.strategy.SampleOptions(prompt="a cat"), Read(source, 2)) == []
+        pictures = Drawn(loaded.from_seeds(options), 3, 5, captions)
+        with pictures.ready():
+            drawn = pictures.images(range(3))
+        for i, prompt in enumerate([*captions, captions[0]]):
+            np.testing.assert_array_equal(drawn[i], loaded.sample([5 + i], prompt=prompt, guidance=3)[0])
 
 
 @pytest.mark.slow
