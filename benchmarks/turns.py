@@ -71,7 +71,8 @@ class Team:
                 mpiexec = Path(sys.executable).with_name("mpiexec")
                 words = [str(mpiexec), "-n", str(contestant.ranks), words[0], "-m", "mpi4py", *words[1:]]
             if contestant.backend == "mccl":
-                launch = f"from ganfleet.fleet import processes; processes.launch({contestant.ranks}, {words!r})"
+                launch = "from ganfleet.fleet.supervisor import Settings, launch; "
+                launch += f"launch(Settings({contestant.ranks}), {words!r})"
                 words = [sys.executable, "-c", launch]
             with open(folder / f"{name}-{index}.log", "wb") as log:
                 made = subprocess.Popen(words, env=environment(folder), stdout=log, stderr=subprocess.STDOUT)

@@ -1,13 +1,19 @@
-"""Draw docs/img/architecture.svg: the rooms of the code, and the way of a batch. `python docs/architecture.py`."""
+"""Draw docs/img/architecture.svg, and list all modules at the end of architecture.md: `python docs/architecture.py`."""
 
+import ast
+import re
 from html import escape
 from pathlib import Path
 
 FILE = Path(__file__).parent / "img" / "architecture.svg"
+PAGE = Path(__file__).parent / "architecture.md"
+PACKAGE = Path(__file__).parent.parent / "ganfleet"
+LAST = "## The other modules\n"
 INK, GREY, LINE = "#1f2430", "#5b6475", "#8a93a5"
 ROOMS = (  # what, what is in it, colour; from those that import to those that are imported
     ("cli, testing, api", "verbs and exit codes; checks for authors; ganfleet.train", "#e8eefc"),
-    ("engine", "the run, the loop, programs, players, samplers", "#d5e3ff"),
+    ("chaos", "faults on purpose", "#e8eefc"),
+    ("engine, doctor", "the run, the loop, programs, samplers; checks", "#d5e3ff"),
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),
     ("metrics", "what a metric is; networks of features", "#fdeeda"),
@@ -37,7 +43,7 @@ WAY = (  # x, y, width, title, what happens there, colour
 )
 MODULES = ("data/", "engine/draws.py", "engine/phase.py", "fleet/tree.py", "fleet/", "engine/player.py")
 MODULES += ("engine/step.py, trainer.py", "engine/callbacks.py")
-BOX, ROOM, GAP = 62, 48, 9  # heights, and what is between two rooms
+BOX, ROOM, GAP = 62, 42, 7  # heights, and what is between two rooms
 
 
 def text(x: float, y: float, words: str, size: int = 13, colour: str = INK, anchor: str = "start", **style) -> str:
@@ -59,8 +65,8 @@ def rooms() -> list[str]:
     drawn = [text(40, 40, "The rooms: each imports only from below", 16, font_weight="bold")]
     for i, (name, about, colour) in enumerate(ROOMS):
         y = 64 + i * (ROOM + GAP)
-        drawn += [box(40, y, 390, ROOM, colour), text(56, y + 20, name, 15, font_weight="bold")]
-        drawn.append(text(56, y + 38, about, 13, GREY))
+        drawn += [box(40, y, 390, ROOM, colour), text(56, y + 18, name, 15, font_weight="bold")]
+        drawn.append(text(56, y + 35, about, 13, GREY))
     return [*drawn, arrow(22, 64, 22, 64 + len(ROOMS) * (ROOM + GAP) - 14)]
 
 
@@ -89,5 +95,24 @@ def svg() -> str:
     return "\n".join(parts) + "\n"
 
 
+def modules() -> str:
+    """A row for each module outside of ``engine/``: the first sentence of its docstring."""
+    rows = ["| module | what it is |", "| --- | --- |"]
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        if path.name == "__init__.py" or name.startswith("engine/"):
+            continue
+        summary = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+        first = re.split(r"(?<=[\w)`])\. (?=[A-Z`\d])", summary)[0].rstrip(".").replace("``", "`").replace("|", "\\|")
+        rows.append(f"| `{name}` | {first} |")
+    return "\n".join(rows) + "\n"
+
+
+def page() -> str:
+    """The page, with the list at its end."""
+    return f"{PAGE.read_text(encoding='utf-8').partition(LAST)[0]}{LAST}\n{modules()}"
+
+
 if __name__ == "__main__":
     FILE.write_text(svg(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

@@ -35,7 +35,9 @@ FREE_ON_RESUME = (
     "train.kimg",
     "train.steps",
     "train.audit_every",
+    "train.on_diverged",
     "train.nonfinite_budget",
+    "train.rollbacks",
     "train.init_strict",
     "data.workers",
     "data.prefetch",
@@ -111,7 +113,10 @@ class TrainConfig(Section):
     lanes: Positive = 8
     seed: int = Field(0, ge=0, lt=2**64)
     audit_every: Whole = 500
+    on_diverged: Literal["stop", "repair", "rollback"] = "stop"
     nonfinite_budget: Whole = 10
+    rollbacks: Whole = 0
+    rollback_lr: Annotated[float, Field(gt=0, le=1)] = 0.5
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     init_from: Place | None = None
     init_strict: bool = True
@@ -137,6 +142,7 @@ class CheckpointConfig(Section):
     keep: Positive = 3
     keep_every_kimg: Kimg | None = None
     keep_best: KeepBest | None = None
+    on_full: Literal["stop", "continue"] = "stop"
     resume: Place = "auto"
     accept: tuple[str, ...] = ()
 
@@ -488,6 +494,8 @@ def _conflicts(config: Config, schema: type[Config]) -> Iterator[tuple[list[Keys
             check_world_size(config, fleet.world_size)
         except ConfigError as error:
             yield [("fleet", "world_size"), ("train", "lanes"), ("fleet", "reduction")], str(error)
+    if train.on_diverged == "rollback" and not train.rollbacks:
+        yield [("train", "on_diverged"), ("train", "rollbacks")], "rollback needs train.rollbacks of 1 or more"
     if checkpoint.keep_every_kimg is not None and checkpoint.keep_every_kimg < checkpoint.every_kimg:
         yield (
             [("checkpoint", "keep_every_kimg"), ("checkpoint", "every_kimg")],
@@ -530,14 +538,20 @@ def _unmet(pattern: str, schema: type[Config]) -> str | None:
 
 def _explain(problem: dict, schema: type[Config], given: Document) -> str:
     """A pydantic error in the words of a config's author."""
-    kind, value = problem["type"], json.dumps(problem["input"])
-    match kind:
+    match problem["type"]:
         case "extra_forbidden":
             return _unknown_key(problem["loc"], schema, given)
         case "missing" if problem["loc"] in (("strategy",), ("strategy", "name")):
             return f"missing: give strategy.name, one of {', '.join(STRATEGIES.names())} or package.module:Class"
         case "missing" if problem["loc"][0] == "data":
             return f"missing: data.source={_named(given.data, 'data')} needs it"
+    return explain(problem)
+
+
+def explain(problem: dict) -> str:
+    """A pydantic error about one value in the words of whoever wrote it."""
+    kind, value = problem["type"], json.dumps(problem["input"])
+    match kind:
         case "missing":
             return "missing"
         case "int_type" | "int_from_float" | "int_parsing":

@@ -189,6 +189,9 @@ class Document:
             return
         section = self.data
         for depth, key in enumerate(place.names[:-1], start=1):
+            if isinstance(section.get(key), str):  # `augment: ada` is short for `augment: {name: ada}`
+                section[key] = {"name": section[key]}
+                self.places[place.names[:depth]] = place
             section = section.setdefault(key, {})
             self.places.setdefault(place.names[:depth], place)
             if not isinstance(section, dict):

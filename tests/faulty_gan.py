@@ -10,7 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from ganfleet.fleet import launcher
+from ganfleet.fleet import Fleet, launcher
+from ganfleet.fleet.tree import tree_sum
 from ganfleet.strategies.gan import GAN
 
 
@@ -18,7 +19,10 @@ class FaultyGAN(GAN):
     """``fault`` happens after step ``at`` (to step ``until``) on ``rank``, or to the samples of ``lane``."""
 
     class Options(GAN.Options):
-        fault: Literal["none", "raise", "exit", "kill", "late", "terminated at start", "nan"] = "none"
+        fault: Literal[
+            "none", "raise", "exit", "kill", "stop", "skip", "slow", "late", "terminated at start", "nan"
+        ] = "none"
+        once: str = ""  # a file that is made when the fault happens, and keeps it from happening again
         at: int = 3
         until: int = 3
         rank: int = 1
@@ -55,14 +59,34 @@ class FaultyGAN(GAN):
             time.sleep(self.options.seconds)
         if launcher.detect().rank != self.options.rank or not self._due(clock.step):
             return
+        if self.options.once:
+            if os.path.exists(self.options.once):
+                return
+            open(self.options.once, "x").close()
         if self.options.fault == "raise":
             raise RuntimeError("this rank alone")
         if self.options.fault == "exit":
             sys.exit(0)
         if self.options.fault == "late":
             time.sleep(35)
+        if self.options.fault == "slow":
+            time.sleep(0.3)
+        if self.options.fault == "skip":
+            self._skip_a_collective()
+        if self.options.fault == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if self.options.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _skip_a_collective(self):
+        """Have this rank take its own sum for that of all, once."""
+        honest = Fleet.reduce
+
+        def skipping(fleet, lane_value):
+            Fleet.reduce = honest
+            return tree_sum(fleet.lanes, lane_value)
+
+        Fleet.reduce = skipping
 
     def _due(self, step):
         return self.options.at <= step <= self.options.until

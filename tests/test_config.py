@@ -202,6 +202,7 @@ def test_a_section_without_keys_is_named(problems):
         ("=3", "expected key=value, such as train.seed=1"),
         ("train.=3", "expected key=value, such as train.seed=1"),
         ("train.seed.x=3", "train.seed holds no keys"),
+        ("strategy.name.x=3", "strategy.name: expected a string, got {"),
         ("train.seed={", "not valid YAML: "),
         ("train.kmig=3", "unknown key, did you mean kimg?"),
         ("train.kimg=1e-9", "must be greater than or equal to 0.001, got"),
@@ -537,6 +538,9 @@ def test_a_checkpoint_cannot_have_code_imported(tmp_path, monkeypatch, old):
 
 def test_what_does_nothing_alone_is_refused(problems):
     assert problems("train: {init_strict: false}") == ["c.yaml:2: train.init_strict: goes with train.init_from"]
+    assert problems("train: {on_diverged: rollback}") == [
+        "c.yaml:2: train.on_diverged: rollback needs train.rollbacks of 1 or more"
+    ]
     assert problems("metrics: {every_kimg: 1}") == [
         "c.yaml:2: metrics.every_kimg: there is nothing to measure: give metrics.names"
     ]

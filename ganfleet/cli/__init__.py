@@ -25,6 +25,7 @@ from ganfleet.fleet import launcher
 VERBS = {
     "plan": "Show what a config would do, without training.",
     "train": "Train, in this process or as one rank of a fleet.",
+    "launch": "Train on a fleet that is watched, and restarted where that helps.",
     "sample": "Draw images from a checkpoint.",
     "translate": "Translate images from one domain to the other with a checkpoint.",
     "evaluate": "Measure a checkpoint's images: FID, KID and others.",
@@ -33,13 +34,15 @@ VERBS = {
     "report": "Show a run in one HTML file, and write its model card.",
     "import": "Make a checkpoint of another program's weights.",
     "export": "Write a checkpoint's networks as ONNX, MindIR or safetensors.",
+    "chaos": "Train while faults of a plan happen.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
+    "doctor": "Check whether this machine can train, and say what mends it.",
 }
 # Those that a launcher may start as one rank of many.
-FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs")
+FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs", "doctor")
 INTERNAL_ERROR = 70
 
 

@@ -72,5 +72,7 @@ def width(text: str) -> tuple[float, float]:
     """
     matched = re.fullmatch(r"(\d{1,5}(?:\.\d+)?):(\d{0,3}(?:\.\d+)?)", text, re.ASCII)
     if not matched or not matched[2] or not all(float(each) > 0 for each in matched.groups()):
-        raise ConfigError(f"--sigmoid {text!r}: write MIDDLE:WIDTH, two numbers above 0, such as 32:1")
+        raise ConfigError(
+            f"--sigmoid {text!r}: write MIDDLE:WIDTH, two numbers above 0 without an exponent, such as 32:1 or 32:0.5"
+        )
     return float(matched[1]), float(matched[2])

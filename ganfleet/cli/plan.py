@@ -6,16 +6,19 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 import json
 from dataclasses import asdict
 from math import ceil, prod
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from ganfleet import config as configs
-from ganfleet.cli import example
+from ganfleet.cli import Read, example, scaling
 from ganfleet.config import Config
 from ganfleet.document import expanded
+from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
+from ganfleet.fleet.links import Link
 from ganfleet.fleet.tree import power_of_two
 from ganfleet.size import Size
 
@@ -27,15 +30,34 @@ COVERS = (
 )
 
 
-@click.command("plan", epilog=example("ganfleet plan --config quickstart train.lanes=4"))
+@click.command(
+    "plan",
+    epilog=example(
+        "ganfleet plan --config quickstart train.lanes=4",
+        "ganfleet plan --config quickstart --measure --cards 8,64 --link 20us,25GB/s",
+    ),
+)
 @click.option("--config", "path", required=True, help="A YAML file, or a name that `ganfleet configs` lists.")
 @click.option("--measure", is_flag=True, help="Run each phase of each stage twice on one lane: its time and memory.")
+@click.option("--cards", type=Read("numbers", scaling.numbers), help="Model a step on 8,64,1024 cards.")
+@click.option("--link", type=Read("latency,bandwidth", Link.parse), help="Between nodes, of each card: 20us,25GB/s.")
+@click.option("--node-link", type=Read("latency,bandwidth", Link.parse), help="Within a node.  [default: --link]")
+@click.option("--cards-per-node", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--lane-seconds", type=click.FloatRange(0, min_open=True), help="What one lane computes in a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def command(path: str, measure: bool, as_json: bool, overrides: tuple[str, ...]) -> None:
-    """Show what a config would do, without training."""
+def command(path: str, measure: bool, as_json: bool, overrides: tuple[str, ...], cards, link, **fleet) -> None:
+    """Show what a config would do, without training.
+
+    With --cards and --link it works out how long a step would take on fleets of so many cards, from the time of one
+    lane: of --lane-seconds, or as --measure finds it here.
+    """
+    nodes = scaling.nodes_of(cards, link, measure=measure, **fleet)
     start_mindspore()
-    planned = plan(configs.load(path, overrides), measure)
+    config = configs.load(path, overrides)
+    planned = plan(config, measure)
+    if nodes:
+        planned["model"] = scaling.modelled(planned, config, cards, nodes)
     if as_json:
         click.echo(json.dumps(planned, indent=2))
     else:
@@ -64,6 +86,7 @@ def plan(config: Config, measured: bool = False) -> dict:
         source = data_of(config)
         strategy, count = strategy_of(config, source), len(source)
         image, class_names, notes = strategy.image, list(source.class_names), about(source)
+    notes += _begun_from(config)
     stages = [stage | _needs(strategy, stage, image.channels) for stage in _stages(strategy.schedule(), config)]
     if measured:
         _add_costs(stages, config, strategy, source)
@@ -83,6 +106,18 @@ def plan(config: Config, measured: bool = False) -> dict:
         "world_sizes": [_share(config, n) for n in range(1, config.train.lanes + 1) if config.train.lanes % n == 0],
         "checkpoint_bytes": max(stage["checkpoint_bytes"] for stage in stages),
     }
+
+
+def _begun_from(config: Config) -> list[str]:
+    """A note where the run is to begin with weights that are not there yet."""
+    from ganfleet.store import checkpoint
+
+    try:
+        if config.train.init_from is not None:
+            checkpoint.resolve(Path(config.train.init_from))
+    except ConfigError as error:
+        return [f"train.init_from: {error}"]
+    return []
 
 
 def _add_costs(stages: list[dict], config: Config, strategy, source) -> None:
@@ -267,6 +302,9 @@ def show(planned: dict) -> None:
     console.print(_table("memory per card, at most", ["for", "size"], uses))
     console.print(f"memory covers {memory['covers']}", soft_wrap=True)
     console.print(f"a checkpoint takes about {_size(planned['checkpoint_bytes'])}")
+    if "model" in planned:
+        console.print(scaling.table(planned["model"]))
+        console.print(planned["model"]["is"], soft_wrap=True)
 
 
 def _unrepeated(rows) -> list[tuple]:

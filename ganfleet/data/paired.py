@@ -12,6 +12,7 @@ from PIL import Image
 
 from ganfleet.data.cuts import CutOptions, CutSource
 from ganfleet.data.images import Resize, decode
+from ganfleet.data.labels import plain
 from ganfleet.data.places import Files, folder_files
 from ganfleet.data.sources import refuse_if_too_small
 from ganfleet.data.unpaired import domains
@@ -204,7 +205,7 @@ def _by_name(files: Files) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in files.names:
-        stem = str(PurePosixPath(name).with_suffix(""))
+        stem = plain(str(PurePosixPath(name).with_suffix("")))
         if stem in found:
             raise ConfigError(
                 f"{files.describe(found[stem])} and {files.describe(name)} have one name, so that nobody can tell "

@@ -62,7 +62,8 @@ def mixed(own: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
 
 def sigmoid(middle: float, width: float) -> Share:
     """1 / (1 + exp(−x / ``width``)), x being the doublings from the resolution ``middle``; there it is ½."""
-    return lambda height: 1 / (1 + math.exp(-math.log2(height / middle) / width))
+    # By the hyperbolic tangent, which no argument is too large for.
+    return lambda height: (1 + math.tanh(math.log2(height / middle) / width / 2)) / 2
 
 
 def _strategy_of(snapshot: Snapshot, strategy: str | None) -> Strategy:

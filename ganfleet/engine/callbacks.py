@@ -1,14 +1,12 @@
-"""What happens in a run beside training: logs, sample grids, checkpoints, metrics, and callbacks of the user's own."""
+"""What happens in a run beside training: logs, sample grids, metrics, and callbacks of the user's own.
+
+Those of the checkpoints are in ``saving``.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from ganfleet.engine.best import Best
-from ganfleet.errors import NonFinite
-from ganfleet.store import checkpoint
-from ganfleet.store.rundir import RunDir
 
 if TYPE_CHECKING:
     from ganfleet.engine.measuring import OfRun
@@ -39,10 +37,32 @@ class Callback:
         """The run has drawn ``images`` (n, channels, h, w) in [-1, 1] for its grid."""
 
     def on_checkpoint(self, run: "Trainer", path: Path) -> None:
-        """A checkpoint has been written to ``path``."""
+        """A checkpoint has been written to ``path``, some steps after it was begun: ``run.clock`` may be past its."""
 
     def on_metrics(self, run: "Trainer", values: dict[str, float]) -> None:
         """Metrics have been measured."""
+
+    def at_save(self, run: "Trainer") -> None:
+        """SIGUSR1 has asked for a checkpoint after this step; the run goes on."""
+
+    def has_news(self, run: "Trainer") -> bool:
+        """Whether this rank alone knows something that every rank should hear of, such as that a thread is done.
+
+        It is asked before each step, and the answer travels with the step's own collective.
+        """
+        return False
+
+    def on_news(self, run: "Trainer") -> None:
+        """Some callback of some rank had news before the step that has just been counted."""
+
+    def on_alarm(self, run: "Trainer", message: str) -> None:
+        """Something has gone wrong that the run outlives, and that somebody should look at."""
+
+    def on_setback(self, run: "Trainer", error: BaseException) -> None:
+        """Because of ``error`` the run will go back to its last checkpoint, now."""
+
+    def on_rollback(self, run: "Trainer") -> None:
+        """The run has gone back: it is what it was when its last checkpoint was made, and so is its clock."""
 
     def at_stop(self, run: "Trainer") -> None:
         """A signal ends the run after this step."""
@@ -61,6 +81,9 @@ class Log(Callback):
         line = run.journal.after_step(run.clock, run.stage, stats, run.state)
         if line:
             run.tell("on_log", line)
+
+    def on_rollback(self, run):
+        run.fleet.first(lambda: run.journal.go_back(run.clock))
 
 
 class Samples(Callback):
@@ -96,64 +119,3 @@ class Metrics(Callback):
             values = self._measure(run)
             run.journal.metrics(run.clock, values)
             run.tell("on_metrics", values)
-
-
-class Checkpoints(Callback):
-    """Checkpoints every so many images, at the end, before a signal stops the run, and where a metric is best."""
-
-    def __init__(self, run_dir: RunDir | None):
-        """``run_dir`` is what rank 0 has; only it writes."""
-        self._run_dir = run_dir
-        self._saved_step: int | None = None
-        self._best: Best | None = None  # of rank 0
-
-    def after_step(self, run, stats):
-        due = run.clock.done or run.clock.crossed(run.config.checkpoint.every_kimg * 1000, run.stage.batch_size)
-        if due and self._saved_step != run.clock.step:
-            self._save(run)
-
-    def on_metrics(self, run, values):
-        settings = run.config.checkpoint.keep_best
-        if settings is None or not run.fleet.first(
-            lambda: self._best_of(run).beats(values, settings, run.stage.resolution)
-        ):
-            return
-        self._save(run)
-        run.fleet.first(lambda: self._best_of(run).note(values, settings, run.stage.resolution, run.clock))
-        run.journal.say(f"the best {settings.metric} yet: {values[settings.metric]:.4g}")
-
-    def _best_of(self, run) -> Best:
-        if self._best is None:
-            self._best = Best(self._run_dir.path)
-        return self._best
-
-    def at_stop(self, run):
-        if self._saved_step != run.clock.step:
-            self._save(run)
-
-    def _save(self, run):
-        """Write a checkpoint.
-
-        Raises:
-            NonFinite: something in it is not finite; nothing is written.
-        """
-        with run.journal.pause():
-            snapshot = run.snapshot()
-            spoilt = checkpoint.nonfinite(snapshot)
-            if spoilt:
-                raise NonFinite(
-                    f"step {run.clock.step}: {', '.join(spoilt[:3])} {'is' if len(spoilt) == 1 else 'are'} not finite, "
-                    "so no checkpoint is written; the checkpoints before are as they were. Start again with a lower "
-                    "learning rate, and name its key in checkpoint.accept, such as checkpoint.accept='[strategy.lr]'"
-                )
-            path = run.fleet.first(lambda: self._write(run, snapshot))
-        self._saved_step = run.clock.step
-        run.journal.say(f"saved {path}")
-        run.tell("on_checkpoint", path)
-
-    def _write(self, run, snapshot) -> Path:
-        self._run_dir.check()
-        settings = run.config.checkpoint
-        keep_every = settings.keep_every_kimg and settings.keep_every_kimg * 1000
-        best = self._best_of(run).step if settings.keep_best else None
-        return checkpoint.save(self._run_dir.checkpoints, snapshot, run.clock.step, settings.keep, keep_every, best)

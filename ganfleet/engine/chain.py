@@ -156,19 +156,19 @@ def paired(seeds: Sequence[int], classes: int | Sequence[int] | None) -> tuple[l
     """
     if isinstance(seeds, str) or not np.iterable(seeds):
         raise ConfigError(f"seeds is {seeds!r}: give a list of them, one for each image, such as [0, 1] or range(8)")
-    seeds = [_whole("seed", each) for each in seeds]
+    seeds = [whole("seed", each) for each in seeds]
     if not seeds:
         raise ConfigError("there are no seeds: give one for each image")
     if classes is None:
         return seeds, [None] * len(seeds)
     if isinstance(classes, str) or not np.iterable(classes):
-        return seeds, [_whole("class", classes)] * len(seeds)
+        return seeds, [whole("class", classes)] * len(seeds)
     if len(classes) != len(seeds):
         raise ConfigError(f"there are {len(classes)} classes for {len(seeds)} seeds: give one class, or one for each")
-    return seeds, [_whole("class", each) for each in classes]
+    return seeds, [whole("class", each) for each in classes]
 
 
-def _whole(what: str, value: object) -> int:
+def whole(what: str, value: object) -> int:
     """
     Raises:
         ConfigError: ``value`` is no whole number that a seed or a class can be.

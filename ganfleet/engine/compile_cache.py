@@ -28,6 +28,7 @@ from mindspore import Parameter, Tensor, nn
 import ganfleet
 from ganfleet.document import expanded, is_homeless, user_cache
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
+from ganfleet.fleet import heartbeat
 from ganfleet.nn import forms
 
 VARIABLE = "GANFLEET_COMPILE_CACHE"
@@ -56,7 +57,7 @@ class Graph(nn.Cell):
         if signature in self.compiled_for:
             super().compile(*arguments, **keywords)
         else:
-            with around():
+            with heartbeat.compiling(), around():
                 _compile(self, super().compile, signature, arguments, keywords)
             self.compiled_for.add(signature)
 

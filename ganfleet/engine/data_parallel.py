@@ -8,7 +8,7 @@ from ganfleet import fleet as fleets
 from ganfleet.clock import Clock
 from ganfleet.config import FleetConfig
 from ganfleet.data.loader import to_network
-from ganfleet.engine import guard
+from ganfleet.engine.audit import audit
 from ganfleet.engine.program import Program
 from ganfleet.engine.step import Memory, Stepper
 from ganfleet.errors import ConfigError
@@ -76,7 +76,7 @@ class DataParallel:
         self._memory: Memory = {lane: {} for lane in self.fleet.lanes}
         self._scales = {phase.name: LossScale() for phase in phases} if precision == "float16" else {}
         self._stepper = Stepper(self._program, self.fleet, seed, self._memory, self._scales)
-        guard.audit(self.fleet, self._program.tensors())
+        audit(self.fleet, self._program)
 
     def step(self, real: Inputs) -> dict[str, np.ndarray]:
         """Every due phase on one global batch; the losses and stats by name, means over the whole batch.

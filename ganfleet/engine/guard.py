@@ -1,30 +1,27 @@
-"""What may end or spoil a run: signals, non-finite updates, bad images, replicas that drift apart."""
+"""What may end a run: signals, non-finite updates, bad images."""
 
-import hashlib
 import os
 import signal
 import time
-from collections import Counter
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from ganfleet.errors import INTERRUPTED, NonFinite, ReplicasDiverged, Stopped, TooManyBadImages
-from ganfleet.fleet import Fleet, launcher
+from ganfleet.errors import INTERRUPTED, NonFinite, Stopped, TooManyBadImages
+from ganfleet.fleet import launcher
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SAVE = signal.SIGUSR1
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
 @contextmanager
 def stopping_at_once():
-    """STOPS end the process with 75 at once; for before and after the loop, with nothing to save."""
+    """STOPS end the process with 75 at once, SAVE is ignored: before and after the loop there is nothing to save."""
 
     def end(_number, _frame):
         _leave(Stopped.exit_code, "stopped by a signal; start again")
 
-    before = _handle(end)
+    before = _handle(end) | {SAVE: signal.signal(SAVE, lambda *_: None)}
     try:
         yield
     finally:
@@ -43,19 +40,30 @@ class StopSignal:
 
     MindSpore takes over SIGINT whenever a graph runs, and sends itself SIGTERM instead. So a second SIGTERM counts too,
     unless it follows at once: some supervisors signal the launcher and the ranks, and the launcher the ranks again.
+
+    SIGUSR1 asks for a checkpoint, and the run goes on.
     """
 
     def __init__(self):
         self.received: signal.Signals | None = None
         self._received_at = 0.0
+        self._save = False
 
     def __enter__(self):
-        self._before = _handle(self._receive)
+        self._before = _handle(self._receive) | {SAVE: signal.signal(SAVE, self._receive_save)}
         return self
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def save_wanted(self) -> bool:
+        """Whether a checkpoint has been asked for since the last time."""
+        wanted, self._save = self._save, False
+        return wanted
+
+    def _receive_save(self, _number, _frame):
+        self._save = True
 
     def _receive(self, number, _frame):
         if self.received is not None and time.monotonic() - self._received_at > launcher.ECHO_SECONDS:
@@ -116,32 +124,3 @@ class Budgets:
                 + "; ".join(new.values())
             )
         return [f"{reason}: replaced by another image" for reason in new.values()]
-
-
-def audit(fleet: Fleet, components: dict[str, dict[str, np.ndarray]]) -> None:
-    """Compare every tensor over the ranks, by digest.
-
-    Raises:
-        ReplicasDiverged: naming the tensors and the ranks that differ from most, or all where there is no majority.
-    """
-    digests = {
-        f"{component}/{name}": hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
-        for component, tensors in components.items()
-        for name, array in tensors.items()
-    }
-    total = hashlib.blake2b(repr(sorted(digests.items())).encode(), digest_size=16).hexdigest()
-    if len(set(fleet.gather(total))) == 1:
-        return
-    by_rank = fleet.gather(digests)
-    lines = []
-    for name in digests:
-        values = [each.get(name) for each in by_rank]
-        usual, count = Counter(values).most_common(1)[0]
-        if count == len(values):
-            continue
-        odd = [rank for rank, value in enumerate(values) if value != usual or 2 * count <= len(values)]
-        lines.append(f"{name} on rank {', '.join(map(str, odd))}")
-    raise ReplicasDiverged(
-        f"weights that every rank must share differ: {'; '.join(lines)}. Resume from the last checkpoint; if it "
-        "happens again, test that card's memory"
-    )

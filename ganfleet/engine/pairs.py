@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ganfleet import __version__
+from ganfleet.engine.chain import whole
 from ganfleet.engine.loaded import Loaded
 from ganfleet.engine.sampler import CHUNK, shares
 from ganfleet.errors import ConfigError
@@ -45,9 +46,10 @@ def write(
     """
     fleet = a.fleet
     with fleet.agreeing():
+        whole("seed", seeds[-1])
         checked = [read_options(options or {}, each.schema)[0] for each in (a, b)]
         refuse_other_latents(a, b, seeds[0], label, checked)
-        facts = facts_of(a, b, label, options or {})
+        facts = facts_of(a, b, label, {name: getattr(checked[0], name) for name in options or {}})
     missing = fleet.first(lambda: begin(out, facts, seeds))
     with fleet.agreeing():
         done = 0
@@ -59,6 +61,7 @@ def write(
             done = min(done + CHUNK * fleet.world_size, len(missing))
             if fleet.rank == 0:
                 progress(done, len(missing))
+    fleet.first(lambda: end(out, seeds))
     return len(missing), len(seeds) - len(missing)
 
 
@@ -118,33 +121,55 @@ def begin(out: Path, facts: dict[str, Any], seeds: range) -> list[int]:
         if others:
             option = others[0] if others[0] == "options" else f"--{others[0]}"
             raise ConfigError(
-                f"--out {out}: its pairs were made with {option} {before.get(others[0])}, not {facts[others[0]]}: "
+                f"--out {out}: its pairs were made with {option} {_told(before.get(others[0]))}, not "
+                f"{_told(facts[others[0]])}: "
                 "choose another folder, or give what they were made with"
             )
         for folder in FOLDERS:
             (out / folder).mkdir(parents=True, exist_ok=True)
-    had = (before or {}).get("seeds", [seeds[0], seeds[-1]])
-    told = facts | {"seeds": [min(had[0], seeds[0]), max(had[1], seeds[-1])], "ganfleet": __version__}
-    publish.file(out / FACTS, json.dumps(told, indent=2) + "\n")
+    _write(out, facts | {"seeds": (before or {}).get("seeds"), "ganfleet": __version__})
     return [seed for seed in seeds if not all((out / folder / name_of(seed)).exists() for folder in FOLDERS)]
 
 
+def end(out: Path, seeds: range) -> None:
+    """Note that the pairs of ``seeds`` are there, beside those of earlier calls that came to their end."""
+    facts = read_facts(out)
+    first, last = facts["seeds"] or [seeds[0], seeds[-1]]
+    _write(out, facts | {"seeds": [min(first, seeds[0]), max(last, seeds[-1])]})
+
+
+def _write(out: Path, facts: dict[str, Any]) -> None:
+    publish.file(out / FACTS, json.dumps(facts, indent=2) + "\n")
+
+
 def read_facts(out: Path) -> dict[str, Any] | None:
-    """
+    """How the pairs in ``out`` were made; their seeds are None where no call has come to its end.
+
     Raises:
-        ConfigError: the file that says how the pairs were made says something else.
+        ConfigError: the file that says so says something else.
     """
     path = out / FACTS
     if not path.exists():
         return None
     try:
         facts = json.loads(path.read_text("utf-8"))
-        first, last = map(int, facts["seeds"])
+        seeds = facts["seeds"] and [int(each) for each in facts["seeds"]]
+        if seeds is not None and len(seeds) != 2:
+            raise ValueError("seeds are not a first and a last one")
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} does not say how pairs were made ({error}): choose another --out") from error
-    return facts | {"seeds": [first, last]}
+    return facts | {"seeds": seeds}
 
 
 def _same(fact: Any) -> Any:
     """What must be equal of ``fact``: of a checkpoint its weights, wherever it is now."""
     return {name: value for name, value in fact.items() if name != "checkpoint"} if isinstance(fact, dict) else fact
+
+
+def _told(fact: Any) -> str:
+    """``fact`` in a message."""
+    if not isinstance(fact, dict):
+        return "none" if fact is None else str(fact)
+    if "checkpoint" in fact:
+        return f"{fact['checkpoint']} with {'averaged' if fact.get('ema') else 'trained'} weights"
+    return ", ".join(f"{name}={value}" for name, value in fact.items()) or "none"

@@ -46,16 +46,18 @@ class FlatPlayer:
         self._updates: dict[tuple[str, ...], _Update] = {}  # by the names of what is scheduled
         self._average, self._write = _Average(self._state), _Write(self._state)
 
-    def update(self, total: Tensor, scale: float, hyper: dict[str, float]) -> Tensor:
+    def update(self, total: Tensor, scale: float, hyper: dict[str, float], lr_factor: float = 1.0) -> Tensor:
         """One update by the fleet's sum of [gradients, what buffers saw, …], or none where that is not finite.
 
-        ``scale`` makes the mean gradient of the sum. Returns [1 if the sum was finite, else 0; what stands behind the
-        buffers in the sum], which nobody need wait for before the next phase begins.
+        ``scale`` makes the mean gradient of the sum, and ``lr_factor`` lowers the learning rate. Returns [1 if the sum
+        was finite, else 0; what stands behind the buffers in the sum], which nobody need wait for before the next phase
+        begins.
         """
         scheduled = {name: value for name, value in hyper.items() if not name.startswith("ema_")}
         if "lr" in scheduled:
             scheduled["lr"] *= self._lr_scale
         hyper = {"lr": self.optimizer.lr} | scheduled
+        hyper["lr"] *= lr_factor
         names = tuple(hyper)
         if names not in self._updates:
             self._updates[names] = _Update(self._state, names)
@@ -82,6 +84,20 @@ class FlatPlayer:
                 ops.assign(buffer.value, Tensor(own))
 
     # ── Checkpoints
+
+    def replicated(self) -> dict[str, tuple[Tensor, list[tuple[str, int]]]]:
+        """All on the device that every rank must hold alike: the vectors of ``tensors``, and the networks' own
+        parameters as ``NAME.networks``. Each with the name and the size of each tensor in it.
+        """
+        state, layout = self._state, [(p.name, p.size) for p in self.weights]
+        vectors = {"weights": (state.flat, layout), "optimizer/updates": (state.updates, [("", 1)])}
+        for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
+            vectors[f"optimizer/{slot}"] = (flat, layout)
+        if self.ema is not None:
+            vectors["ema"] = (state.average, layout)
+        vectors |= {f"networks/{p.name}": (p, [("", p.size)]) for p in (*self.weights, *self.idle)}
+        vectors |= {f"buffers/{each.value.name}": (each.value, [("", each.value.size)]) for each in self.buffers}
+        return {f"{self.name}.{name}": vector for name, vector in vectors.items()}
 
     def tensors(self) -> dict[str, Tensors]:
         """All that training changes, by component: ``NAME.weights``, ``NAME.buffers``, ``NAME.optimizer`` and, where

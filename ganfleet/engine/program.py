@@ -41,6 +41,7 @@ class Program:
             for parameter in net.get_parameters():
                 nn.initialize(parameter, seed)
         self.frozen = {name: _freeze(name, each) for name, each in frozen.items()}
+        self._never_trained = [p for each in frozen.values() for p in each.net.get_parameters()]
         nets |= {name: each.net for name, each in frozen.items()}
         for net in nets.values():
             precisions.set_compute_type(net, precision)
@@ -56,6 +57,13 @@ class Program:
     def tensors(self) -> dict[str, Tensors]:
         """The tensors of every player, by checkpoint component."""
         return {name: tensors for player in self.players.values() for name, tensors in player.tensors().items()}
+
+    def replicated(self) -> dict[str, tuple[ms.Tensor, list[tuple[str, int]]]]:
+        """All on the device that every rank must hold alike (see ``FlatPlayer.replicated``), frozen networks too."""
+        vectors = {f"frozen/{p.name}": (p, [("", p.size)]) for p in self._never_trained}
+        for player in self.players.values():
+            vectors |= player.replicated()
+        return vectors
 
     def load(self, tensors: dict[str, Tensors], frozen: dict[str, str] | None = None) -> None:
         """Take back what ``tensors`` gave, made with the ``frozen`` networks of these SHA-256.

@@ -14,6 +14,8 @@ from ganfleet.nn import forms
 from ganfleet.store import checkpoint
 from ganfleet.store.snapshot import Snapshot
 
+SHOWN = 4  # of the weights that do not match, in an error
+
 
 class Found(NamedTuple):
     """The checkpoint that a run goes on from: where it is, what is in it, and the changes of config it goes on with."""
@@ -155,9 +157,12 @@ def initialize(trainer: Trainer) -> list[str]:
         snapshot = checkpoint.load(Path(path))
     unmatched = trainer.program.adopt(snapshot.tensors)
     if unmatched and train.init_strict:
+        theirs, own = snapshot.config["strategy"]["name"], trainer.config.strategy.name
+        told = f"it is of the strategy {theirs}, and this run of {own}; " if theirs != own else ""
+        more = f"; and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
         raise CheckpointMismatch(
-            f"train.init_from: {path} does not match these networks: {'; '.join(unmatched)}. Set train.init_strict to "
-            "false to begin with what matches"
+            f"train.init_from: {path} does not match these networks: {told}{'; '.join(unmatched[:SHOWN])}{more}. Set "
+            "train.init_strict to false to begin with what matches"
         )
     trainer.ancestors = lineage.ancestors(snapshot)
     return [f"weights from {path}", *(f"not matched: {line}" for line in unmatched)]

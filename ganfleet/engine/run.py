@@ -4,6 +4,7 @@ Nothing is written before everything that could refuse the start has been asked.
 """
 
 import inspect
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.measuring import OfRun
 from ganfleet.engine.resume import find, initialize, resume
+from ganfleet.engine.saving import Checkpoints
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import ConfigError, DataError, GanfleetError, StorageError
@@ -35,6 +37,8 @@ from ganfleet.plugins import CALLBACKS, STRATEGIES
 from ganfleet.store import rundir
 from ganfleet.store.rundir import RunDir
 from ganfleet.strategies.base import ImageSpec, Strategy
+
+MORE_CALLBACKS = "GANFLEET_CALLBACKS"  # names some for every run that is started, beside those of its config
 
 
 def train(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()) -> Path:
@@ -110,7 +114,7 @@ def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = 
     unsupported = precision.supported(config.train.precision)
     if unsupported:
         raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
-    named = [_made(name) for name in config.run.callbacks]
+    named = [_made(name) for name in (*config.run.callbacks, *os.environ.get(MORE_CALLBACKS, "").split())]
     measure = OfRun(config, strategy, source)
     source.prepare([stage.resolution for stage in strategy.schedule()])
     return Prepared(config, source, strategy, [*named, *callbacks], measure)
@@ -134,12 +138,14 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
     with ExitStack() as stack:
         run_dir: RunDir | None = None
 
-        def take() -> str:
+        def take() -> tuple[Path, str]:
             nonlocal run_dir
             run_dir = stack.enter_context(rundir.plan(config.run.dir, config.run.name, label_of(config)))
-            return str(run_dir.path)
+            return run_dir.path, run_dir.sign
 
-        path = Path(connected.first(take))
+        path, sign = connected.first(take)
+        with connected.agreeing():
+            rundir.check_shared(path, sign)
         found = find(config, path, connected)
         trainer = Trainer(config, prepared.strategy, prepared.source, connected, directory=path)
         notes = resume(trainer, found) if found else initialize(trainer)
@@ -150,17 +156,19 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
 
         def begin() -> None:
             run_dir.create()
+            fleet.heartbeat.tell_run(str(run_dir.path))
             run_dir.write_config(configs.dump(config))
 
         connected.first(begin)
-        journal = stack.enter_context(Journal(_observers(config, trainer, path)))
+        goes_on = config.checkpoint.on_full == "continue"
+        journal = stack.enter_context(Journal(_observers(config, trainer, path), goes_on))
         trainer.journal = journal
         trainer.callbacks = (
             parts.Log(),
             *prepared.callbacks,  # before those that tell them of samples, metrics and checkpoints
             parts.Samples(),
             parts.Metrics(prepared.measure),
-            parts.Checkpoints(run_dir),
+            Checkpoints(run_dir),
             Ahead(),
         )
         journal.say(

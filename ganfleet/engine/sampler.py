@@ -14,7 +14,7 @@ from ganfleet.engine import compile_cache, drawing
 from ganfleet.engine.program import Program
 from ganfleet.engine.running import running
 from ganfleet.engine.tensors import named, read, tensors, written
-from ganfleet.fleet import Fleet
+from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn import BatchNorm, forms
 from ganfleet.strategies.base import Strategy
 
@@ -62,6 +62,7 @@ class Sampler:
 
     def run(self, inputs: Inputs, training: bool = False) -> np.ndarray:
         """Images of the joined ``inputs`` of CHUNK images."""
+        heartbeat.beat()
         with running(f"{type(self._strategy).__name__}.sampler()", type(self._strategy)):
             if training not in self._draws:
                 self._draws[training] = self._strategy.sampler(graphs(self._program, training))

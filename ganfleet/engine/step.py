@@ -4,6 +4,7 @@ Knows no data, no run and no end; the trainer has these.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,12 +18,13 @@ from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import tensors
-from ganfleet.fleet import Fleet
+from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
 
 Memory = dict[int, Inputs]  # what each lane remembers, by lane
-HOST_VALUES = 2  # that the trainer sends along: whether a signal has come, and how many images were bad
+# That the trainer sends along: whether to stop, whether to save, how many images were bad, whether a callback has news.
+HOST_VALUES = 4
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Stepper:
 
     ``memory`` is what lanes remember and ``scales`` are the loss scales by phase, where float16 needs them; both
     outlive the stage, and are changed here. ``peaks`` has the bytes that each phase took at most (see ``engine.peak``).
+    Every learning rate is multiplied by ``lr_factor``.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Stepper:
         """``ahead``: whether a step's draws are made while the step before runs."""
         self.program, self.fleet = program, fleet
         self._seed, self._memory, self._scales = seed, memory, scales
+        self.lr_factor = 1.0
         self.peaks: dict[str, int] = {}
         phases = [compiled.phase for compiled in program.phases]
         stage, lanes = program.stage, fleet.lanes
@@ -79,6 +83,12 @@ class Stepper:
             samples: for each of this rank's lanes in order, the real samples.
             host: values (H,) of this rank that are summed over the fleet; they travel with the step's first phase.
         """
+        # Where a phase runs for the first time, kernels may compile as late as when its results are read.
+        new = any(each.phase.is_due(clock) and each.name not in self.peaks for each in self.program.phases)
+        with heartbeat.compiling() if new else nullcontext():
+            return self._step(samples, clock, host)
+
+    def _step(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
         lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, samples, strict=True)}
         drawn = self._draws.at(clock)
         summaries = []
@@ -91,7 +101,9 @@ class Stepper:
         # Read only now: until here nothing waited for the device.
         outcome = Outcome({}, np.zeros_like(host), [])
         for compiled, summary in summaries:
-            finite, arrived, stats = compiled.summarize(summary.asnumpy(), self.fleet.total_lanes, len(host))
+            with heartbeat.waiting():
+                values = summary.asnumpy()
+            finite, arrived, stats = compiled.summarize(values, self.fleet.total_lanes, len(host))
             outcome.stats |= stats
             outcome.host = outcome.host + arrived
             if self._counts_as_skipped(compiled.name, finite):
@@ -101,13 +113,15 @@ class Stepper:
     def learning_rates(self, clock: Clock) -> dict[str, float]:
         """That of each player at ``clock``."""
         players = self.program.players.values()
-        return {player.name: self._hyper(player, clock).get("lr", player.optimizer.lr) for player in players}
+        rates = {player.name: self._hyper(player, clock).get("lr", player.optimizer.lr) for player in players}
+        return {name: rate * self.lr_factor for name, rate in rates.items()}
 
     def close(self) -> None:
         self._draws.close()
 
     def run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Memory, clock: Clock, host) -> Tensor:
         """One phase: this rank's lanes, one collective, one update; its summary."""
+        heartbeat.beat(phase=f"phase {compiled.name}")
         peak.begin()
         scale = self._scales[compiled.name].scale if compiled.name in self._scales else 1.0
 
@@ -124,7 +138,7 @@ class Stepper:
 
         total = self.fleet.reduce(lane_flat)
         hyper = self._hyper(compiled.player, clock)
-        summary = compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper)
+        summary = compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper, self.lr_factor)
         self.peaks[compiled.name] = max(peak.size() or 0, self.peaks.get(compiled.name, 0))
         return summary
 

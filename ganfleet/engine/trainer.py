@@ -11,7 +11,8 @@ from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Loader, Source
 from ganfleet.data.loader import to_network
-from ganfleet.engine import guard
+from ganfleet.engine import guard, rollback
+from ganfleet.engine.audit import audit
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.program import Program
@@ -19,8 +20,8 @@ from ganfleet.engine.running import folder_kept, running
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.schedule import stage_of, total_nimg
 from ganfleet.engine.step import Memory, Stepper
-from ganfleet.errors import CheckpointMismatch, GanfleetError, Stopped
-from ganfleet.fleet import Fleet
+from ganfleet.errors import CheckpointMismatch, GanfleetError, NonFinite, ReplicasDiverged, Stopped
+from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn.precision import LossScale
 from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import Stage, Strategy
@@ -51,6 +52,8 @@ class Trainer:
         self.memory: Memory = {lane: {} for lane in fleet.lanes}
         self.scales: dict[str, LossScale] = {}
         self.accepted: list[dict] = []  # changes of the config that the user allowed on a resume
+        self.rollbacks = 0  # how often the run has gone back to a checkpoint with lower learning rates
+        self.repeats = 0  # and how often this process, to repeat what a fault of the machine had spoilt
         self.ancestors: list[str] = []  # the runs that the weights came from, see ``engine.lineage``
         self.stepper: Stepper | None = None
         self._build(strategy.stage(self.clock))
@@ -79,16 +82,11 @@ class Trainer:
         try:
             with guard.StopSignal() as signal, self.loader:
                 while not self.clock.done:
-                    self.enter(self.strategy.stage(self.clock))
-                    batch = self.loader.next()
-                    host = np.array([signal.received is not None, len(batch.bad)], np.float32)
-                    outcome = self.stepper.step(batch.lanes, self.clock, host)
-                    stop, bad = outcome.host
-                    self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
-                    self.clock.tick(self.stage.batch_size)
-                    if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
-                        self.audit()
-                    self.tell("after_step", outcome.stats)
+                    try:
+                        stop = self._step(signal)
+                    except (NonFinite, ReplicasDiverged) as error:
+                        rollback.go_back(self, error)
+                        continue
                     if stop and not self.clock.done:
                         self.tell("at_stop")
                         raise Stopped(
@@ -101,9 +99,31 @@ class Trainer:
         finally:
             self.stepper.close()
 
+    def _step(self, signal: guard.StopSignal) -> bool:
+        """One step and what is beside it, raising what ``run`` does; whether a signal has reached a rank."""
+        heartbeat.beat(self.clock.step + 1, "waiting for data")
+        self.enter(self.strategy.stage(self.clock))
+        batch = self.loader.next()
+        news = any(callback.has_news(self) for callback in self.callbacks)
+        host = np.array([signal.received is not None, signal.save_wanted(), len(batch.bad), news], np.float32)
+        outcome = self.stepper.step(batch.lanes, self.clock, host)
+        stop, save, bad, news = outcome.host
+        self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
+        self.clock.tick(self.stage.batch_size)
+        if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
+            self.audit()
+        self.tell("after_step", outcome.stats)
+        if news:
+            self.tell("on_news")
+        if save and not self.clock.done:
+            self.tell("at_save")
+        return bool(stop)
+
     def tell(self, event: str, *what) -> None:
         """Call the method ``event`` of every callback."""
         for callback in self.callbacks:
+            if event != "on_error":  # where it happened is what the launcher tells
+                heartbeat.beat(phase=type(callback).__name__)
             with folder_kept():
                 getattr(callback, event)(self, *what)
 
@@ -129,6 +149,7 @@ class Trainer:
             self.stepper.close()
         ahead = self.config.data.prefetch > 0
         self.stepper = Stepper(self.program, self.fleet, train.seed, self.memory, self.scales, ahead)
+        self.stepper.lr_factor = train.rollback_lr**self.rollbacks
         self.sampler = Sampler(self.program)
 
     # ── Watching over it
@@ -147,8 +168,20 @@ class Trainer:
                 self.journal.say(line)
 
     def audit(self) -> None:
-        """Check that every rank holds the same weights, buffers, EMA and optimizer state."""
-        guard.audit(self.fleet, self.program.tensors() | {"frozen": _as_bytes(self.program.frozen)})
+        """Check that every rank holds the same weights, buffers, EMA and optimizer state.
+
+        Raises:
+            ReplicasDiverged: they do not, and the config does not say ``repair``, or nobody can tell who is right.
+        """
+        heartbeat.beat(phase="audit")
+        repaired = audit(self.fleet, self.program, repair=self.config.train.on_diverged == "repair")
+        if repaired:
+            self.alarm(f"step {self.clock.step}: {repaired}")
+
+    def alarm(self, message: str) -> None:
+        """Say that something has gone wrong that the run outlives; every rank must, at the same point."""
+        self.journal.say(f"alarm: {message}")
+        self.tell("on_alarm", message)
 
     def state(self) -> dict[str, float]:
         """What the log says beside stats: what followed the schedule in the step that the clock has just counted
@@ -194,7 +227,8 @@ class Trainer:
         """Everything that training changes. Every rank takes part, since each remembers its own lanes only."""
         clock, budgets = self.clock, self.budgets
         memory = {lane: arrays for share in self.fleet.gather(self.memory) for lane, arrays in share.items()}
-        lanes = {f"{lane}/{name}": array for lane in memory for name, array in memory[lane].items()}
+        # Copies, because a thread writes them while later steps change the lanes' own.
+        lanes = {f"{lane}/{name}": np.array(array) for lane in memory for name, array in memory[lane].items()}
         return Snapshot(
             tensors=self.program.tensors() | {"lanes": lanes},
             facts={
@@ -202,7 +236,7 @@ class Trainer:
                 "stage": self.stage.name,
                 "data": {"position": self.loader.position, "bad": sorted(budgets.bad)},
                 "source": self._source_facts(),
-                "guard": {"nonfinite": budgets.nonfinite},
+                "guard": {"nonfinite": budgets.nonfinite} | ({"rollbacks": self.rollbacks} if self.rollbacks else {}),
                 "frozen": self.program.frozen,
                 "form": self.program.form,
                 "scaler": {phase: scale.state() for phase, scale in self.scales.items()},
@@ -234,6 +268,8 @@ class Trainer:
         if stage != self.stage:
             self._build(stage)
         self.program.load(snapshot.tensors, facts["frozen"])
+        for arrays in self.memory.values():
+            arrays.clear()
         for name, array in snapshot.tensors["lanes"].items():
             lane, _, name = name.partition("/")
             if int(lane) in self.memory:
@@ -244,9 +280,15 @@ class Trainer:
         self.clock.step, self.clock.nimg = facts["clock"]["step"], facts["clock"]["nimg"]
         self.budgets.bad = set(facts["data"]["bad"])
         self.budgets.nonfinite = facts["guard"]["nonfinite"]
+        self.went_back(facts["guard"].get("rollbacks", 0))
         self.accepted = list(facts["accepted"])
         self.ancestors = list(facts.get("ancestors", []))
         self.loader.restart(facts["data"]["position"], stage.batch_size, self.source.at(stage.resolution))
+
+    def went_back(self, times: int) -> None:
+        """The run has gone back to a checkpoint so often by now; each time lowers its learning rates."""
+        self.rollbacks = times
+        self.stepper.lr_factor = self.config.train.rollback_lr**times
 
     def _source_facts(self) -> dict[str, Any]:
         """What the order of the data and the networks' shapes depend on."""
@@ -255,7 +297,3 @@ class Trainer:
         if facts["text"] is None:  # which older releases did not know
             del facts["text"]
         return facts | ({"class_names": list(self.source.class_names)} if self.source.class_names else {})
-
-
-def _as_bytes(texts: dict[str, str]) -> dict[str, np.ndarray]:
-    return {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}

@@ -4,14 +4,23 @@
 from contextlib import ExitStack
 
 from ganfleet.errors import ConfigError
-from ganfleet.fleet import ascend, cpu, launcher
+from ganfleet.fleet import ascend, cpu, heartbeat, launcher
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.launcher import Launcher
 from ganfleet.fleet.simulated import SimulatedFleet
 from ganfleet.fleet.support import start_mindspore
 from ganfleet.fleet.tree import power_of_two
 
-__all__ = ["Fleet", "Launcher", "SimulatedFleet", "connect", "connect_for_sampling", "launcher", "start_mindspore"]
+__all__ = [
+    "Fleet",
+    "Launcher",
+    "SimulatedFleet",
+    "connect",
+    "connect_for_sampling",
+    "heartbeat",
+    "launcher",
+    "start_mindspore",
+]
 
 MSRUN = "msrun --worker_num=N --local_worker_num=N --join=True $(which ganfleet) train"
 STARTED_BY = {

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ganfleet.errors import ConfigError, GanfleetError
+from ganfleet.fleet import heartbeat
 from ganfleet.fleet.launcher import host
 from ganfleet.fleet.tree import power_of_two, tree_sum
 
@@ -43,11 +44,14 @@ class Fleet:
         With ``reduction: exact`` the bits do not depend on the world size; with ``fast`` the backend sums the ranks
         in its own order. ``lane_value`` runs for this process's lanes only, in order.
         """
-        return self._combine(tree_sum(self.lanes, lane_value))
+        partial = tree_sum(self.lanes, lane_value)
+        with heartbeat.collective("sum"):
+            return self._combine(partial)
 
     def gather(self, value: Any) -> list:
         """Every rank's ``value`` (any picklable object, small), in rank order, on every rank."""
-        return [value]
+        with heartbeat.collective("gathering"):
+            return self._gather(value)
 
     def first(self, action: Callable[[], Any]) -> Any:
         """Let rank 0 alone do ``action``; every rank gets its result, or raises its error.
@@ -130,6 +134,9 @@ class Fleet:
 
     def _combine(self, partial: Any) -> Any:
         return partial
+
+    def _gather(self, value: Any) -> list:
+        return [value]
 
 
 def _where(places: list[tuple[int, str]]) -> str:

@@ -1,6 +1,7 @@
 """What the launcher (msrun, mpiexec, or none) says through the environment, and which process tells an error."""
 
 import ctypes
+import faulthandler
 import os
 import signal
 import socket
@@ -10,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganfleet.errors import ConfigError, GanfleetError
+from ganfleet.fleet import heartbeat
 
 LAUNCHER_PID = "GANFLEET_LAUNCHER_PID"  # the process in which fleet.processes has started this one
-REPORT_FD = "GANFLEET_REPORT_FD"  # the pipe on which ranks report their exit codes to it
+HEARTBEAT = "GANFLEET_HEARTBEAT"  # where this one tells it what it is doing, and its exit code; see fleet.heartbeat
 TERMINAL = "GANFLEET_TERMINAL"  # 1 if that process shows this one's output on a terminal
+STACKS = signal.SIGUSR2  # has a rank print what each of its threads is doing
 ECHO_SECONDS = 0.5  # a second signal that follows so soon is an echo of the first one, not a second wish
 MPI_VARIABLES = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))  # size, rank
 MPI_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
@@ -69,10 +72,10 @@ class Launcher:
         return f"{self.prefix}{error}"
 
     def report_exit(self, code: int) -> None:
-        """Tell ``ganfleet train --workers`` this rank's exit code, if that is what started it."""
-        if _report_fd is not None and not self.is_scheduler:
+        """Tell ``ganfleet launch`` this rank's exit code, if that is what started it."""
+        if heartbeat.is_watched():
             sys.stdout.flush()  # a rank that does not end by itself is ended
-            os.write(_report_fd, f"{self.rank} {code}\n".encode())
+            heartbeat.tell_code(code)
 
 
 def host() -> str:
@@ -82,7 +85,6 @@ def host() -> str:
 
 _rank: int | None = None  # in the connected fleet
 _has_connected = False
-_report_fd: int | None = None
 _followed: int | None = None  # the launcher that this process ends with
 _PR_SET_PDEATHSIG = 1
 
@@ -93,10 +95,11 @@ def follow() -> None:
     ``fleet.processes`` waits, and msrun with --join=True, which would leave its processes behind. What this process
     starts is no rank, and does not find the variables.
     """
-    global _report_fd
-    parent, report_fd = (os.environ.pop(name, None) for name in (LAUNCHER_PID, REPORT_FD))
+    parent, board = (os.environ.pop(name, None) for name in (LAUNCHER_PID, HEARTBEAT))
+    if board is not None:
+        heartbeat.attach(board, _read(os.environ).rank)
+        faulthandler.register(STACKS, chain=False)
     if parent is not None:
-        _report_fd = int(report_fd)
         end_with(int(parent), signal.SIGKILL)
     elif "MS_ROLE" in os.environ and _is_waiting_msrun(parent := os.getppid()):
         # A rank has time for a checkpoint. A scheduler has none to write, and does not heed SIGTERM.
@@ -130,7 +133,7 @@ def _is_waiting_msrun(pid: int) -> bool:
 
 
 def on_terminal() -> bool:
-    """Whether what this rank prints goes through ``ganfleet train --workers`` to a terminal."""
+    """Whether what this rank prints goes through ``ganfleet launch`` to a terminal."""
     return os.environ.get(TERMINAL) == "1"
 
 

@@ -43,7 +43,7 @@ class MindSporeFleet(Fleet):
         self._all_gather = ops.AllGather()
         self._all_reduce = ops.AllReduce()
 
-    def gather(self, value):
+    def _gather(self, value):
         # int32 is the narrowest integer that both HCCL and mccl gather.
         payload = pickle.dumps(value)
         sizes = self._all_gather(Tensor([len(payload)], mindspore.int32)).asnumpy()
@@ -61,9 +61,15 @@ class MindSporeFleet(Fleet):
     def _combine(self, partial):
         # Two ranks have one sum only, and a + b has the bits of b + a: the backend's own all-reduce is exact.
         if self.reduction == "fast" or self.world_size == 2:
-            return self._all_reduce(partial)
-        rows = self._all_gather(partial).reshape(self.world_size, -1)
-        return tree_sum(range(self.world_size), lambda rank: rows[rank])
+            total = self._all_reduce(partial)
+        else:
+            rows = self._all_gather(partial).reshape(self.world_size, -1)
+            total = tree_sum(range(self.world_size), lambda rank: rows[rank])
+        if self.on_cpu:
+            # MindSpore has only begun it. What follows needs it anyway, and so the wait for late ranks, and the error
+            # of one that is gone, belong to this collective. On a CPU this copies nothing.
+            total.asnumpy()
+        return total
 
 
 def _first_line(error: Exception) -> str:

@@ -31,7 +31,7 @@ class MpiFleet(Fleet):
         self._comm = MPI.COMM_WORLD
         super().__init__(lanes, reduction, self._comm.rank, self._comm.size)
 
-    def gather(self, value):
+    def _gather(self, value):
         return self._comm.allgather(value)
 
     def _combine(self, partial):

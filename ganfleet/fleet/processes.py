@@ -1,163 +1,53 @@
-"""Start a fleet's processes on this machine, pass signals on, and end with the exit code of the rank that failed.
+"""The processes of one attempt to run a fleet on this machine: started, given signals, read, and ended.
 
-The processes are started as msrun starts them, with the same variables; but msrun itself ends with 1 whatever a rank's
-code was, waits up to a minute for its scheduler after a failure, takes a rank that leaves early for one that is done,
-and leaves its processes behind when it is terminated.
+They are started as msrun starts them, with the same variables; but msrun itself ends with 1 whatever a rank's code was,
+waits up to a minute for its scheduler after a failure, takes a rank that leaves early for one that is done, and leaves
+its processes behind when it is terminated. With ``mpi`` they are started by mpiexec.
 """
 
-import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
 
-from ganfleet.errors import INTERRUPTED, PeerLost, Stopped, StorageError
-from ganfleet.fleet.launcher import ECHO_SECONDS, LAUNCHER_PID, REPORT_FD, TERMINAL
+from ganfleet.errors import ConfigError, StorageError
+from ganfleet.fleet.heartbeat import STARTING, Board
+from ganfleet.fleet.launcher import ECHO_SECONDS, HEARTBEAT, LAUNCHER_PID, STACKS, TERMINAL, end_with, host
+from ganfleet.fleet.watchdog import Seen
 
-SCHEDULER = -1  # among ranks
-POLL_SECONDS = 0.2
-GRACE_SECONDS = 5  # for the others to fail alike once a rank has failed, and for ranks to end that have reported
 SCHEDULER_SECONDS = 60  # for ranks to end by themselves that have no scheduler any more
 CONNECT_SECONDS = 1800  # how long MindSpore lets a rank be late to connect; a rank that dies is noticed by other means
-TAIL_LINES = 60
 SHOW_CURSOR = b"\x1b[?25h"
-PASSED_ON = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM}
+STOPS = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT, signal.SIGHUP: signal.SIGTERM}
+PASSED_ON = STOPS | {signal.SIGUSR1: signal.SIGUSR1}
 
 
-def launch(workers: int, command: list[str], log_dir: Path | None = None) -> int:
-    """Run ``command`` on ``workers`` ranks of this machine, showing rank 0's output; the fleet's exit code.
+class Signals:
+    """The signals that reach this process in a ``with`` block, instead of ending it.
 
-    Each rank's whole output goes to ``log_dir/worker_N.log``; where a rank fails alone, the end of it is shown. Without
-    a ``log_dir`` it goes to files without a name, of which nothing is left. SIGTERM, SIGINT and SIGHUP go on to the
-    ranks, which stop after their step; after a second one, those that have not ended in GRACE_SECONDS are killed. No
-    process is left when this returns, or is killed.
-
-    Raises:
-        PeerLost: a rank or the scheduler ended without an exit code of its own, killed for instance.
-        Stopped: a signal came before the ranks could take it.
-        StorageError: there is no place for the output.
-    """
-    with _Family(workers, log_dir) as family:
-        family.start(command)
-        lost = _watch(family)
-        unanswering = sorted(family.ranks.keys() - family.ended() - family.codes.keys())
-    return _outcome(family, lost, unanswering)
-
-
-def _outcome(family: "_Family", lost: set[int], unanswering: list[int]) -> int:
-    """The fleet's exit code, after what there is to say about it. ``unanswering`` are the ranks that had to be killed
-    before they had said anything."""
-    codes, workers = family.codes, family.workers
-    if family.interrupted_at is not None and unanswering:
-        _tell(f"interrupted twice; rank {', '.join(map(str, unanswering))} did not answer and was killed")
-        return INTERRUPTED
-    failed = [rank for rank, code in codes.items() if code]
-    if failed:
-        if not codes.get(0):
-            _show_end(family, failed[0], f"rank {failed[0]} ended with {codes[failed[0]]}")
-        return codes[failed[0]]
-    if SCHEDULER in lost:
-        raise PeerLost(
-            f"MindSpore's scheduler, the process by which the ranks find each other, ended"
-            f"{family.killed_by(SCHEDULER) or ' before them'}; start the run again to go on from its last checkpoint"
-        )
-    lost = sorted(lost or set(range(workers)) - codes.keys())
-    if lost and family.received:
-        raise Stopped("stopped by a signal; start again")
-    if lost:
-        if lost[0]:
-            _show_end(family, lost[0], f"rank {lost[0]} was lost")
-        raise PeerLost(
-            f"rank {', '.join(map(str, lost))} ended without an exit code{family.killed_by(lost[0])}, see "
-            f"{family.log(lost[0]) or 'what it printed above'}; start the run again to go on from its last checkpoint"
-        )
-    return 0
-
-
-def _watch(family: "_Family") -> set[int]:
-    """Show rank 0's output until every rank has ended, or those that have not had their time.
-
-    Returns the ranks that were the first to end, if they reported no exit code, or the scheduler, if it ended first.
-    """
-    output, deadline = family.outputs[0], math.inf
-    while True:
-        family.deliver()
-        _show(output)
-        ended = family.ended()  # before the codes are read: a rank reports its code, then ends
-        family.read_reports()
-        lost = ended - family.codes.keys()
-        if not lost and not family.codes and family.lost_scheduler():
-            lost = {SCHEDULER}
-        if lost or len(ended) == len(family.ranks) or time.monotonic() > deadline:
-            _show(output)
-            return lost
-        if family.interrupted_at is not None:
-            deadline = min(deadline, family.interrupted_at + GRACE_SECONDS)
-        if any(family.codes.values()) or len(family.codes) == family.workers:
-            deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-        time.sleep(POLL_SECONDS)
-
-
-def _show(output: BinaryIO) -> None:
-    """Pass on what rank 0 has printed since the last time, without what MindSpore's libraries say as they unload."""
-    _print(b"".join(line for line in output.readlines() if not line.startswith(b"[INFO] DISTRIBUTED(")))
-
-
-def _print(text: bytes) -> None:
-    with suppress(OSError):  # the terminal is closed; the ranks must not end for that
-        sys.stdout.buffer.write(text)
-        sys.stdout.flush()
-
-
-def _tell(message: str) -> None:
-    print(f"ganfleet: error: {message}", file=sys.stderr)
-
-
-def _show_end(family: "_Family", rank: int, ending: str) -> None:
-    """What a rank other than 0 had to say at its end."""
-    log = family.log(rank)
-    lines = family.printed(rank)[-TAIL_LINES:]
-    where = f"all it printed is in {log}" if log else "--log-dir keeps all that it prints"
-    print(*lines, f"ganfleet: {ending}; {where}", sep="\n", file=sys.stderr)
-
-
-@dataclass
-class _Family:
-    """The ranks and MindSpore's scheduler, none of which outlives a ``with`` block.
-
-    ``codes`` are the exit codes that ranks have reported, in the order in which they came. Signals that reach this
-    process are in ``received`` as the ranks shall get them, and go on to every rank, and to nothing else; the second
-    came ``interrupted_at``. ``outputs`` has what each rank prints, to be read.
+    ``stops`` are those that ask it to stop, as the ranks shall get them; the second one came ``interrupted_at``.
+    ``saves`` counts those that ask for a checkpoint.
     """
 
-    workers: int
-    log_dir: Path | None
-    ranks: dict[int, psutil.Popen] = field(default_factory=dict)
-    codes: dict[int, int] = field(default_factory=dict)
-    received: list[int] = field(default_factory=list)
-    interrupted_at: float | None = None
-    outputs: dict[int, BinaryIO] = field(default_factory=dict)
-    _scheduler_failed_at: float | None = None
-    _processes: list[psutil.Popen] = field(default_factory=list)
-    _delivered: Counter[int] = field(default_factory=Counter)  # signals, by rank
-
-    def __enter__(self):
+    def __init__(self):
+        self.stops: list[int] = []
+        self.saves = 0
+        self.interrupted_at: float | None = None
+        self._stopped_at = 0.0
         self._stack = ExitStack()
-        self._reports, self._reporting = os.pipe()
-        os.set_blocking(self._reports, False)
-        self._stack.callback(os.close, self._reports)
-        self._stack.callback(os.close, self._reporting)
+
+    def __enter__(self) -> "Signals":
         for number in PASSED_ON:
             before = signal.getsignal(number)
             if number != signal.SIGHUP or before != signal.SIG_IGN:  # as nohup asks for
@@ -165,74 +55,136 @@ class _Family:
                 self._stack.callback(signal.signal, number, before)
         return self
 
-    def _receive(self, number, _frame):
-        now = time.monotonic()
-        if not self.received:
-            self._received_at = now
-        elif self.interrupted_at is None and now - self._received_at > ECHO_SECONDS:
-            self.interrupted_at = now
-        self.received.append(PASSED_ON[number])
-
-    def __exit__(self, *_):
-        _end(self._processes)
+    def __exit__(self, *_) -> None:
         self._stack.close()
 
-    def log(self, rank: int) -> Path | None:
-        """The file that keeps what a rank prints, if one does."""
-        return self.log_dir and self.log_dir / f"worker_{rank}.log"
+    def _receive(self, number, _frame):
+        if number not in STOPS:
+            self.saves += 1
+            return
+        now = time.monotonic()
+        if not self.stops:
+            self._stopped_at = now
+        elif self.interrupted_at is None and now - self._stopped_at > ECHO_SECONDS:
+            self.interrupted_at = now
+        self.stops.append(STOPS[number])
 
-    def printed(self, rank: int) -> list[str]:
-        """The lines that a rank has printed."""
-        self.outputs[rank].seek(0)
-        return self.outputs[rank].read().decode(errors="replace").splitlines()
 
-    def killed_by(self, rank: int) -> str:
-        """The signal that ended a rank, or the SCHEDULER, for a message."""
-        code = (self._scheduler if rank == SCHEDULER else self.ranks[rank]).returncode
-        return f" (killed by {signal.Signals(-code).name})" if code is not None and code < 0 else ""
+@dataclass(frozen=True)
+class Place:
+    """Where the processes of one machine stand in their fleet.
 
-    def start(self, command: list[str]) -> None:
-        """Start the scheduler and the ranks.
+    Attributes:
+        world_size: ranks on all nodes.
+        workers: ranks on this one; ``first`` is the first of them.
+        address, port: of MindSpore's scheduler, which is started here if ``has_scheduler``.
+        run: the run that an attempt before has begun, which this one goes on with.
+    """
+
+    world_size: int
+    workers: int
+    address: str
+    port: int
+    first: int = 0
+    has_scheduler: bool = True
+    run: str | None = None
+
+    @property
+    def ranks(self) -> range:
+        return range(self.first, self.first + self.workers)
+
+
+class Family:
+    """The ranks of this machine and MindSpore's scheduler, none of which outlives a ``with`` block."""
+
+    def __init__(self, place: Place, command: list[str], log_dir: Path | None, backend: str, again: bool = False):
+        """``again``: it is not the first in this ``log_dir``, whose files then grow."""
+        self.place, self._log_dir, self._again = place, log_dir, again
+        self._command, self._is_mpi = command, backend == "mpi"
+        self._ranks: dict[int, psutil.Process] = {}
+        self._outputs: dict[int, BinaryIO] = {}
+        self._begins: dict[int, int] = {}  # where in its output's file a rank's own begins
+        self._scheduler: psutil.Popen | None = None
+        self._scheduler_failed_at: float | None = None
+        self._processes: list[psutil.Popen] = []
+        self._stops: Counter[int] = Counter()  # given to ranks
+        self._saves: Counter[int] = Counter()
+
+    def __enter__(self) -> "Family":
+        """Start them.
 
         Raises:
             StorageError: there is no place for their output.
+            ConfigError: there is no mpiexec.
         """
-        if self.log_dir:
-            with _storing(self.log_dir):
-                self.log_dir.mkdir(parents=True, exist_ok=True)
-                for earlier in self.log_dir.glob("worker_*.log"):  # of a larger fleet: not to be taken for this one's
-                    earlier.unlink()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        with ExitStack() as stack:
+            self._board = Board(self.place.world_size)
+            stack.callback(self._board.close)
+            stack.callback(_end, self._processes)
+            if self._log_dir:
+                self._clear_logs()
+            if self._is_mpi:
+                self._start_mpi()
+            else:
+                self._start_as_msrun(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stack.close()
+
+    # ── Starting
+
+    def _start_as_msrun(self, stack: ExitStack) -> None:
+        place = self.place
         common = {
-            "MS_WORKER_NUM": self.workers,
-            "RANK_SIZE": self.workers,
-            "MS_SCHED_HOST": "127.0.0.1",
-            "MS_SCHED_PORT": port,
+            "MS_WORKER_NUM": place.world_size,
+            "RANK_SIZE": place.world_size,
+            "MS_SCHED_HOST": place.address,
+            "MS_SCHED_PORT": place.port,
             "MS_TOPO_TIMEOUT": CONNECT_SECONDS,
             LAUNCHER_PID: os.getpid(),
-            REPORT_FD: self._reporting,
         }
-        if not self.log_dir and sys.stdout.isatty():
+        if place.has_scheduler:
+            log = self._log_dir and self._log_dir / "scheduler.log"
+            self._scheduler, _, _ = self._start(self._command, log, {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
+        common[HEARTBEAT] = f"/dev/fd/{self._board.handle}"
+        if not self._log_dir and sys.stdout.isatty():
             common |= {TERMINAL: 1, "COLUMNS": shutil.get_terminal_size().columns}
-            self._stack.callback(_print, SHOW_CURSOR)  # the bar of a rank that is killed hides it
-        scheduler_log = self.log_dir and self.log_dir / "scheduler.log"
-        self._scheduler, _ = self._start(command, scheduler_log, {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
-        for rank in range(self.workers):
-            own = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank, "RANK_ID": rank, "DEVICE_ID": rank}
-            self.ranks[rank], self.outputs[rank] = self._start(command, self.log(rank), {**common, **own})
+            stack.callback(show, SHOW_CURSOR)  # the bar of a rank that is killed hides it
+        for rank in place.ranks:
+            own = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank, "RANK_ID": rank, "DEVICE_ID": rank - place.first}
+            self._ranks[rank], self._outputs[rank], self._begins[rank] = self._start(
+                self._command, self.log(rank), {**common, **own}
+            )
+
+    def _start_mpi(self) -> None:
+        beside = Path(sys.executable).with_name("mpiexec")
+        mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+        if mpiexec is None:
+            raise ConfigError(
+                "--backend mpi needs mpiexec, which is not on the PATH: pip install 'ganfleet[mpi]' mpich"
+            )
+        python, *words = self._command
+        command = [mpiexec, "-n", str(self.place.world_size), python, "-m", "mpi4py", *words]
+        # They are no children of this process, so that no handle of its own reaches them.
+        variables = {HEARTBEAT: f"/proc/{os.getpid()}/fd/{self._board.handle}"}
+        process, output, begins = self._start(command, self.log(0), variables, ends_with_this=True)
+        self._outputs = dict.fromkeys(self.place.ranks, output)  # all that they print is one output
+        self._begins = dict.fromkeys(self.place.ranks, begins)
+        self._ranks = dict.fromkeys(self.place.ranks, process)
 
     def _start(
-        self, command: list[str], log: Path | None, variables: dict[str, object]
-    ) -> tuple[psutil.Popen, BinaryIO]:
+        self, command: list[str], log: Path | None, variables: dict[str, object], ends_with_this: bool = False
+    ) -> tuple[psutil.Popen, BinaryIO, int]:
         """Start a process in a session of its own: a terminal's Ctrl-C must reach it only through here.
 
-        Returns the process, and what it prints.
+        Returns the process, what it prints, and where that begins.
         """
         inherited = {name: value for name, value in os.environ.items() if name not in ("MS_NODE_ID", TERMINAL)}
         with _storing(log or "the workers' output"):
             written, read = _output(log)
+            begins = read.seek(0, os.SEEK_END)
         with written:
             process = psutil.Popen(
                 command,
@@ -240,44 +192,121 @@ class _Family:
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                pass_fds=[self._reporting],
+                pass_fds=[self._board.handle],
                 start_new_session=True,
+                preexec_fn=partial(end_with, os.getpid(), signal.SIGKILL) if ends_with_this else None,
             )
         self._processes.append(process)
-        return process, read
+        return process, read, begins
 
-    def deliver(self) -> None:
-        """Give the ranks the signals they have not had yet."""
-        for rank, process in self.ranks.items():
-            for number in self.received[self._delivered[rank] :]:
-                self._delivered[rank] += 1
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(number)
+    def _clear_logs(self) -> None:
+        with _storing(self._log_dir):
+            self._log_dir.mkdir(parents=True, exist_ok=True)
+            if not self._again:
+                # Not to be added to, and those of a larger fleet not to be taken for this one's.
+                for earlier in self._log_dir.glob("*.log"):
+                    if earlier.stem == "scheduler" or earlier.stem.startswith("worker_"):
+                        earlier.unlink()
 
-    def ended(self) -> set[int]:
-        """The ranks whose processes have ended."""
-        return {rank for rank, process in self.ranks.items() if process.poll() is not None}
+    # ── What they say
 
-    def lost_scheduler(self) -> bool:
-        """Whether the scheduler was killed, or failed and the ranks have had time to say why: they meet the same."""
-        code = self._scheduler.poll()
+    @property
+    def run(self) -> str | None:
+        """The run directory, once it is known."""
+        return self._board.run
+
+    def log(self, rank: int) -> Path | None:
+        """The file that keeps what a rank prints, if one does."""
+        return self._log_dir and self._log_dir / f"worker_{rank}.log"
+
+    def seen(self) -> dict[int, Seen]:
+        """Each rank of this machine."""
+        return {rank: self._seen(rank) for rank in self.place.ranks}
+
+    def _seen(self, rank: int) -> Seen:
+        process = self._process(rank)
+        code = process.poll() if isinstance(process, psutil.Popen) else None if process.is_running() else 1
+        killed = signal.Signals(-code).name if code is not None and code < 0 else None
+        stopped = False
+        if code is None:
+            with suppress(psutil.NoSuchProcess):
+                stopped = process.status() == psutil.STATUS_STOPPED
+        # Read last: a rank tells its code, then ends.
+        return Seen(host(), self._board.read(rank), stopped, code is not None, killed)
+
+    def _process(self, rank: int) -> psutil.Process:
+        """The process of a rank; that of mpiexec until its rank has told which it is."""
+        if self._is_mpi and isinstance(self._ranks[rank], psutil.Popen):
+            pid = self._board.read(rank).pid
+            with suppress(psutil.NoSuchProcess):
+                self._ranks[rank] = psutil.Process(pid) if pid else self._ranks[rank]
+        return self._ranks[rank]
+
+    def news(self, rank: int) -> bytes:
+        """What a rank has printed since the last time, without what MindSpore's libraries say as they unload."""
+        lines = self._outputs[rank].readlines()
+        return b"".join(line for line in lines if not line.startswith(b"[INFO] DISTRIBUTED("))
+
+    def printed(self, rank: int) -> list[str]:
+        """The lines that a rank has printed."""
+        output = self._outputs[rank]
+        before = output.tell()
+        output.seek(self._begins[rank])
+        lines = output.read().decode(errors="replace").splitlines()
+        output.seek(before)
+        return lines
+
+    def lost_scheduler(self) -> str | None:
+        """What ended the scheduler, if it was killed, or failed and the ranks have had time to say why: they meet the
+        same."""
+        code = self._scheduler.poll() if self._scheduler else None
         if not code:  # it ends with 0 once the ranks have left
-            return False
+            return None
         self._scheduler_failed_at = self._scheduler_failed_at or time.monotonic()
-        return code < 0 or time.monotonic() > self._scheduler_failed_at + SCHEDULER_SECONDS
+        if code < 0:
+            return f" (killed by {signal.Signals(-code).name})"
+        return " before them" if time.monotonic() > self._scheduler_failed_at + SCHEDULER_SECONDS else None
 
-    def read_reports(self) -> None:
-        """Look for exit codes that have come since the last time."""
-        with suppress(BlockingIOError):
-            for line in os.read(self._reports, 1 << 16).splitlines():
-                rank, code = map(int, line.split())
-                self.codes[rank] = code
+    # ── What they are told
+
+    def deliver(self, signals: Signals) -> None:
+        """Give the ranks the signals they have not had yet."""
+        for rank in self.place.ranks:
+            for number in signals.stops[self._stops[rank] :]:
+                self._stops[rank] += 1
+                self._send(rank, number)
+                self._send(rank, signal.SIGCONT)  # it may be stopped, and would not see the other one
+            if self._board.read(rank).state != STARTING:  # before, the signal would end it
+                if signals.saves > self._saves[rank]:
+                    self._send(rank, signal.SIGUSR1)
+                self._saves[rank] = signals.saves
+
+    def stacks(self, seconds: float) -> dict[int, list[str]]:
+        """What each rank is doing, line by line. Ranks that a signal has stopped go on for this: they shall end."""
+        before = {rank: len(self.printed(rank)) for rank in self.place.ranks}
+        for rank in self.place.ranks:
+            if self._board.read(rank).pid:  # before, the signal would end it
+                self._send(rank, STACKS)
+                self._send(rank, signal.SIGCONT)
+        time.sleep(seconds)
+        return {rank: self.printed(rank)[before[rank] :] for rank in self.place.ranks}
+
+    def _send(self, rank: int, number: int) -> None:
+        with suppress(psutil.NoSuchProcess):
+            self._process(rank).send_signal(number)
+
+
+def show(text: bytes) -> None:
+    """Print what ranks have printed."""
+    with suppress(OSError):  # the terminal is closed; the ranks must not end for that
+        sys.stdout.buffer.write(text)
+        sys.stdout.flush()
 
 
 def _output(log: Path | None) -> tuple[BinaryIO, BinaryIO]:
     """A file to write and to read at once: ``log``, or one that has no name any more, and so needs no removal."""
     if log:
-        return open(log, "wb"), open(log, "rb")
+        return open(log, "ab"), open(log, "rb")
     handle, name = tempfile.mkstemp(prefix="ganfleet-")
     try:
         return open(handle, "wb"), open(name, "rb")

@@ -3,12 +3,13 @@
 Ascend always runs MindSpore's. The choice is made when a graph is compiled, from the device, the type and the geometry.
 """
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import mindspore as ms
 import numpy as np
-from mindspore import ops
+from mindspore import mint, ops
 
 from ganfleet.errors import ConfigError
 
@@ -98,6 +99,35 @@ def norm(x, gain, bias, epsilon):
 def all_finite(x):
     """Whether no value of a float32 vector is infinite or NaN, a bool tensor ()."""
     return cpu.all_finite(x) if _own(x.dtype) else ops.isfinite(x).all()
+
+
+def checksums(tensors: Sequence[tuple[ms.Tensor, Sequence[int]]]) -> list[int]:
+    """One number for each piece of ``tensors``, which come with the sizes of their pieces; called outside of graphs.
+
+    A piece in which any one bit is flipped has another number. Both forms have this property, and other numbers. No
+    tensor is copied to the host: on a CPU it is there, and elsewhere the device computes.
+    """
+    if ms.get_context("device_target") == "CPU":
+        return [
+            zlib.crc32(piece)
+            for tensor, sizes in tensors
+            for piece in np.split(tensor.asnumpy().reshape(-1), np.cumsum(sizes)[:-1])
+        ]
+    return checksums_on_device(tensors)
+
+
+def checksums_on_device(tensors: Sequence[tuple[ms.Tensor, Sequence[int]]]) -> list[int]:
+    """``checksums`` for cards: the sum of x (2x + 1) mod 2³² over the 32-bit words x of a piece, as an int32.
+
+    x ↦ x (2x + 1) maps 32 bits one to one (RC6's function), so one changed word changes the sum.
+    """
+    sums = []
+    for tensor, sizes in tensors:
+        tensor = tensor if tensor.itemsize == 4 else tensor.astype(ms.float32)
+        words = tensor.reshape(-1).view(ms.int32)
+        # Summed as int64: MindSpore's int32 sum of a CPU saturates.
+        sums += [piece.sum(dtype=ms.int64) for piece in mint.split(words * (words + words + 1), list(sizes))]
+    return [int(each) for each in ops.stack(sums).asnumpy().astype(np.int32)]
 
 
 def adam(gradient, weights, m, v, betas, step, epsilon):

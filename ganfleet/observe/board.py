@@ -31,8 +31,11 @@ class Board:
         with writing(self._path, "another run.dir"):
             self._path.mkdir(exist_ok=True)
             self._writer = EventsWriter(str(self._path / "events"), suffix)
-        # Tells TensorBoard to forget what an earlier process wrote past the step that this one resumes from.
-        self._write(Event(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self.forget_after(resume_step)
+
+    def forget_after(self, step: int) -> None:
+        """Tells TensorBoard to forget what it was shown past ``step``, from where the run goes on."""
+        self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Writes one point of each curve; TensorBoard marks NaN as such."""

@@ -99,6 +99,16 @@ class Observers:
         self._board.scalars(clock.step, named)
         self.say("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
+    def go_back(self, clock: Clock) -> None:
+        """The run has gone back to ``clock``: what was logged past it is dropped."""
+        self._log.truncate_after(clock.step)
+        self._board.forget_after(clock.step)
+        if self._by_images:
+            self._by_images.forget_after(clock.nimg)
+        self._means.take()
+        self._stopwatch.lap()
+        self._reported_nimg, self._step = clock.nimg, clock.step
+
     def pause(self):
         """``with observers.pause():`` leaves the block, a checkpoint for example, out of sec_per_kimg."""
         return self._stopwatch.pause()

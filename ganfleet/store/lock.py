@@ -70,7 +70,8 @@ class Lock:
 
     def __init__(self, place: Path, what: object):
         self._place, self._what = place, what
-        self._file = place / secrets.token_hex(8)
+        self.name = secrets.token_hex(8)  # of the owner's file, which nobody else has
+        self._file = place / self.name
         self._pid: int | None = None  # of the process that holds it: a fork does not
         self._ended = threading.Event()
 

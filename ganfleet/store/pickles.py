@@ -84,6 +84,11 @@ def loads(content: bytes, known: Known, persistent: Callable[[Any], Any] | None 
     return load(io.BytesIO(content), known, persistent)
 
 
+def reason(error: Exception) -> str:
+    """Why a pickle cannot be read, for its user: a damaged one raises whatever its wrong instructions meet."""
+    return str(error) if isinstance(error, Malformed) else "its bytes are damaged"
+
+
 def kept(path: str) -> Callable[..., Object]:
     """For ``known``: an ``Object`` of the class ``path``."""
 

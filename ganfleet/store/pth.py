@@ -55,11 +55,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise ConfigError(
             f"{path} asks for {error}, which no file of weights needs, so it is not read: save the state_dict() alone"
         ) from error
-    # A damaged pickle raises whatever its wrong opcodes meet.
     except Exception as error:
         raise ConfigError(
-            f"{path} is no whole file of PyTorch weights ({type(error).__name__}: {error}): fetch it again, or convert "
-            "it with safetensors.torch.save_file"
+            f"{path} is no file of PyTorch weights, or not a whole one: {pickles.reason(error)}. Fetch it again, or "
+            "convert it with safetensors.torch.save_file"
         ) from error
 
 

@@ -4,6 +4,7 @@ Everything is made under a temporary name in the same folder and renamed. What a
 is left to the caller. Temporary names do not contain the final one: a name may be as long as the file system allows.
 """
 
+import errno
 import hashlib
 import itertools
 import os
@@ -31,6 +32,11 @@ def writing(path: Path, elsewhere: str = "another place") -> Iterator[None]:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}. Free or unlock this place, or choose {elsewhere}."
         ) from error
+
+
+def is_full(error: StorageError) -> bool:
+    """Whether it was raised because the disk is full, or the user's share of it."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def file(path: Path, content: bytes | str, durable: bool = True) -> None:

@@ -6,17 +6,19 @@ What the files in it say is left to those who write them.
 import os
 import re
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from ganfleet.document import expanded
-from ganfleet.errors import RunInUse
+from ganfleet.errors import ConfigError, RunInUse
 from ganfleet.store import publish
 from ganfleet.store.lock import Lock
 from ganfleet.store.publish import writing
 
 SUBFOLDERS = ("samples", "checkpoints")
 ELSEWHERE = "another run.dir"
+SHARED_SECONDS = 15  # for a file that another host has just made to be seen here, as over NFS
 
 
 def plan(root: Path | str, name: str | None, label: str) -> "RunDir":
@@ -33,6 +35,32 @@ def plan(root: Path | str, name: str | None, label: str) -> "RunDir":
         return RunDir(root / name)
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)
     return RunDir(_next(root, label), label)
+
+
+def check_shared(path: Path, sign: str) -> None:
+    """Make sure that the run ``path`` is here the directory of the process whose ``sign`` this is, see ``RunDir.sign``.
+
+    Raises:
+        ConfigError: it is another one, on a disk that the two do not share.
+    """
+    file, end = _lock_of(path) / sign, time.monotonic() + SHARED_SECONDS
+    while True:
+        try:
+            file.open().close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"{path.absolute()} is not the folder that rank 0 writes to: the nodes do not share it. Put "
+                    "run.dir on a disk that is mounted at the same path on all nodes"
+                ) from None
+            time.sleep(0.1)
+
+
+def _lock_of(path: Path) -> Path:
+    """Where the lock of a run directory is: it belongs to the place itself, by whatever link that is reached."""
+    place = Path(os.path.realpath(path))
+    return place.with_name(f".{place.name}.lock")
 
 
 class RunDir:
@@ -54,6 +82,11 @@ class RunDir:
     @property
     def samples(self) -> Path:
         return self.path / "samples"
+
+    @property
+    def sign(self) -> str:
+        """The name of a file beside it that only the process has made which has taken it."""
+        return self._lock.name
 
     def take(self) -> "RunDir":
         """Take its lock. A numbered directory gets the next number if another process was faster.
@@ -120,9 +153,7 @@ class RunDir:
 
     def _taken(self) -> bool:
         """Whether the lock is taken; a numbered directory may turn out to be another run's instead."""
-        # The lock belongs to the place itself, by whatever link it is reached.
-        place = Path(os.path.realpath(self.path))
-        lock = Lock(place.with_name(f".{place.name}.lock"), self.path)
+        lock = Lock(_lock_of(self.path), self.path)
         try:
             lock.take()
         except RunInUse:

@@ -64,16 +64,16 @@ def read(path: Path) -> list[Network]:
             f"{path} asks for {error}, which no file of NVlabs' networks needs, so it is not read: fetch the file of "
             "the authors"
         ) from error
-    # A damaged pickle raises whatever its wrong instructions meet.
     except Exception as error:
         raise ConfigError(
-            f"{path} is no whole file of NVlabs' networks ({type(error).__name__}: {error}): fetch it again"
+            f"{path} is no file of NVlabs' networks, or not a whole one: {pickles.reason(error)}. Fetch it again"
         ) from error
 
 
 def _network(found: Any) -> Network:
     if type(found) is not Object or found.path != NETWORK or type(found.state) is not dict:
-        raise Malformed(f"a network is expected, and there is a {type(found).__name__}")
+        kind = found.path if type(found) is Object else type(found).__name__
+        raise Malformed(f"it has something of the type {kind} where a network is expected")
     state = found.state
     if "build_func_name" not in state:
         raise Malformed("it is of the Theano release, whose networks have other names")

@@ -324,6 +324,11 @@ def _broadcast(writer, node, x, shape):
     return Value(writer.node("Expand", _name(writer, x), writer.ints(shape)), node.shape)
 
 
+@_writes("Tile")
+def _tile(writer, node, x, times):
+    return Value(writer.node("Tile", _name(writer, x), writer.ints(times)), node.shape)
+
+
 @_writes("Ones", "OnesLike", "Zeros", "ZerosLike")
 def _filled(writer, node, like, *_):
     shape = writer.node("Shape", like.name) if isinstance(like, Value) else writer.ints(like)

@@ -72,6 +72,24 @@ def test_a_log_directory_without_workers_is_refused(tmp_path):
     assert "--log-dir keeps what the ranks print that --workers starts" in one_error(ended, 2)
 
 
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (["--nodes", "2"], "--nodes needs --master-addr"),
+        (["--nodes", "2", "--master-addr", "h", "--node-rank", "2"], "--node-rank is 2, and must be below --nodes"),
+        (["--nodes", "2", "--master-addr", "h", "--backend", "mpi"], "--backend mpi is for one node"),
+        (["--min-workers", "3"], "--min-workers is 3, and must not be above -n"),
+    ],
+)
+def test_options_of_launch_that_do_not_go_together_are_refused(options, told, tmp_path):
+    assert told in one_error(ganfleet("launch", "-n", "2", *options, "--", "--config", tiny(tmp_path)), 2)
+
+
+def test_what_starts_ranks_has_no_place_behind_the_dashes(tmp_path):
+    ended = ganfleet("launch", "-n", "2", "--", "--config", tiny(tmp_path), "--workers", "2")
+    assert "--workers and --log-dir do not belong behind the --" in one_error(ended, 2)
+
+
 def test_networks_that_no_memory_holds_are_refused(train):
     error = one_error(train("strategy.hidden=[99999999999]"), 2)
     assert "asks for more memory than there is" in error

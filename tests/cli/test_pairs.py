@@ -12,6 +12,7 @@ from stored import save_start_of
 
 from ganfleet import load
 from ganfleet.data import open_source
+from ganfleet.errors import StorageError
 from ganfleet.observe.grid import picture_of
 
 STYLES = "resolution: 8, start_resolution: 8, latent: 4, mapping_layers: 1, fmap_base: 32, mbstd_group: 1"
@@ -85,11 +86,26 @@ def test_a_call_that_was_stopped_goes_on_and_a_larger_count_adds_pairs(drawn):
     assert json.loads((drawn / "pairs.json").read_text())["seeds"] == [0, 4]
 
 
+def test_a_folder_says_which_pairs_are_there_and_not_which_were_asked_for(drawn, monkeypatch):
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ganfleet.engine.pairs.save_picture", full)
+        assert one_error(pairs("drawn", "truncation=.5", count=9), 74)
+    assert json.loads((drawn / "pairs.json").read_text())["seeds"] == [0, 4]
+
+
+def test_a_seed_that_no_stream_has_is_refused(drawn):
+    error = one_error(pairs("large", "--seed", str(2**63 - 2), count=4), 2)
+    assert f"{2**63 + 1} is no seed" in error and not Path("large").exists()
+
+
 def test_what_is_there_and_was_made_otherwise_is_refused_and_stays(drawn):
-    for given, message in (({"b": "a"}, "were made with --b {"), ({"a": "b"}, "were made with --a {")):
+    for given, message in (({"b": "a"}, "were made with --b b/"), ({"a": "b"}, "were made with --a a/")):
         assert message in one_error(pairs("drawn", "--psi", "0.5", **given), 2)
     message = one_error(pairs("drawn", "--psi", "0.6"), 2)
-    assert "were made with options {'truncation': '0.5'}, not {'truncation': '0.6'}: choose another folder" in message
+    assert "were made with options truncation=0.5, not truncation=0.6: choose another folder" in message
     Path("full").mkdir()
     Path("full", "mine.txt").touch()
     assert "--out full is not empty, and has no pairs.json" in one_error(pairs("full"), 2)

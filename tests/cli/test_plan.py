@@ -123,6 +123,11 @@ def test_data_still_to_come_are_taken_for_rgb(path):
     assert planned["stages"][1]["networks"][0]["parameters"] == 3 * 64 + 1
 
 
+def test_weights_still_to_come_are_noted(path):
+    [note] = plan(configs.load(path, ["train.init_from=nowhere"]))["images"]["notes"][-1:]
+    assert note.startswith("train.init_from: nowhere is no checkpoint")
+
+
 def test_missing_labels_are_reported_with_their_own_exit_code(path):
     found = CliRunner().invoke(cli.main, ["plan", "--config", str(path), "data.source=idx", f"data.path={path}"])
     assert found.exit_code == 65
@@ -157,3 +162,73 @@ def test_growth_is_planned_stage_by_stage():
     assert sent[0] < sent[1] and sent[0] == min(sent)
     memory = [stage["memory"]["total"] for stage in planned["stages"]]
     assert memory[0] == min(memory) < 0.9 * memory[-1]
+
+
+# ── A model of fleets that are not here
+
+MODEL = ["--link", "1ms,1MB/s", "--lane-seconds", "0.01", "--json"]
+
+
+def modelled(path, *words):
+    ended = CliRunner().invoke(cli.main, ["plan", "--config", str(path), *words])
+    assert ended.exit_code == 0, ended.output
+    return json.loads(ended.output)["model"]
+
+
+def test_a_step_on_more_cards_is_lanes_one_after_the_other_and_a_ring_per_phase(path):
+    """TinyGAN sends d bytes for D, and g for G, and again every fourth step; one card waits for nobody."""
+    d, g = 4 * (D_WEIGHTS + NORM_WEIGHTS) + 4 * SEEN, 4 * G_WEIGHTS
+    rows = modelled(path, *MODEL, "--cards", "1,2,3,12", "--cards-per-node", "12")["rows"]
+    for row, cards, lanes in zip(rows, [1, 2, 3, 12], [6, 3, 2, 1], strict=True):
+        hops = 2 * (cards - 1)
+        ring = hops * 1e-3 * 2.25 + hops / cards * (d + 1.25 * g) / 1e6
+        assert (row["stage"], row["cards"], row["lanes_per_card"]) == ("full", cards, lanes)
+        assert row["compute_seconds"] == pytest.approx(lanes * 0.01)
+        assert row["exchange_seconds"] == {"ring": pytest.approx(ring), "hierarchical": pytest.approx(ring)}
+        assert row["step_seconds"] == pytest.approx(lanes * 0.01 + ring)
+        assert row["efficiency"] == pytest.approx(lanes * 0.01 / (lanes * 0.01 + ring))
+        batch = 12 if cards < 12 else 24  # twice as many cards as lanes: twice as many lanes, each of two images
+        assert row["images_per_second"] == pytest.approx(batch / row["step_seconds"])
+
+
+def test_several_nodes_are_modelled_in_both_ways_and_the_faster_one_counts(path):
+    words = [*MODEL, "--node-link", "1us,1GB/s", "--cards", "12", "--cards-per-node", "6"]
+    [row] = modelled(path, *words)["rows"]
+    d, g = 4 * (D_WEIGHTS + NORM_WEIGHTS) + 4 * SEEN, 4 * G_WEIGHTS
+    size = d + 1.25 * g
+    ring = 2.25 * 22 * 1e-3 + 22 / 12 * size / 1e6
+    inside = 2.25 * 10 * 1e-6 + 10 / 6 * size / 1e9
+    outside = 2.25 * 2 * 1e-3 + size / 6 / 1e6
+    assert row["exchange_seconds"] == {"ring": pytest.approx(ring), "hierarchical": pytest.approx(inside + outside)}
+    assert row["fastest"] == "hierarchical" and row["step_seconds"] == pytest.approx(0.01 + inside + outside)
+
+
+def test_an_exact_fleet_gathers_whole_vectors(path):
+    [row] = modelled(path, *MODEL, "--cards", "2", "fleet.reduction=exact")["rows"]
+    size = 4 * (D_WEIGHTS + NORM_WEIGHTS) + 4 * SEEN + 1.25 * 4 * G_WEIGHTS
+    assert row["exchange_seconds"] == {"gather": pytest.approx(2.25e-3 + size / 1e6)}
+
+
+def test_the_model_is_called_one_wherever_it_is_shown(path):
+    words = ["plan", "--config", str(path), "--cards", "6,48", "--link", "1ms,1MB/s", "--lane-seconds", "0.01"]
+    ended = CliRunner().invoke(cli.main, words, env={"COLUMNS": "160"})
+    assert ended.exit_code == 0, ended.output
+    assert ended.output.count("a model, not a measurement") == 2
+    assert modelled(path, *words[3:], "--json")["is"].startswith("a model, not a measurement")
+
+
+@pytest.mark.parametrize(
+    "words, what",
+    [
+        (["--cards", "8"], "--cards needs to know what joins them: add --link"),
+        (["--link", "1us,1GB/s"], "add --cards, such as 8,64,1024"),
+        (["--cards", "8", "--link", "1us,1GB/s"], "give either --lane-seconds, or --measure"),
+        (["--cards", "12", *MODEL], "use multiples of --cards-per-node 8"),
+        (["--cards", "4", *MODEL], "--cards 4 cannot share train.lanes=6 equally: use a divisor, or more cards"),
+        (["--cards", "8,x", *MODEL], "expected numbers of cards, such as 8,64,1024, not '8,x'"),
+        (["--cards", "8", "--link", "fast"], "expected a latency and a bandwidth, such as 20us,25GB/s, not 'fast'"),
+    ],
+)
+def test_what_cannot_be_modelled_is_refused(path, words, what):
+    ended = CliRunner().invoke(cli.main, ["plan", "--config", str(path), *words])
+    assert ended.exit_code == 2 and what in " ".join(ended.output.split())

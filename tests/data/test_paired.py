@@ -145,6 +145,13 @@ def test_what_is_wrong_is_named(options, messages, pairs, monkeypatch):
         assert message in str(error.value)
 
 
+def test_names_that_differ_in_how_accents_are_composed_are_one(tmp_path):
+    """Archives made on macOS have them decomposed."""
+    save(tmp_path / "trainA" / "\u00e9.png", RAMP)
+    save(tmp_path / "trainB" / "e\u0301.png", RAMP)
+    assert len(open_source("paired", path=tmp_path, resolution=12)) == 1
+
+
 def test_a_pair_that_is_damaged_or_of_two_sizes_is_replaced_and_named(pairs):
     (pairs / "trainB" / "1.png").write_bytes(b"no image")
     save(pairs / "trainB" / "2.png", np.zeros((12, 14), np.uint8))

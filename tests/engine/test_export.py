@@ -131,6 +131,22 @@ def test_translations_are_the_same_for_any_size(translating, tmp_path):
         np.testing.assert_allclose(by_mindspore([images]), expected, atol=1e-4)
 
 
+def test_a_u_net_with_dropout_is_the_same_for_any_size(tmp_path):
+    """It has one fixed draw of dropout, which is repeated over larger images."""
+    yaml = "strategy: {name: pix2pix, resolution: 8, ngf: 2, ndf: 2}\ntrain: {batch_size: 1, lanes: 1}\n"
+    model = save_start_of(yaml, tmp_path / "run", 3, scale=20)
+    out = tmp_path / "g.onnx"
+    ended = ganfleet("export", "--checkpoint", str(model), "--to", "onnx", "--out", str(out))
+    assert ended.code == 0 and "height and width are multiples of 8" in ended.output
+    by_onnx = session(out)
+    with library.load(model) as loaded:
+        for shape in ((1, 3, 8, 8), (2, 3, 16, 24)):
+            images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+            expected = loaded.run(loaded.strategy.a_to_b, {"image_a": images})
+            assert np.std(expected) > 0.1
+            np.testing.assert_allclose(by_onnx.run(["image"], {"image_a": images})[0], expected, atol=1e-4)
+
+
 def test_safetensors_has_the_weights_of_the_graph_alone(translating, tmp_path):
     model, tensors = translating
     path = exported(model, "safetensors", tmp_path / "g.safetensors", "--graph", "B2A")

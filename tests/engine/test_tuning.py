@@ -138,6 +138,8 @@ def test_a_sigmoid_rises_over_the_resolutions(runs):
     assert ended.code == 0, ended.output
     made = checkpoint.load(out).facts["blend"]["shares"]
     assert made == pytest.approx({"4": 1 / (1 + np.exp(2)), "8": 0.5})
+    steep = engine.sigmoid(8, 1e-3)
+    assert [steep(height) for height in (4, 8, 16)] == [0, 0.5, 1]
 
 
 @pytest.mark.parametrize(

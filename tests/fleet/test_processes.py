@@ -12,49 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import tiny
+from fake_fleet import GRACE, HANGUP, launch, member, printed, ready
 from fleets import BIN, Ended, mpiexec, one_at_a_time, run, start, survivors, until, workers
 
 from ganfleet.fleet import launcher
 from ganfleet.fleet.launcher import ECHO_SECONDS
 
 pytestmark = one_at_a_time
-
-RANK = """\
-import os, signal, sys, time
-import click
-from ganfleet.cli import run
-
-@click.command()
-def command():
-    rank = os.environ.get("MS_NODE_ID")
-    if rank is None:  # MindSpore's scheduler, which ends after the ranks
-        time.sleep(300)
-    print("rank", rank, "works", flush=True)
-    if rank == "1":
-        time.sleep(1)
-        {fault}
-    time.sleep({seconds})
-
-run(command)
-"""
-GRACE = 1.5  # instead of 5 seconds, which most of these tests would wait for
-LAUNCH = """\
-import signal
-import sys
-from pathlib import Path
-import click
-from ganfleet.cli import run
-from ganfleet.fleet import processes
-
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
-processes.GRACE_SECONDS = {grace}
-
-@click.command()
-def command():
-    return processes.launch({workers}, [sys.executable, "rank.py"], {log_dir})
-
-run(command)
-"""
 
 
 @pytest.fixture
@@ -64,25 +28,11 @@ def faulty(tmp_path, monkeypatch):
     return lambda fault: [tiny(tmp_path), "strategy.name=faulty_gan:FaultyGAN", f"strategy.fault={fault}"]
 
 
-def launch(directory, fault="pass", seconds=300, rank=RANK, workers=2, log_dir='Path(".")') -> list[str]:
-    """The command that starts two ranks of which rank 1 has ``fault`` while rank 0 goes on for ``seconds``."""
-    (directory / "rank.py").write_text(rank.format(fault=fault, seconds=seconds))
-    (directory / "launch.py").write_text(LAUNCH.format(workers=workers, log_dir=log_dir, grace=GRACE))
-    return [sys.executable, "launch.py"]
-
-
-def printed(process: subprocess.Popen) -> str:
-    """What a launcher prints until it ends, which it must."""
-    try:
-        return process.communicate(timeout=60)[0]
-    finally:
-        process.kill()  # and its ranks end with it
-
-
 def test_a_killed_rank_ends_the_fleet_with_69(tmp_path):
     ended = run(launch(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)"), tmp_path, timeout=60)
     assert ended.code == 69
-    assert "error: rank 1 ended without an exit code (killed by SIGKILL), see worker_1.log" in ended.output
+    told = "rank 1 ended without an exit code (killed by SIGKILL) before its first step, see worker_1.log"
+    assert f"error: {told}" in ended.output
 
 
 @pytest.mark.parametrize(
@@ -93,7 +43,8 @@ def test_a_rank_that_fails_alone_is_named_and_quoted(fault, told, tmp_path):
     ended = run(launch(tmp_path, fault), tmp_path, timeout=60)
     assert ended.code == 70
     assert ended.output.count(told) == 1
-    assert "ganfleet: rank 1 ended with 70; all it printed is in worker_1.log" in ended.output
+    first = "rank 1 ended first, with 70, before its first step; all it printed is in worker_1.log"
+    assert f"ganfleet: {first}" in ended.output
 
 
 def test_ranks_that_end_well_end_the_fleet_with_0(tmp_path):
@@ -190,33 +141,6 @@ def test_what_a_rank_starts_may_use_ganfleet_and_is_no_rank(tmp_path):
     assert "ganfleet, version" in (tmp_path / "worker_1.log").read_text()
 
 
-HANGUP = """\
-import signal, time
-import click
-from ganfleet.cli import run
-from ganfleet.errors import Stopped
-
-def stop(number, _):
-    {fault}
-    raise Stopped(f"got {{signal.Signals(number).name}}")
-
-@click.command()
-def command():
-    signal.signal(signal.SIGTERM, stop)
-    print("ready", flush=True)
-    time.sleep({seconds})
-
-run(command)
-"""
-
-
-def ready(directory):
-    """Wait until the ranks of HANGUP are."""
-    for number in range(2):
-        log = directory / f"worker_{number}.log"
-        until(lambda log=log: log.exists() and "ready" in log.read_text())
-
-
 def test_a_closed_terminal_stops_the_ranks_as_sigterm_does(tmp_path):
     process = start(launch(tmp_path, rank=HANGUP), tmp_path)
     ready(tmp_path)
@@ -239,29 +163,29 @@ def test_a_fleet_whose_terminal_is_gone_stops_as_it_should(tmp_path):
     assert survivors(tmp_path) == []
 
 
-def member(process, role, rank=0):
-    """The process that the launcher ``process`` has started as this."""
-    for child in psutil.Process(process.pid).children():
-        environment = child.environ()
-        if (environment["MS_ROLE"], environment["RANK_ID"]) == (role, str(rank)):
-            return child
-    raise AssertionError(f"no {role} {rank}")
-
-
-@pytest.mark.parametrize("frozen", [0, 1])
-def test_a_second_signal_ends_a_fleet_of_which_a_rank_is_frozen(frozen, tmp_path):
+def test_a_rank_that_a_signal_has_stopped_ends_with_the_others(tmp_path):
     process = start(launch(tmp_path, rank=HANGUP), tmp_path)
     ready(tmp_path)
-    rank = member(process, "MS_WORKER", frozen)
+    rank = member(process, "MS_WORKER", 1)
     rank.suspend()
     until(lambda: rank.status() == psutil.STATUS_STOPPED)
+    process.send_signal(signal.SIGTERM)
+    output = printed(process)
+    assert (process.returncode, survivors(tmp_path)) == (75, []), output
+
+
+@pytest.mark.parametrize("deaf", [0, 1])
+def test_a_second_signal_ends_a_fleet_of_which_a_rank_does_not_answer(deaf, tmp_path):
+    fault = f"__import__('os').environ['MS_NODE_ID'] == '{deaf}' and time.sleep(300)"
+    process = start(launch(tmp_path, fault, rank=HANGUP), tmp_path)
+    ready(tmp_path)
     process.send_signal(signal.SIGTERM)
     time.sleep(2 * ECHO_SECONDS)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     output = printed(process)
     assert (process.returncode, survivors(tmp_path)) == (130, []), output
-    assert f"error: interrupted twice; rank {frozen} did not answer and was killed\n" in output
+    assert f"error: interrupted twice; rank {deaf} did not answer and was killed\n" in output
 
 
 def test_a_signal_that_follows_at_once_is_no_second_one(tmp_path):

@@ -80,10 +80,10 @@ MALICIOUS = {
         b"\x80\x04" + named("collections", "OrderedDict") + b"]" + doubled_tuples(64) + b"N\x86a\x85R.",
         "of what are no names",
     ),
-    "too long bytes": (b"\x80\x04\x8e" + (2**60).to_bytes(8, "little") + b"abc.", "no whole file"),
-    "no end": (b"\x80\x04]", "no whole file"),
-    "empty stack": (b"\x80\x04\x85.", "no whole file"),
-    "nothing": (b"", "no whole file"),
+    "too long bytes": (b"\x80\x04\x8e" + (2**60).to_bytes(8, "little") + b"abc.", "not a whole one"),
+    "no end": (b"\x80\x04]", "not a whole one"),
+    "empty stack": (b"\x80\x04\x85.", "not a whole one"),
+    "nothing": (b"", "not a whole one"),
 }
 
 

@@ -50,7 +50,7 @@ def test_a_file_that_asks_for_a_function_is_refused_by_its_name_and_runs_nothing
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path, arrays, legacy):
     path = pth_files.write(tmp_path / "w.pth", arrays, legacy)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ConfigError, match=r"w\.pth is no whole file of PyTorch weights"):
+    with pytest.raises(ConfigError, match=r"w\.pth is no file of PyTorch weights, or not a whole one"):
         pth.read(path)
     with pytest.raises(ConfigError, match=r"nowhere\.pth cannot be read: No such file"):
         pth.read(tmp_path / "nowhere.pth")

@@ -75,6 +75,18 @@ def test_a_lock_leaves_nothing_behind(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["mine"]
 
 
+# Several nodes
+
+
+def test_a_directory_that_nodes_do_not_share_is_told_from_one_they_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(rundir, "SHARED_SECONDS", 0.1)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with rundir.plan(tmp_path / "a", "mine", "gan") as run, rundir.plan(tmp_path / "b", "mine", "gan"):
+        rundir.check_shared(tmp_path / "link" / "mine", run.sign)
+        with pytest.raises(ConfigError, match=f"{tmp_path}/b/mine is not the folder that rank 0 writes to"):
+            rundir.check_shared(tmp_path / "b" / "mine", run.sign)
+
+
 # Refused starts
 
 

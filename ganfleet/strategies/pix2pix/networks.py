@@ -81,7 +81,8 @@ class UNetGenerator(ms_nn.Cell):
 def repeated(pattern, x):
     """``pattern`` (1, c, h, w), repeated to the height and width of ``x``."""
     height, width = x.shape[2:]
-    times = (1, 1, -(-height // pattern.shape[2]), -(-width // pattern.shape[3]))
+    rows, columns = pattern.shape[2:]
+    times = (1, 1, (height + rows - 1) // rows, (width + columns - 1) // columns)
     return ops.tile(pattern, times)[:, :, :height, :width]
 
 

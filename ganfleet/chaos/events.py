@@ -1,0 +1,32 @@
+"""Which faults have happened so far, in a file that all ranks and all starts of a run share."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = "GANFLEET_CHAOS"  # names the folder with both files
+PLAN, EVENTS = "plan.yaml", "events.jsonl"
+
+
+class Events:
+    """A line for each: that a rank ``began``, or that a ``fault`` of the plan happens."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / EVENTS
+
+    def add(self, event: str, **facts: Any) -> None:
+        line = json.dumps({"event": event, "time": time.time(), "pid": os.getpid(), **facts}) + "\n"
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(handle, line.encode())  # in one piece, beside what other ranks write
+        finally:
+            os.close(handle)
+
+    def read(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+
+    def happened(self) -> set[tuple[int, int]]:
+        """The faults that have happened, by their place in the plan, and at which step."""
+        return {(each["fault"], each["step"]) for each in self.read() if each["event"] == "fault"}
