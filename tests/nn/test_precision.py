@@ -76,7 +76,7 @@ def derivatives(compute_type):
     probe = draw.standard_normal((5, 4)).astype(np.float32)
     params = [jnp.asarray(p.asnumpy(), jnp.float64) for p in net.trainable_params()]
     names = [p.name for p in net.trainable_params()]
-    flat = Derivatives(net, scale, probe, 2)(ms.Tensor(x)).asnumpy()
+    flat = Derivatives(net, scale, probe)(ms.Tensor(x)).asnumpy()
     return flat, names, (params, *(jnp.asarray(a, jnp.float64) for a in (scale, probe, x)))
 
 
