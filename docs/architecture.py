@@ -12,7 +12,7 @@ LAST = "## The other modules\n"
 INK, GREY, LINE = "#1f2430", "#5b6475", "#8a93a5"
 ROOMS = (  # what, what is in it, colour; from those that import to those that are imported
     ("cli, testing, api", "verbs and exit codes; checks for authors; ganfleet.train", "#e8eefc"),
-    ("chaos", "faults on purpose", "#e8eefc"),
+    ("chaos, ascend", "faults on purpose; Ascend's back end without a card", "#e8eefc"),
     ("engine, doctor", "the run, the loop, programs, samplers; checks", "#d5e3ff"),
     ("config", "the schema of a YAML file", "#e8eefc"),
     ("strategies, data, observe", "models; sources and loader; log and grids", "#dff3e6"),

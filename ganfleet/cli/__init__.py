@@ -37,6 +37,7 @@ VERBS = {
     "chaos": "Train while faults of a plan happen.",
     "ckpt": "List, verify, compare and export checkpoints.",
     "data": "Prepare training data.",
+    "ascend": "Check what Ascend cards would make of a config, without a card.",
     "configs": "List the recipes that come with ganfleet, and copy one.",
     "strategies": "List the strategies there are, installed ones too.",
     "doctor": "Check whether this machine can train, and say what mends it.",

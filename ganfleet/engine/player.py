@@ -209,8 +209,7 @@ class _FlatState(nn.Cell):
         self.flat = vector("weights", start)
         self.slots = ms.ParameterTuple([vector(slot, np.zeros_like(start)) for slot in player.optimizer.slots()])
         self.updates = vector("updates", np.float32(0))  # exact up to 2^24; a float, because the optimizers need one
-        self.has_ema = player.ema is not None
-        self.average = vector("ema", start if self.has_ema else start[:1])
+        self.average = vector("ema", start if player.ema is not None else start[:1])
         self.moving = tuple(player.buffers)
         self.weights = ms.ParameterTuple(player.weights)
         self.sizes = tuple(int(p.size) for p in player.weights)
@@ -222,33 +221,38 @@ class _FlatState(nn.Cell):
 
     def update(self, total, scale, hyper):
         finite = forms.all_finite(total)
-        # A branch, not a select of every vector: that would double the cost of an update on a CPU.
-        if finite:
-            self.apply(total, scale, hyper)
-        return ops.concat((finite.astype(ms.float32).reshape(1), total[self.size + self.seen_size :]))
+        # Where it can be, a branch: to choose between two values of every vector would double the cost on a CPU.
+        if not forms.branches():
+            self.apply(total, scale, hyper, finite)
+        elif finite:
+            self.apply(total, scale, hyper, None)
+        tail = forms.span(total, self.size + self.seen_size, total.size)
+        return ops.concat((finite.astype(ms.float32).reshape(1), tail))
 
-    def apply(self, total, scale, hyper):
-        gradient = total[: self.size] * scale
+    def apply(self, total, scale, hyper, finite):
+        gradient = forms.span(total, 0, self.size) * scale
         updates = self.updates + 1
         weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
         if self.after_update is not None:
             weights = self.after_update(weights)
         for i in range(len(slots)):
-            ops.assign(self.slots[i], slots[i])
+            ops.assign(self.slots[i], forms.new_or_old(finite, slots[i], self.slots[i]))
+        weights = forms.new_or_old(finite, weights, self.flat)
         ops.assign(self.flat, weights)
-        ops.assign(self.updates, updates)
-        self.move_buffers(total)
+        ops.assign(self.updates, forms.new_or_old(finite, updates, self.updates))
+        self.move_buffers(total, finite)
         self.spread(weights)
 
     def spread(self, flat):
         self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
-    def move_buffers(self, total):
+    def move_buffers(self, total, finite):
         """Move each buffer by what its records on all lanes add up to."""
         start = self.size
         for buffer in self.moving:
             stop = start + buffer.seen.size
-            ops.assign(buffer.value, buffer.moved(total[start:stop]))
+            moved = buffer.moved(forms.span(total, start, stop))
+            ops.assign(buffer.value, forms.new_or_old(finite, moved, buffer.value))
             start = stop
 
 

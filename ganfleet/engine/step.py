@@ -17,7 +17,7 @@ from ganfleet.engine.draws import Draws
 from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import tensors
+from ganfleet.engine.tensors import tensors, values
 from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
@@ -100,10 +100,10 @@ class Stepper:
         self.average(clock)
         # Read only now: until here nothing waited for the device.
         outcome = Outcome({}, np.zeros_like(host), [])
-        for compiled, summary in summaries:
-            with heartbeat.waiting():
-                values = summary.asnumpy()
-            finite, arrived, stats = compiled.summarize(values, self.fleet.total_lanes, len(host))
+        with heartbeat.waiting():
+            told = values([summary for _, summary in summaries])
+        for (compiled, _), summary in zip(summaries, told, strict=True):
+            finite, arrived, stats = compiled.summarize(summary, self.fleet.total_lanes, len(host))
             outcome.stats |= stats
             outcome.host = outcome.host + arrived
             if self._counts_as_skipped(compiled.name, finite):

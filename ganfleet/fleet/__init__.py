@@ -32,8 +32,10 @@ STARTED_BY = {
 }
 
 
-def connect(settings, lanes: int) -> Fleet:
+def connect(settings, lanes: int, started: Launcher | None = None) -> Fleet:
     """The fleet that ``settings`` (config's ``fleet`` section) and the launcher's environment describe.
+
+    ``started`` is what the launcher says, where that is not in the environment.
 
     Everything that can be wrong is checked before the first byte goes to another rank. msrun's scheduler does not
     come back from here. On a CPU this process is bound to ``settings.cpu_threads`` cores until the fleet is closed.
@@ -43,7 +45,7 @@ def connect(settings, lanes: int) -> Fleet:
             divide among the ranks.
         PeerLost: the rendezvous failed.
     """
-    started = launcher.detect()
+    started = started or launcher.detect()
     backend, world_size = choose(settings, started)
     check_lanes(lanes, world_size, settings.reduction)
     return _connect(backend, started, world_size, lanes, settings.reduction, settings.cpu_threads)

@@ -7,6 +7,7 @@ from ganfleet.nn.conv import Conv2d, ConvTranspose2d
 from ganfleet.nn.dense import Dense
 from ganfleet.nn.embedding import Embedding, LearnedSinusoids, TimeEmbedding, one_hot, sinusoids
 from ganfleet.nn.equalized import EqualizedConv2d, EqualizedDense
+from ganfleet.nn.forms import mean
 from ganfleet.nn.init import Constant, Normal, Uniform, initialize, parameter, reproducible
 from ganfleet.nn.losses import (
     discriminator_loss,
@@ -77,6 +78,7 @@ __all__ = [
     "initialize",
     "joined",
     "leaky_relu",
+    "mean",
     "minibatch_stddev",
     "minimax_generator_loss",
     "nonsaturating_generator_loss",

@@ -1,6 +1,6 @@
 """Convolution and transposed convolution with PyTorch's geometry. Which form of the operator runs is forms.py's."""
 
-from mindspore import nn, ops
+from mindspore import nn
 
 from ganfleet.nn import forms
 from ganfleet.nn.init import Constant, fan_in_uniform, parameter
@@ -31,7 +31,7 @@ class Conv2d(nn.Cell):
         x, weight = lowered(x, self.compute_type), lowered(self.factor(), self.compute_type)
         y = forms.conv2d(x, weight, self.stride, self.padding)
         y = raised(y, self.compute_type)
-        return y if self.bias is None else ops.bias_add(y, self.bias)
+        return y if self.bias is None else forms.bias_add(y, self.bias)
 
 
 class ConvTranspose2d(nn.Cell):
@@ -63,7 +63,7 @@ class ConvTranspose2d(nn.Cell):
         x, weight = lowered(x, self.compute_type), lowered(self.factor(), self.compute_type)
         y = forms.conv2d_transpose(x, weight, size, self.stride, self.padding)
         y = raised(y, self.compute_type)
-        return y if self.bias is None else ops.bias_add(y, self.bias)
+        return y if self.bias is None else forms.bias_add(y, self.bias)
 
 
 def _sides(kernel: int | tuple[int, int]) -> tuple[int, int]:

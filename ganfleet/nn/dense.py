@@ -2,6 +2,7 @@
 
 from mindspore import nn, ops
 
+from ganfleet.nn import forms
 from ganfleet.nn.init import Constant, fan_in_uniform, parameter
 from ganfleet.nn.precision import lowered, raised
 
@@ -29,5 +30,5 @@ class Dense(nn.Cell):
         rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
         y = self.matmul(lowered(rows, self.compute_type), lowered(self.factor(), self.compute_type))
         y = raised(y, self.compute_type)
-        y = y if self.bias is None else ops.bias_add(y, self.bias)
+        y = y if self.bias is None else forms.bias_add(y, self.bias)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1])

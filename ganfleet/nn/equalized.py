@@ -34,7 +34,7 @@ class EqualizedDense(nn.Cell):
     def construct(self, x):
         y = self.matmul(lowered(x, self.compute_type), lowered(self.weight * self.scale, self.compute_type))
         y = raised(y, self.compute_type)
-        return y if self.bias is None else ops.bias_add(y, self.bias * self.lr_multiplier)
+        return y if self.bias is None else forms.bias_add(y, self.bias * self.lr_multiplier)
 
 
 class EqualizedConv2d(nn.Cell):
@@ -67,7 +67,7 @@ class EqualizedConv2d(nn.Cell):
         else:
             y = forms.conv2d(x, lowered(self.spread_weight(), self.compute_type), 2, self.padding)
         y = raised(y, self.compute_type)
-        return y if self.bias is None else ops.bias_add(y, self.bias)
+        return y if self.bias is None else forms.bias_add(y, self.bias)
 
     def spread_weight(self):
         """The weight of the strided convolution, (out, in, kernel + 1, kernel + 1)."""

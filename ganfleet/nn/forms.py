@@ -1,6 +1,7 @@
-"""The one table of operators that have more than one form: MindSpore's own, and a CPU's (``ganfleet.nn.cpu``).
+"""The one table of operators that have more than one form: MindSpore's own, a CPU's (``ganfleet.nn.cpu``), and Ascend's
+(``ganfleet.nn.ascend``).
 
-Ascend always runs MindSpore's. The choice is made when a graph is compiled, from the device, the type and the geometry.
+The choice is made when a graph is compiled, from the device, the type and the geometry.
 """
 
 import zlib
@@ -16,8 +17,11 @@ from ganfleet.errors import ConfigError
 if ms.get_context("device_target") == "CPU":
     from ganfleet.nn import cpu as kernels
     from ganfleet.nn.cpu import operators as cpu
+
+    ascend = None
 else:
     cpu = None
+    from ganfleet.nn import ascend
 
 STOCK = "stock"
 BINOMIAL = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
@@ -67,10 +71,29 @@ def joins_batches():
     return form() != STOCK
 
 
+@ops.constexpr
+def _on_card():
+    """Whether graphs are compiled for Ascend."""
+    return ms.get_context("device_target") == "Ascend"
+
+
+@ops.constexpr
+def branches():
+    """Whether a graph may have a branch that is decided when it runs. Ascend's kernel by kernel execution has none."""
+    return ms.get_context("device_target") == "CPU"
+
+
+def new_or_old(finite, new, old):
+    """``new`` where ``finite`` () is true or None, ``old`` elsewhere."""
+    return new if finite is None else ops.where(finite, new, old)
+
+
 def conv2d(x, weight, stride=1, padding=0):
     """(n, in, h, w), (out, in, kh, kw) → (n, out, ⌊(h + 2·padding − kh) / stride⌋ + 1, …), zero-padded."""
     if _own(x.dtype, stride, padding):
         return cpu.conv2d(x, weight, stride, padding)
+    if _on_card():
+        return ascend.conv2d(x, weight, stride, padding)
     return ops.Conv2D(weight.shape[0], weight.shape[2:], pad_mode="pad", pad=padding, stride=stride)(x, weight)
 
 
@@ -78,6 +101,8 @@ def conv2d_transpose(y, weight, size, stride=1, padding=0):
     """(n, out, h, w), (out, in, kh, kw) → ``size``, (n, in, …): the adjoint of ``conv2d`` for that weight."""
     if _own(y.dtype, stride, padding):
         return cpu.conv2d_transpose(y, weight, stride, padding, size)
+    if _on_card():
+        return ascend.conv2d_transpose(y, weight, size, stride, padding)
     # MindSpore names this operator's channels after the convolution it is the adjoint of.
     operator = ops.Conv2DTranspose(weight.shape[0], weight.shape[2:], pad_mode="pad", pad=padding, stride=stride)
     return operator(y, weight, size)
@@ -86,14 +111,48 @@ def conv2d_transpose(y, weight, size, stride=1, padding=0):
 @ops.constexpr
 def has_norm(dtype):
     """Whether ``norm`` can be called; elsewhere layers of norms are MindSpore's operator."""
-    return dtype == ms.float32 and form() != STOCK
+    return dtype == ms.float32 and (form() != STOCK or ms.get_context("device_target") == "Ascend")
 
 
 def norm(x, gain, bias, epsilon):
     """Batch norm of (n, c) or (n, c, h, w) by its own moments: (x − mean) · gain / √(variance + ε) + bias, and these
     moments, the variance biased; gain, bias and moments are (c,). There is no gradient by way of the moments returned.
     """
-    return cpu.norm(x, gain, bias, epsilon)
+    return ascend.norm(x, gain, bias, epsilon) if _on_card() else cpu.norm(x, gain, bias, epsilon)
+
+
+def norm_by(x, gain, bias, average, variance, epsilon):
+    """Batch norm of (n, c) or (n, c, h, w) by given moments (c,): (x − average) · gain / √(variance + ε) + bias."""
+    if _on_card():
+        return ascend.norm_by(x, gain, bias, average, variance, epsilon)
+    return ops.BatchNorm(is_training=False, epsilon=epsilon)(x, gain, bias, average, variance)[0]
+
+
+def bias_add(x, bias):
+    """(n, c) or (n, c, h, w), (c,) → x plus its channel's bias."""
+    return ascend.bias_add(x, bias) if _on_card() else ops.bias_add(x, bias)
+
+
+def mean(x, axes=None, keep_dims=False):
+    """The mean over ``axes``, a number or a tuple, by default over all."""
+    return ascend.mean(x, axes, keep_dims) if _on_card() else x.mean(axes, keep_dims)
+
+
+def softplus(x):
+    """log(1 + eˣ). On Ascend it has a first derivative only, which is all that a loss needs."""
+    return ascend.softplus(x) if _on_card() else ops.softplus(x)
+
+
+def reflection_pad(x, border):
+    """See ``nn.reflection_pad``."""
+    if _on_card():
+        return ascend.reflection_pad(x, border)
+    return ops.MirrorPad("REFLECT")(x, ms.Tensor(np.array([[0, 0], [0, 0], [border, border], [border, border]])))
+
+
+def span(x, start, stop):
+    """x[start:stop] of a vector."""
+    return ascend.span(x, start, stop) if _on_card() else x[start:stop]
 
 
 def all_finite(x):

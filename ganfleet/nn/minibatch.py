@@ -2,6 +2,8 @@
 
 from mindspore import ops
 
+from ganfleet.nn import forms
+
 
 def minibatch_stddev(x, group=4):
     """(n, c, h, w) → (n, c + 1, h, w): the mean standard deviation over groups, as one more channel (arXiv:1710.10196).
@@ -12,8 +14,8 @@ def minibatch_stddev(x, group=4):
     n, c, h, w = x.shape
     group = min(group, n)
     y = x.reshape(group, -1, c, h, w)
-    y = y - y.mean(0, keep_dims=True)
-    deviation = ops.sqrt((y * y).mean(0) + 1e-8).mean((1, 2, 3), keep_dims=True)
+    y = y - forms.mean(y, 0, True)
+    deviation = forms.mean(ops.sqrt(forms.mean(y * y, 0) + 1e-8), (1, 2, 3), True)
     deviation = ops.broadcast_to(deviation.reshape(1, -1, 1, 1, 1), (group, n // group, 1, h, w))
     return ops.concat((x, deviation.reshape(n, 1, h, w)), 1)
 

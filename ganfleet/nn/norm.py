@@ -13,8 +13,8 @@ from ganfleet.nn.init import Constant, parameter
 def batch_moments(x):
     """Mean and biased variance of ``x`` over all but axis 1, each (channels,)."""
     axes = (0, *range(2, x.ndim))
-    mean = x.mean(axes, keep_dims=True)
-    return mean.reshape(-1), ((x - mean) * (x - mean)).mean(axes)
+    mean = forms.mean(x, axes, True)
+    return mean.reshape(-1), forms.mean((x - mean) * (x - mean), axes)
 
 
 class BatchNorm(nn.Cell):
@@ -36,12 +36,11 @@ class BatchNorm(nn.Cell):
         # What this operator keeps for its gradient is only known on a CPU; elsewhere the moments are computed.
         self.keeps_moments = ms.get_context("device_target") == "CPU"
         self.eps = eps
-        self.by_running = ops.BatchNorm(is_training=False, epsilon=eps)
 
     def construct(self, x):
         mean, variance = self.moments.value[0], self.moments.value[1]
         if not self.training:
-            return self.by_running(x, self.gain, self.bias, mean, variance)[0]
+            return forms.norm_by(x, self.gain, self.bias, mean, variance, self.eps)
         if forms.has_norm(x.dtype):
             y, mean, variance = forms.norm(x, self.gain, self.bias, self.eps)
         else:
@@ -61,7 +60,7 @@ class BatchNorm(nn.Cell):
 
 def pixel_norm(x, eps=1e-8):
     """x / √(E x² + eps) over axis 1, the channels (arXiv:1710.10196); any shape, same shape out."""
-    return x * ops.rsqrt((x * x).mean(1, keep_dims=True) + eps)
+    return x * ops.rsqrt(forms.mean(x * x, 1, True) + eps)
 
 
 class InstanceNorm(nn.Cell):
@@ -149,7 +148,7 @@ class RMSNorm(nn.Cell):
         self.gain = parameter("gain", (features,), Constant(1.0))
 
     def construct(self, x):
-        return x * ops.rsqrt((x * x).mean(-1, keep_dims=True) + self.eps) * self.gain
+        return x * ops.rsqrt(forms.mean(x * x, -1, True) + self.eps) * self.gain
 
 
 class LaneNorm(nn.Cell):

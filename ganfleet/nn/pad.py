@@ -1,7 +1,6 @@
 """Padding that mirrors an image at its border."""
 
-import numpy as np
-from mindspore import Tensor, ops
+from ganfleet.nn import forms
 
 
 def reflection_pad(x, border):
@@ -10,4 +9,4 @@ def reflection_pad(x, border):
     It has a first derivative only: none is needed where no gradient penalty passes, and this is the quickest form on a
     CPU, six times as fast as selecting rows and columns.
     """
-    return ops.MirrorPad("REFLECT")(x, Tensor(np.array([[0, 0], [0, 0], [border, border], [border, border]])))
+    return forms.reflection_pad(x, border)

@@ -11,6 +11,8 @@ the images before it.
 import mindspore as ms
 from mindspore import ops
 
+from ganfleet.nn import forms
+
 
 def _scores_and_squared_slopes(critic, x, conditions, augment=None, settings=()):
     """critic(x), and ‖∇ critic(x)‖² of each sample, (n,)."""
@@ -31,7 +33,7 @@ def scored_r1(critic, x, conditions=(), augment=None, settings=()):
     A loss that needs both takes them from here: they then share a backward pass, a fifth of the work of D's phase.
     """
     scores, squared = _scores_and_squared_slopes(critic, x, conditions, augment, settings)
-    return scores, squared.mean()
+    return scores, forms.mean(squared)
 
 
 def r1(critic, x, conditions=(), augment=None, settings=()):
@@ -44,4 +46,4 @@ def gradient_penalty(critic, real, fake, u, conditions=()):
     _, squared = _scores_and_squared_slopes(critic, real + u * (fake - real), conditions)
     # Without the 1e-12 a critic that is flat somewhere would have an infinite gradient there.
     norms = ops.sqrt(squared + 1e-12)
-    return ((norms - 1) * (norms - 1)).mean()
+    return forms.mean((norms - 1) * (norms - 1))

@@ -14,7 +14,7 @@ def upsample(x):
 def downsample(x):
     """Mean of each 2×2 block: (n, c, h, w), h and w even → (n, c, h/2, w/2)."""
     n, c, h, w = x.shape
-    return x.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
+    return forms.mean(x.reshape(n, c, h // 2, 2, w // 2, 2), (3, 5))
 
 
 def blur(x):

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.size import Resolution
 from ganfleet.strategies.base import Betas
@@ -44,4 +45,4 @@ class BetweenImages(ImageGAN):
 
 def least_squares(scores, target):
     """E (D − target)², the LSGAN's loss (arXiv:1611.04076)."""
-    return ((scores - target) * (scores - target)).mean()
+    return nn.mean((scores - target) * (scores - target))

@@ -57,7 +57,7 @@ class GAN(ImageGAN):
 
     def d_loss(self, nets, real, noise):
         real_logit, fake_logit = self.real_logit(nets, real, noise), self.fake_logit(nets, noise)
-        stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
+        stats = {"scores/real": nn.mean(real_logit), "scores/fake": nn.mean(fake_logit)}
         return nn.discriminator_loss(real_logit, fake_logit), self.adapted(nets, real_logit, stats)
 
     def non_saturating_g_loss(self, nets, real, noise):

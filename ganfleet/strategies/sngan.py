@@ -75,7 +75,7 @@ class SNGAN(ImageGAN):
     def d_loss(self, nets, real, noise):
         real_scores = nets.D(self.augmented(nets, real["image"], noise, "D/real"))
         fake_scores = self.fake_scores(nets, noise)
-        stats = {"scores/real": real_scores.mean(), "scores/fake": fake_scores.mean()}
+        stats = {"scores/real": nn.mean(real_scores), "scores/fake": nn.mean(fake_scores)}
         return nn.hinge_discriminator_loss(real_scores, fake_scores), self.adapted(nets, real_scores, stats)
 
     def g_loss(self, nets, real, noise):

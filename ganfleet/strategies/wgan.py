@@ -64,7 +64,7 @@ class Wasserstein(ImageGAN):
         return critic_loss(nets.D(image), nets.D(fake))
 
     def g_loss(self, nets, real, noise):
-        return -nets.D(self.augmented(nets, nets.G(noise["z"]), noise, "D/fake")).mean(), {}
+        return -nn.mean(nets.D(self.augmented(nets, nets.G(noise["z"]), noise, "D/fake"))), {}
 
     def shown(self, nets, real, noise):
         """Real images and fakes as the critic is to see them."""
@@ -74,7 +74,7 @@ class Wasserstein(ImageGAN):
 
 def critic_loss(real_scores, fake_scores):
     """−(E D(x) − E D(G(z))), and the stats of a critic."""
-    real, fake = real_scores.mean(), fake_scores.mean()
+    real, fake = nn.mean(real_scores), nn.mean(fake_scores)
     return fake - real, {"wasserstein": real - fake, "scores/real": real, "scores/fake": fake}
 
 

@@ -127,4 +127,4 @@ def domain_loss(discriminator, real, fake):
 
 def l1(image, target):
     """E |image − target|."""
-    return ops.abs(image - target).mean()
+    return nn.mean(ops.abs(image - target))

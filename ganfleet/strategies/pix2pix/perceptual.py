@@ -41,7 +41,7 @@ def distance(maps, others):
     """Σ wᵢ E |φᵢ(x) − φᵢ(y)| over the five maps (arXiv:1711.11585, the authors' code), a scalar."""
     total = ops.zeros((), ms.float32)
     for i, weight in enumerate(WEIGHTS):
-        total = total + weight * ops.abs(maps[i] - others[i]).mean()
+        total = total + weight * forms.mean(ops.abs(maps[i] - others[i]))
     return total
 
 
@@ -83,7 +83,7 @@ class VGG(nn.Cell):
         for block in range(len(self.blocks)):
             x = self.pool(x) if block else x
             for layer in range(self.blocks[block]):
-                x = ops.relu(ops.bias_add(forms.conv2d(x, self.weights[conv], 1, 1), self.biases[conv]))
+                x = ops.relu(forms.bias_add(forms.conv2d(x, self.weights[conv], 1, 1), self.biases[conv]))
                 conv = conv + 1
                 if layer == 0:
                     found = (*found, x)

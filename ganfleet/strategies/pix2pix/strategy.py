@@ -106,7 +106,7 @@ class PairTranslation(BetweenImages):
         loss = self.adversarial(of_fake)
         stats = {"adversarial": loss}
         if options.l1:
-            stats["l1"] = ops.abs(fake - b).mean()
+            stats["l1"] = nn.mean(ops.abs(fake - b))
             loss = loss + options.l1 * stats["l1"]
         if options.feature_matching:
             # The same augmentation for both: features are compared pixel by pixel.
@@ -122,7 +122,7 @@ class PairTranslation(BetweenImages):
         a, b = real["image_a"], real["image_b"]
         of_real = nets.D(self.pair(a, b, self.settings(nets, noise, "D/real")))
         of_fake = nets.D(self.pair(a, fake, self.settings(nets, noise, "D/fake")))
-        stats = {"scores/real": of_real[0][-1].mean(), "scores/fake": of_fake[0][-1].mean()}
+        stats = {"scores/real": nn.mean(of_real[0][-1]), "scores/fake": nn.mean(of_fake[0][-1])}
         return self.judgement(of_real, of_fake), self.adapted(nets, of_real[0][-1], stats)
 
     def sample(self, nets, noise):
@@ -145,7 +145,7 @@ def matching(fake, real):
     for scale in range(len(fake)):
         layers = len(fake[scale]) - 1
         for i in range(layers):
-            total = total + ops.abs(fake[scale][i] - real[scale][i]).mean() * (4 / layers / len(fake))
+            total = total + nn.mean(ops.abs(fake[scale][i] - real[scale][i])) * (4 / layers / len(fake))
     return total
 
 

@@ -264,7 +264,7 @@ class ProGenerator(ms_nn.Cell):
         if self.classes:
             z = ops.concat((z, nn.one_hot(label, self.classes)), 1)
         x = self.dense(nn.pixel_norm(z)).reshape(z.shape[0], -1, *self.start)
-        x, below = nn.pixel_norm(nn.leaky_relu(ops.bias_add(x, self.bias))), None
+        x, below = nn.pixel_norm(nn.leaky_relu(forms.bias_add(x, self.bias))), None
         for i in range(len(self.convs)):
             if i % 2 == 1:
                 below = x

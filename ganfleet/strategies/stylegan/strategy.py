@@ -216,13 +216,13 @@ class StyleGAN(ImageGAN):
             image = self.augmented(nets, image, noise, "D/real")
             real_logit, fake_logit = self._scores(nets.D, image, fake, conditions)
             loss = nn.discriminator_loss(real_logit, fake_logit)
-            stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean()}
+            stats = {"scores/real": nn.mean(real_logit), "scores/fake": nn.mean(fake_logit)}
             return loss, self.adapted(nets, real_logit, stats)
         fake_logit = nets.D(fake, *conditions)
         settings = self.settings(nets, noise, "D/real")
         real_logit, penalty = nn.scored_r1(nets.D, image, conditions, self.augment, settings)
         loss = nn.discriminator_loss(real_logit, fake_logit) + self.options.r1_gamma / 2 * penalty
-        stats = {"scores/real": real_logit.mean(), "scores/fake": fake_logit.mean(), "r1": penalty}
+        stats = {"scores/real": nn.mean(real_logit), "scores/fake": nn.mean(fake_logit), "r1": penalty}
         return loss, self.adapted(nets, real_logit, stats)
 
     def lazy_r1(self, nets, real, noise):
@@ -237,9 +237,9 @@ class StyleGAN(ImageGAN):
         image = self.augmented(nets, image, noise, "D/real")
         real_score, fake_score = self._scores(nets.D, image, fake, conditions)
         penalty = nn.gradient_penalty(nets.D, image, fake, noise["u"], conditions)
-        drift = (real_score * real_score).mean()
-        loss = fake_score.mean() - real_score.mean() + self.options.gp_weight * penalty + self.options.drift * drift
-        stats = {"scores/real": real_score.mean(), "scores/fake": fake_score.mean(), "gradient_penalty": penalty}
+        drift = nn.mean(real_score * real_score)
+        loss = nn.mean(fake_score) - nn.mean(real_score) + self.options.gp_weight * penalty + self.options.drift * drift
+        stats = {"scores/real": nn.mean(real_score), "scores/fake": nn.mean(fake_score), "gradient_penalty": penalty}
         return loss, stats
 
     def _judged(self, nets, real, noise):
@@ -268,7 +268,7 @@ class StyleGAN(ImageGAN):
         """−E D(fake)."""
         label = self._label(real)
         fake = self.augmented(nets, self._generate(nets, noise, label, record=True), noise, "D/fake")
-        return -nets.D(fake, noise["alpha"], label).mean(), {}
+        return -nn.mean(nets.D(fake, noise["alpha"], label)), {}
 
     def _label(self, real):
         return real["label"] if self.classes else None
@@ -287,7 +287,7 @@ class StyleGAN(ImageGAN):
             return nets.G(noise["z"], noise["alpha"], label)
         w = nets.G.mapping(noise["z"], label)
         if record:
-            nets.G.w_avg.add(w.mean(0))
+            nets.G.w_avg.add(nn.mean(w, 0))
         styles = repeated(w, nets.G.layers)
         if self.options.style_mixing:
             other = repeated(nets.G.mapping(noise["z_mixed"], label), nets.G.layers)

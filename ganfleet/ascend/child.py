@@ -1,0 +1,242 @@
+"""The process that takes the stubs for CANN: it compiles each graph of each stage of one config, and says where it is.
+
+It runs as rank 0 of a fleet of ``world_size``. MindSpore's lines between two of its own say what became of the graphs.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from ganfleet.ascend.lines import mark
+from ganfleet.errors import GanfleetError
+
+CLASSES = 10  # of labels, where there are no data to say how many
+
+
+def main() -> None:
+    wanted = json.load(sys.stdin)
+
+    def tell(**what) -> None:
+        # At once, and in one piece: MindSpore's own lines come between.
+        os.write(2, mark(wanted["nonce"], what))
+
+    try:
+        _check(wanted, tell)
+    except GanfleetError as error:
+        tell(event="refused", message=str(error))
+    except Exception as error:
+        trace = "".join(traceback.format_exception(error))
+        tell(event="failed", message=_reason(error), trace=trace)
+    else:
+        tell(event="done")
+
+
+def _reason(error: Exception) -> str:
+    """What MindSpore's errors say before they come to its C++ stack."""
+    text = str(error).partition("\n----")[0].strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
+def _check(wanted: dict, tell: Callable) -> None:
+    from ganfleet.fleet import Launcher, connect, start_mindspore
+
+    ms = start_mindspore()
+    tell(event="device", name=ms.get_context("device_target"))
+    if ms.get_context("device_target") != "Ascend":
+        return
+    from ganfleet import config as configs
+
+    if wanted["controls"]:
+        from ganfleet.ascend import controls
+
+        controls.run(tell)
+    config = configs.load(wanted["path"], wanted["overrides"]) if wanted["path"] else _of(wanted)
+    size = wanted["world_size"]
+    started = Launcher("msrun", size, 0, 0) if size > 1 else Launcher()
+    connect(config.fleet, config.train.lanes, started).close()
+    # Again, as a process does that trains and then draws samples.
+    with connect(config.fleet, config.train.lanes, started) as fleet:
+        tell(event="connected", backend=fleet.backend, lanes=len(fleet.lanes))
+        _compile(config, fleet, tell)
+
+
+def _of(wanted: dict):
+    """The config of a strategy that is named without one."""
+    from ganfleet.config import Config
+
+    lanes = max(2, wanted["world_size"])
+    given = {
+        "strategy": {"name": wanted["strategy"]},
+        "data": {"source": "given"},
+        "train": {"batch_size": 4 * lanes, "lanes": lanes},
+    }
+    for override in wanted["overrides"]:
+        key, _, value = override.partition("=")
+        section, _, name = key.partition(".")
+        given.setdefault(section, {})[name] = json.loads(value) if value[:1] in "0123456789[{" else value
+    return Config.from_dict(given)
+
+
+def _compile(config, fleet, tell: Callable) -> None:
+    """Run each stage of the config's schedule for two steps in which every phase is due, and draw samples."""
+    from ganfleet.clock import Clock
+    from ganfleet.engine.program import Program
+    from ganfleet.engine.run import new_strategy
+    from ganfleet.engine.sampler import CHUNK, Sampler, seeded
+    from ganfleet.engine.step import HOST_VALUES
+    from ganfleet.fleet import Fleet
+    from ganfleet.nn.precision import LossScale
+
+    image, source = _data(config)
+    strategy = new_strategy(config, image)
+    copies = _Copies()
+    for stage in strategy.schedule():
+        tell(event="section", stage=stage.name, section="build")
+        program = Program(strategy, stage, config.train.seed, config.train.precision)
+        for compiled in program.phases:
+            compiled.phase = replace(compiled.phase, every=1, due=None)
+        half = config.train.precision == "float16"
+        scales = {compiled.name: LossScale() for compiled in program.phases if half}
+        memory = {lane: {} for lane in fleet.lanes}
+        stepper = _watching(tell, stage.name, copies)(program, fleet, config.train.seed, memory, scales, ahead=False)
+        samples = [_samples(strategy, stage, image, source, config.train.lanes) for _ in fleet.lanes]
+        clock = Clock(10**12, nimg=stage.starts_at)
+        for step in ("compiled", "second step"):
+            stepper.watches = step == "compiled"
+            if not stepper.watches:
+                tell(event="section", stage=stage.name, section=step)
+            with copies.counted() as counted:
+                stepper.step(samples, clock, np.zeros(HOST_VALUES, np.float32))
+        tell(event="step", stage=stage.name, copies=counted.count, prepared=counted.prepared)
+        stepper.close()
+        tell(event="section", stage=stage.name, section="resume")
+        program.load(program.tensors())
+        if not strategy.samples_data:
+            tell(event="section", stage=stage.name, section="samples")
+            # Alone: ranks share images as pickled objects, of which a dry run would give back zeros.
+            Sampler(program).images([seeded(strategy, clock, seed) for seed in range(CHUNK)], clock, Fleet(1))
+        tell(event="section", stage=stage.name, section="end")
+
+
+def _data(config):
+    """What an image is, and where samples come from; None where the data are not there."""
+    from ganfleet.document import expanded
+    from ganfleet.engine.run import data_of
+    from ganfleet.strategies.base import ImageSpec
+
+    path = getattr(config.data, "path", None)
+    if config.data.source == "given":
+        return ImageSpec(3, CLASSES), None
+    if path and not expanded(path, "data.path").exists():
+        return ImageSpec(getattr(config.data, "channels", None) or 3), None
+    source = data_of(config)
+    return ImageSpec(source.channels, source.classes, source.text), source
+
+
+def _samples(strategy, stage, image, source, lanes: int) -> dict[str, np.ndarray]:
+    """A lane's real samples, all zeros."""
+    from ganfleet.data.loader import to_network
+    from ganfleet.size import Size
+
+    n = stage.batch_size // lanes
+    if source is not None:
+        sample = {name: to_network(array) for name, array in source.at(stage.resolution)[0].items()}
+    else:
+        sample = {name: np.zeros((image.channels, *Size.of(stage.resolution)), np.float32) for name in strategy.reads}
+        if image.classes:
+            sample["label"] = np.zeros((), np.int32)
+    return {name: np.zeros((n, *array.shape), array.dtype) for name, array in sample.items()}
+
+
+def _watching(tell: Callable, stage: str, copies):
+    """A Stepper that tells which phase it runs, what that took of memory, and what went through the fleet."""
+    from ganfleet.engine.step import Stepper
+
+    class Watching(Stepper):
+        watches = True
+
+        def run(self, compiled, *arguments):
+            if not self.watches:
+                if compiled.phase.prepare is not None:  # which is given what earlier phases kept, on the host
+                    copies.prepared += sum(len(lane.kept) for lane in arguments[0].values())
+                return super().run(compiled, *arguments)
+            tell(event="section", stage=stage, section=compiled.name)
+            sent = []
+            with _noted(self.fleet, sent):
+                summary = super().run(compiled, *arguments)
+            size = self.peaks.get(compiled.name, 0)
+            tell(event="phase", stage=stage, section=compiled.name, sent=sent, bytes=size)
+            return summary
+
+        def average(self, clock):
+            if self.watches:
+                tell(event="section", stage=stage, section="step")
+            super().average(clock)
+
+    return Watching
+
+
+@contextmanager
+def _noted(fleet, sent: list):
+    """While it lasts, what goes through ``fleet`` is noted in ``sent``: the operator's name, and bytes."""
+
+    def noting(operator):
+        def noted(tensor):
+            sent.append([operator.name, int(tensor.size) * tensor.itemsize])
+            return operator(tensor)
+
+        return noted
+
+    own = {name: getattr(fleet, name) for name in ("_all_reduce", "_all_gather") if hasattr(fleet, name)}
+    for name, operator in own.items():
+        setattr(fleet, name, noting(operator))
+    yield
+    for name, operator in own.items():
+        setattr(fleet, name, operator)
+
+
+class _Copies:
+    """Counts how often the host asks for a tensor's values, which waits for the device.
+
+    ``prepared`` is how many of these the engine makes to give phases' ``prepare`` what earlier phases kept.
+    """
+
+    ASKS = ("asnumpy", "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__array__")
+
+    def __init__(self):
+        import mindspore as ms
+
+        self.count, self.prepared, self._is_inside = 0, 0, False
+        for name in self.ASKS:
+            if hasattr(ms.Tensor, name):
+                setattr(ms.Tensor, name, self._counting(getattr(ms.Tensor, name)))
+
+    @contextmanager
+    def counted(self):
+        self.count = self.prepared = 0
+        yield self
+
+    def _counting(self, own):
+        def asked(tensor, *arguments, **keywords):
+            if self._is_inside:
+                return own(tensor, *arguments, **keywords)
+            self.count += 1
+            self._is_inside = True
+            try:
+                return own(tensor, *arguments, **keywords)
+            finally:
+                self._is_inside = False
+
+        return asked
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)  # MindSpore's own exit may take seconds, and would release a device that there is not
