@@ -50,7 +50,7 @@ def scale(options: TowerOptions) -> float:
 
 
 class UnclipPrior(Denoising):
-    """The prior: a causal transformer that takes noise away from an image's embedding, told the caption.
+    """DALL·E 2's prior (arXiv:2204.06125): a transformer that takes noise off an image's embedding, told the caption.
 
     Embeddings are those of two towers that were trained before, ``encoder``, the run or file of theirs. It predicts the
     embedding itself. Grids of a run show the data; ``unclip`` draws with it.

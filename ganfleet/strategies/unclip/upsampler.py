@@ -12,7 +12,7 @@ from ganfleet.strategies.diffusion.strategy import DenoisingOptions, Share, UNet
 
 
 class UnclipSR(Enlarging):
-    """DALL·E 2's upsampler: a U-Net of convolutions alone, told a small image and no text.
+    """DALL·E 2's upsampler (arXiv:2204.06125): a U-Net of convolutions, told a small image and no text.
 
     In training the small image is blurred for a share ``blurred`` of samples, by a Gaussian of 3x3 pixels with the
     deviation ``blur``, so that what is unsharp before it does no harm; in drawing it never is. Images of other sizes
