@@ -298,7 +298,7 @@ class Denoising(Strategy):
 
 
 class Diffusion(Denoising):
-    """Diffusion of images, unconditional or by class (arXiv:2006.11239, arXiv:2105.05233).
+    """Diffusion of images (arXiv:2006.11239), unconditional or by class (arXiv:2105.05233).
 
     Where the data have classes, the U-Net is told them (``conditional: false`` keeps it from that), and guidance
     without a classifier (arXiv:2207.12598) leans on them.
