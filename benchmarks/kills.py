@@ -24,7 +24,7 @@ from ganfleet.store import checkpoint
 EVERY = 10  # steps between checkpoints
 STEPS_PER_KILL = 10  # of the whole run
 CONFIG = """\
-strategy: {name: dcgan, resolution: 16, latent: 8, ngf: 8, ndf: 8}
+strategy: {name: dcgan, resolution: 32, latent: 8, ngf: 4, ndf: 4}
 data: {source: embedded}
 train: {batch_size: 16, lanes: 4}
 log: {every_steps: 100, samples_every_kimg: 1000000, samples: 4}
@@ -66,15 +66,14 @@ def report(asked: argparse.Namespace, steps: int, folder: Path) -> None:
     (chaos / "plan.yaml").write_text("\n".join(["faults:", *faults, ""]))
     variables = {"GANFLEET_CALLBACKS": "ganfleet.chaos.inject:Chaos", "GANFLEET_CHAOS": str(chaos)}
     supervised = "launch" in cli.VERBS and not asked.by_hand
-    ends: list[float] = []  # of the command, where it does not start again by itself
+    found: dict[int, float] = {}  # seconds from a kill, by its place in the plan, until every rank had ended
     began = time.perf_counter()
     if supervised:
         budget = ["-n", str(asked.workers), "--max-restarts", str(asked.count)]
-        code = run(folder, [*GANFLEET, "launch", *budget, "--", *words, "run.name=killed"], variables)
+        code = run(folder, [*GANFLEET, "launch", *budget, "--", *words, "run.name=killed"], variables, found)
     else:
         for _ in range(asked.count + 1):
-            code = run(folder, [*train, *words, "run.name=killed"], variables)
-            ends.append(time.time())
+            code = run(folder, [*train, *words, "run.name=killed"], variables, found)
             left = [each.pid for each in psutil.process_iter() if works_in(each, folder)]
             assert not left, f"processes are left: {left}"
             if code == 0:
@@ -85,7 +84,7 @@ def report(asked: argparse.Namespace, steps: int, folder: Path) -> None:
     digests = [digest(folder / "runs" / name) for name in ("whole", "killed")]
     assert digests[0] == digests[1], "the runs have other bits"
 
-    events = [json.loads(line) for line in (chaos / "events.jsonl").read_text().splitlines()]
+    events = events_in(chaos)
     kills = [each for each in events if each["event"] == "fault"]
     starts = [each for each in events if each["event"] == "began" and each["rank"] == 0]
     restarts, repeated = [], 0
@@ -96,9 +95,7 @@ def report(asked: argparse.Namespace, steps: int, folder: Path) -> None:
         assert kill["step"] - following[0]["step"] <= 2 * EVERY, f"a checkpoint is lost: {kill}, {following[0]}"
     print(f"{len(kills)} of {asked.count} kills, {asked.workers} ranks, {steps} steps, seed {asked.seed}")
     print(f"digest {digests[0][:16]}, equal to that of the run that nobody killed; no process is left")
-    if ends:
-        found = [min(end for end in ends if end > kill["time"]) - kill["time"] for kill in kills]
-        print(f"detected, and every process ended: {spread(found)}")
+    print(f"noticed, and every rank ended: {spread(list(found.values()))}")
     print(f"restarted, from kill to the next step: {spread(restarts)}")
     each = max(len(kills), 1)
     print(f"per kill: {(killed - whole) / each:.2f} s of wall time, {repeated / each:.1f} steps are made again")
@@ -115,10 +112,39 @@ def timed(folder: Path, command: list[str], variables: dict[str, str]) -> tuple[
     return time.perf_counter() - began, code
 
 
-def run(folder: Path, command: list[str], variables: dict[str, str]) -> int:
+def run(folder: Path, command: list[str], variables: dict[str, str], found: dict[int, float] | None = None) -> int:
     with (folder / "output.txt").open("ab") as output:
         environment = {**os.environ, **variables}
-        return subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output).returncode
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+        while process.poll() is None:
+            time.sleep(0.05)
+            if found is not None:
+                notice(events_in(folder / "chaos"), found)
+    if found is not None:
+        notice(events_in(folder / "chaos"), found)
+    return process.returncode
+
+
+def notice(events: list[dict], found: dict[int, float]) -> None:
+    """Note when all ranks have ended that had begun before a kill."""
+    pids: set[int] = set()
+    for each in events:
+        if each["event"] == "began":
+            pids.add(each["pid"])
+        elif each["fault"] not in found and not any(lives(pid) for pid in pids):
+            found[each["fault"]] = time.time() - each["time"]
+
+
+def events_in(folder: Path) -> list[dict]:
+    path = folder / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def works_in(process: psutil.Process, folder: Path) -> bool:

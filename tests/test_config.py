@@ -556,7 +556,7 @@ def test_what_does_nothing_alone_is_refused(problems):
 def test_callbacks_and_metrics_that_there_are_not_are_reported_at_their_lines(problems):
     assert problems("metrics:\n  names:\n    - fidd\nrun:\n  callbacks:\n    - nowhere:Notify") == [
         "c.yaml:4: metrics.names.0: unknown metric 'fidd', did you mean fid? (known: dc, diversity, fid, "
-        "is, kid, l1, ms_ssim, ppl, pr, psnr, ssim, "
+        "is, kid, l1, ms_ssim, ppl, pr, psnr, r_precision, ssim, "
         "or package.module:Class)",
         "c.yaml:7: run.callbacks.0: no module 'nowhere' for callback 'nowhere:Notify': install it, or correct the name",
     ]

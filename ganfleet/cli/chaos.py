@@ -22,6 +22,7 @@ INJECTOR = "ganfleet.chaos.inject:Chaos"
     epilog=example(
         "ganfleet chaos --plan faults.yaml -- --workers 2 --config quickstart",
         "ganfleet chaos --plan faults.yaml --keep seen -- --config my.yaml",
+        "ganfleet chaos --plan faults.yaml -- launch -n 2 -- --config my.yaml",
     ),
 )
 @click.option("--plan", "path", required=True, type=click.Path(path_type=Path), help="A YAML file that lists faults.")

@@ -1,13 +1,15 @@
 """``ganfleet sample``: grids, figures, animations and single images from a checkpoint."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 import click
 
 from ganfleet.cli import Read, check_writable, example
+from ganfleet.cli.progress import progress
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
 from ganfleet.strategies.options import described, numbers, read_options, read_words
@@ -33,6 +35,7 @@ SEEDS, SEEDS_OF_ROWS = range(64), range(10)  # where none are given
 @click.option("--seeds", type=Read("seeds", numbers), help="One image per seed, such as 0-63,99.  [default: 0-63]")
 @click.option("--classes", type=Read("classes", numbers), help="One row of these classes each, such as 0-9.")
 @click.option("--prompt", "prompts", multiple=True, help="One row of what this text says each.")
+@click.option("--prompts", "listed", type=click.Path(path_type=Path), help="A file with a --prompt on each line.")
 @click.option("--columns", type=click.IntRange(1), help="Images per row.  [default: nearly square]")
 @click.option("--ema/--no-ema", default=None, help="Averaged weights or the last ones; averaged where there are any.")
 @click.option("--figure", help="Draw this figure of the checkpoint's strategy instead of a plain grid.")
@@ -41,13 +44,16 @@ SEEDS, SEEDS_OF_ROWS = range(64), range(10)  # where none are given
     "--strategy", "codes", multiple=True, help="Import this module:Class; for --checkpoint, then each --then."
 )
 @click.argument("words", nargs=-1, metavar="[OPTION=VALUE]...")
-def command(path, following, out, out_dir, seeds, classes, prompts, columns, ema, figure, listing, codes, words):
+def command(
+    path, following, out, out_dir, seeds, classes, prompts, listed, columns, ema, figure, listing, codes, words
+):
     """Draw images. Seed s gives the same latents here as in a run's own grids.
 
     OPTION=VALUE are those of the figure and of the checkpoint's strategy, as --figures lists them. The ranks that msrun
     or mpiexec starts share the work.
     """
     options = read_words(words)
+    prompts = [*prompts, *(lines(listed) if listed else ())]
     if not listing:
         check_targets(out, out_dir, figure)
         check_choices(figure, seeds, classes, prompts, columns, following, out_dir, options)
@@ -112,16 +118,34 @@ class Rows:
         """The images of all rows, one for each seed in a row."""
         import numpy as np
 
-        drawn = [drawing.sample(*of_rows(seeds, rows), **options) for drawing, options, rows in self._batches]
+        drawn, before = [], 0
+        with self._progress(seeds) as told:
+            for drawing, options, rows in self._batches:
+                more = partial(_after, told, before)
+                drawn.append(drawing.sample(*of_rows(seeds, rows), progress=more, **options))
+                before += len(drawn[-1])
         return np.concatenate(drawn)
 
     def each(self, seeds: Sequence[int]):
         """This rank's share of them, with the row that an image is in, and its seed."""
         first = 0
-        for drawing, options, rows in self._batches:
-            for i, image in drawing.each(*of_rows(seeds, rows), **options):
-                yield first + i // len(seeds), seeds[i % len(seeds)], image
-            first += len(rows)
+        with self._progress(seeds) as told:
+            for drawing, options, rows in self._batches:
+                for i, image in drawing.each(*of_rows(seeds, rows), **options):
+                    yield first + i // len(seeds), seeds[i % len(seeds)], image
+                    told(first * len(seeds) + i + 1)
+                first += len(rows)
+
+    @contextmanager
+    def _progress(self, seeds: Sequence[int]):
+        """What is told how many images are done; rank 0 shows it."""
+        total = sum(len(rows) for *_, rows in self._batches) * len(seeds)
+        with progress() if self.fleet.rank == 0 else nullcontext((None, lambda *_: None)) as (_, show):
+            yield lambda done: show("images", done, total)
+
+
+def _after(told: Callable[[int], None], before: int, done: int) -> None:
+    told(before + done)
 
 
 def of_rows(seeds: Sequence[int], labels: Sequence[int | None]) -> tuple[list[int], list[int] | None]:
@@ -198,6 +222,22 @@ def offered(loaded) -> str:
         width = max((len(option) for option, _ in options), default=0)
         lines += [f"  {option:{width}}  {meaning}" for option, meaning in options]
     return "\n".join(lines)
+
+
+def lines(path: Path) -> list[str]:
+    """The prompts in the file at ``path``.
+
+    Raises:
+        ConfigError: it cannot be read as UTF-8, or has none.
+    """
+    try:
+        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--prompts {path} cannot be read: {error}. Give a text file in UTF-8") from error
+    prompts = [line for line in found if line]
+    if not prompts:
+        raise ConfigError(f"--prompts {path} is empty: write a prompt on each line")
+    return prompts
 
 
 def check_targets(out: Path | None, out_dir: Path | None, figure: str | None) -> None:

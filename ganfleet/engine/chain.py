@@ -1,6 +1,6 @@
 """What draws images of seeds, and chains of checkpoints each of which goes on from the images of the one before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,12 @@ class Drawing:
         raise NotImplementedError
 
     def sample(
-        self, seeds: Sequence[int], classes: int | Sequence[int] | None = None, ema: bool | None = None, **options
+        self,
+        seeds: Sequence[int],
+        classes: int | Sequence[int] | None = None,
+        ema: bool | None = None,
+        progress: Callable[[int], None] | None = None,
+        **options,
     ) -> np.ndarray:
         """Images float32 (n, channels, height, width) in [-1, 1] of n ``seeds``, on every rank.
 
@@ -39,6 +44,7 @@ class Drawing:
             seeds: the image of a seed has the same latents in every run and in a run's own grids.
             classes: one class for all images, or one for each; None for any.
             ema: whether averaged weights are used; by default as it was loaded.
+            progress: is told how many images are done.
             options: the strategy's sample options.
 
         Raises:
@@ -52,6 +58,7 @@ class Drawing:
                 self.fleet,
                 len(seeds),
                 lambda mine: self._draw([seeds[i] for i in mine], [labels[i] for i in mine], checked),
+                progress,
             )
 
     def each(

@@ -10,7 +10,7 @@ from ganfleet.document import expanded
 from ganfleet.engine.evaluation import Evaluation, Extractor, Progress
 from ganfleet.engine.loaded import Loaded, load
 from ganfleet.engine.measuring import check, extractor_of, found_metrics, keep
-from ganfleet.engine.pictures import REAL, Drawn, Pictures, Read, Translated, refuse_other_names
+from ganfleet.engine.pictures import REAL, Drawn, Pictures, Read, Translated, captions_to_draw, refuse_other_names
 from ganfleet.errors import ConfigError
 from ganfleet.metrics.builtin import SMALLEST
 from ganfleet.strategies.options import read_options
@@ -23,6 +23,7 @@ def evaluate(
     data: Any = None,
     metrics: Sequence[str] = ("kid",),
     *,
+    split: str | None = None,
     count: int = COUNT,
     real_count: int | None = None,
     seed: int = 0,
@@ -44,8 +45,10 @@ def evaluate(
     Args:
         path: a checkpoint or a run directory.
         data: what real images are compared with: a folder, ZIP or idx file, or whatever ``ganfleet.train`` takes as
-            ``source``; None for the data that the run was trained on.
+            ``source``; None for the data that the run was trained on. A model that takes prompts is told the captions
+            of these images.
         metrics: names, or ``module:Class``.
+        split: this part of the run's data instead, such as ``test``.
         count: how many images are drawn, of the seeds ``seed`` and following.
         real_count: how many real images are read; None for all, up to 50,000. If not all, ``seed`` chooses them.
         inception: a file with the weights of FID's Inception-v3; None for EfficientNet-Lite0.
@@ -66,16 +69,16 @@ def evaluate(
     with load(path, strategy, ema) as loaded:
         with loaded.fleet.agreeing():
             extractor = extractor_of(made, inception)
-            source = _source(data, loaded) if any(each.reads_real for each in made) else None
+            source = _source(data, split, loaded) if any(each.reads_real for each in made) else None
+            real = source and Read(source, real_count or REAL, seed)
             if direction is None and originals is None:
-                generated = _drawn(loaded, count, seed, options)
+                generated = _drawn(loaded, count, seed, options, real)
             else:
                 generated = _translated(loaded, direction, originals, count, seed, options)
             check(made, loaded.strategy, isinstance(generated, Translated))
             if any(each.paired for each in made):
                 refuse_other_names(generated.originals.source, source)
-                real_count = len(generated)
-            real = source and Read(source, real_count or REAL, seed)
+                real = Read(source, len(generated), seed)
         loaded.fleet.same(_facts(source, generated, extractor))
         telling = loaded.fleet.rank == 0
         evaluation = Evaluation(
@@ -103,13 +106,17 @@ def _refuse_counts(count: int, real_count: int | None, seed: int) -> None:
         raise ConfigError(f"seed is {seed!r}: give a whole number, 0 or more")
 
 
-def _source(data: Any, loaded: Loaded) -> Source:
+def _source(data: Any, split: str | None, loaded: Loaded) -> Source:
     """The real images at the size that ``loaded`` draws.
 
     Raises:
         ConfigError: there are none, or they do not go with the model.
     """
     resolution, section = loaded.config.strategy.resolution, loaded.config.data
+    if split is not None:
+        if data is not None or "split" not in type(section).model_fields:
+            raise ConfigError(f"--split goes with the run's data, where these have data.split: leave out {split}")
+        section = type(section)(**(section.model_dump() | {"split": split}))
     if data is None:
         if section.source == "given" or loaded.strategy.samples_data:
             raise ConfigError(f"of data.source {section.source}, no single images can be read: name some with --data")
@@ -144,7 +151,7 @@ def folder_or_file(path: str | Path, loaded: Loaded, option: str) -> Source:
     return open_source(kind, resolution=loaded.config.strategy.resolution, path=path, channels=channels, **own)
 
 
-def _drawn(loaded: Loaded, count: int, seed: int, options: dict) -> Pictures:
+def _drawn(loaded: Loaded, count: int, seed: int, options: dict, real: Read | None) -> Pictures:
     if loaded.strategy.samples_data:
         offered = ", ".join(loaded.strategy.translations())
         raise ConfigError(
@@ -152,7 +159,7 @@ def _drawn(loaded: Loaded, count: int, seed: int, options: dict) -> Pictures:
             f"--direction, one of {offered}"
         )
     [checked] = read_options(options, loaded.schema)
-    return Drawn(loaded.from_seeds(checked), count, seed)
+    return Drawn(loaded.from_seeds(checked), count, seed, captions_to_draw(checked, real))
 
 
 def _translated(loaded: Loaded, direction, originals, count: int, seed: int, options: dict) -> Pictures:

@@ -22,8 +22,8 @@ from ganfleet.strategies.export import Export
 
 SIZES = ("n", "height", "width")  # what an exported graph calls the number of images, and the sides of an image
 CHECKED = dict(zip(SIZES, (2, 64, 64), strict=True))  # at which sizes it is run before it is written
-# A graph that was exported wrongly makes other images. One that is right differs by rounding: by 0.01 where a StyleGAN
-# has trained so little that its instance norms divide by almost nothing.
+# A graph that was exported wrongly makes other images. One that is right differs by rounding: by 0.01 where a network
+# has trained so little that its norms divide by almost nothing.
 TOLERANCE = 0.05
 
 

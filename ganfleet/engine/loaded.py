@@ -17,7 +17,7 @@ from ganfleet import fleet as fleets
 from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.engine.chain import Chain, Drawing
-from ganfleet.engine.pictures import FromSeeds, drawn_with
+from ganfleet.engine.pictures import FromSeeds, asked, drawn_with
 from ganfleet.engine.program import Program
 from ganfleet.engine.run import new_strategy
 from ganfleet.engine.sampler import Inputs, Sampler, graphs, seeded, shared
@@ -143,7 +143,7 @@ class Loaded(Drawing):
     def from_seeds(self, options: Options) -> FromSeeds:
         """What draws images with ``options``, sample options that are checked, for metrics."""
         facts = (*drawn_with(self._program, self.clock, self.ema), str(options))
-        change = partial(self.strategy.with_options, options=options)
+        change = partial(asked, self.strategy, options)
         return FromSeeds(self._program, self._sampler, self.clock, lambda: self._holding(None), facts, change)
 
     def drawn_with(self) -> tuple:

@@ -8,7 +8,7 @@ from typing import Any
 from ganfleet.config import Config
 from ganfleet.data import Source
 from ganfleet.engine.evaluation import Evaluation, Extractor
-from ganfleet.engine.pictures import REAL, Drawn, FromSeeds, Read, drawn_with
+from ganfleet.engine.pictures import REAL, Drawn, FromSeeds, Read, asked, captions_to_draw, drawn_with
 from ganfleet.errors import ConfigError
 from ganfleet.metrics import Metric
 from ganfleet.metrics.networks import feature_network
@@ -56,7 +56,12 @@ class OfRun:
         of = FromSeeds(run.program, run.sampler, clock, holding, drawn_with(run.program, clock, True))
         source = run.source.at(run.stage.resolution)
         real = Read(source, self.settings.real_count or REAL) if "image" in source.names else None
-        evaluation = Evaluation(run, Drawn(of, self.settings.count, 0), real, self.extractor, warn=self._once(run))
+        options = run.strategy.SampleOptions()
+        captions = captions_to_draw(options, real)
+        if captions:
+            of.change = partial(asked, run.strategy, options)
+        drawn = Drawn(of, self.settings.count, 0, captions)
+        evaluation = Evaluation(run, drawn, real, self.extractor, warn=self._once(run))
         values = evaluation.measure(self.metrics)
         evaluation.forget()
         record = evaluation.record(values, checkpoint=None, options={}, ema=True, direction=None)

@@ -4,7 +4,7 @@ Each kind gives images by index, names what they depend on (``facts``), and name
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -23,6 +23,7 @@ from ganfleet.errors import ConfigError, DataError
 from ganfleet.store.compare import tensors_sha256
 from ganfleet.strategies.base import Strategy
 from ganfleet.strategies.figure import needed
+from ganfleet.strategies.options import Options
 
 REAL = 50_000  # images of the data that are read where nobody says how many
 
@@ -55,7 +56,7 @@ class FromSeeds:
     """Networks that draw images of seeds.
 
     ``holding`` gives them the weights to draw with, while it lasts. ``change`` changes the inputs of an image as sample
-    options ask for. ``facts`` say which weights and which options these are.
+    options ask for, and as those that it is given beside. ``facts`` say which weights and which options these are.
     """
 
     program: Program
@@ -63,15 +64,20 @@ class FromSeeds:
     clock: Clock
     holding: Callable[[], AbstractContextManager]
     facts: tuple
-    change: Callable[[Inputs], Inputs] = lambda inputs: inputs
+    change: Callable[..., Inputs] = lambda inputs: inputs
 
     @property
     def strategy(self) -> Strategy:
         return self.program.strategy
 
-    def inputs(self, seed: int) -> Inputs:
-        """What the image of ``seed`` is made of."""
-        return self.change(seeded(self.strategy, self.clock, seed))
+    def inputs(self, seed: int, **more) -> Inputs:
+        """What the image of ``seed`` is made of; ``more`` are further sample options."""
+        return self.change(seeded(self.strategy, self.clock, seed), **more)
+
+
+def asked(strategy: Strategy, options: Options, inputs: Inputs, **more) -> Inputs:
+    """``inputs`` as the sample ``options`` ask, and ``more`` of them."""
+    return strategy.with_options(inputs, options.model_copy(update=more))
 
 
 def drawn_with(program: Program, clock: Clock, ema: bool) -> tuple:
@@ -96,16 +102,17 @@ def chunks(indices: range) -> list[range]:
 
 @dataclass
 class Drawn(Pictures):
-    """Image i is that of the seed ``first + i``."""
+    """Image i is that of the seed ``first + i``; where there are ``captions``, of one of them each, in turn."""
 
     title = "generated images"
     of: FromSeeds
     count: int
     first: int
+    captions: Sequence[str] = ()
 
     @property
     def facts(self):
-        return ("drawn", self.first, *self.of.facts)
+        return ("drawn", self.first, *self.of.facts, *self.captions)
 
     def __len__(self):
         return self.count
@@ -114,8 +121,12 @@ class Drawn(Pictures):
         return self.of.holding()
 
     def images(self, indices):
-        drawn = [self.of.sampler.draw([self.of.inputs(self.first + i) for i in chunk]) for chunk in chunks(indices)]
+        drawn = [self.of.sampler.draw([self._inputs(i) for i in chunk]) for chunk in chunks(indices)]
         return np.concatenate(drawn)
+
+    def _inputs(self, i: int) -> Inputs:
+        told = {"prompt": self.captions[i % len(self.captions)]} if self.captions else {}
+        return self.of.inputs(self.first + i, **told)
 
 
 @dataclass
@@ -195,6 +206,12 @@ class Read(Pictures):
     def __len__(self):
         return self.count
 
+    @property
+    def captions(self) -> list[str]:
+        """Of each image; empty where the data have none."""
+        caption = getattr(self.source, "caption", None)
+        return [caption(int(i)) for i in self.indices] if caption else []
+
     def images(self, indices):
         if self._last[0] != indices:
             self._last = indices, self._read(indices)
@@ -233,6 +250,12 @@ class Translated(Pictures):
 
     def name(self, indices):
         return self.originals.name(indices)
+
+
+def captions_to_draw(options: Options, real: Read | None) -> list[str]:
+    """Those of the ``real`` images, if there is a sample option ``prompt`` and ``options`` say nothing of it."""
+    takes = "prompt" in type(options).model_fields and options.prompt is None
+    return real.captions if takes and real else []
 
 
 def refuse_other_names(originals: Source, wanted: Source) -> None:

@@ -56,6 +56,8 @@ def train(config: Config, source: Any = None, callbacks: Sequence[Callback] = ()
 
 
 def _train(config: Config, source: Any, callbacks: Sequence[Callback]) -> Path:
+    if fleet.launcher.detect().is_scheduler:  # it has nothing to prepare, and does not come back from here
+        fleet.connect(config.fleet, config.train.lanes)
     parts, error = None, None
     try:
         parts = prepare(config, source, callbacks)
@@ -252,7 +254,7 @@ def strategy_of(config: Config, source: Source) -> Strategy:
         ConfigError: its schedule does not fit the lanes, or the source's samples are not what it trains on.
         DataError: the source is too small for one batch.
     """
-    strategy = new_strategy(config, ImageSpec(source.channels, source.classes, source.text))
+    strategy = new_strategy(config, ImageSpec(source.channels, source.classes, getattr(source, "text", None)))
     contract.samples(strategy, source.names, getattr(source, "are_pairs", True))
     largest = max(stage.batch_size for stage in strategy.schedule())
     if len(source) < largest:

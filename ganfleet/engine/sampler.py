@@ -113,14 +113,22 @@ def shares(fleet: Fleet, count: int) -> Iterator[list[int]]:
         yield list(mine[start : start + CHUNK])
 
 
-def shared(fleet: Fleet, count: int, draw: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+def shared(
+    fleet: Fleet, count: int, draw: Callable[[list[int]], np.ndarray], progress: Callable[[int], None] | None = None
+) -> np.ndarray:
     """``count`` images on every rank, of which each rank draws its share; ``draw`` is told which.
+
+    ``progress`` is told how many are done, as far as this rank can say.
 
     Raises:
         GanfleetError: ``draw`` raised it on some rank.
     """
+    own = []
     with fleet.agreeing():
-        own = [(mine, draw(mine)) for mine in shares(fleet, count)]
+        for mine in shares(fleet, count):
+            own.append((mine, draw(mine)))
+            if progress:
+                progress(mine[-1] + 1)
     chunks = [chunk for share in fleet.gather(own) for chunk in share]
     images = np.empty((count, *chunks[0][1].shape[1:]), np.float32)
     for indices, drawn in chunks:

@@ -4,8 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from ganfleet.errors import ConfigError
-from ganfleet.metrics import Metric, distances, pixels, similarity
+from ganfleet.errors import ConfigError, DataError
+from ganfleet.metrics import Metric, distances, pixels, similarity, words
 
 ENOUGH = 10_000  # images below which FID is mostly bias
 SMALLEST = 2 * distances.SPLITS  # images below which no metric says anything
@@ -102,6 +102,31 @@ class Diversity(_OfGenerated):
 
     def measure(self, run):
         return {run.network.called("diversity"): float(run.pair_distances(run.generated).all().mean())}
+
+
+class RPrecision(_OfSets):
+    """R-precision (arXiv:1711.10485): how often an image's caption ranks first of ten, by a judge of its own; and the
+    same of real images, and of captions that belong to others."""
+
+    def check(self, strategy):
+        if "prompt" not in strategy.SampleOptions.model_fields:
+            raise ConfigError(f"{type(strategy).__name__} takes no prompt: leave r_precision out of the metrics")
+
+    def measure(self, run):
+        if len(set(run.real.captions)) < words.CANDIDATES:
+            raise ConfigError(
+                f"r_precision needs real images with {words.CANDIDATES} different captions or more: take those of a run"
+                " with captions, or leave it out"
+            )
+        real, generated = (run.features(each).all() for each in (run.real, run.generated))
+        if len(real) < len(run.real):
+            raise DataError(f"{len(run.real) - len(real):,} of the real images cannot be read: remove them")
+        judge, name = words.Judge(real, run.real.captions, run.seed), run.network.called("r_precision")
+        return {
+            name: float(judge.first(generated).mean()),
+            f"{name}_real": float(judge.first(real).mean()),
+            f"{name}_shuffled": float(judge.first(generated, wrong=True).mean()),
+        }
 
 
 class MSSSIM(_OfGenerated):

@@ -22,7 +22,7 @@ from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMS
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
 from ganfleet.nn.precision import LossScale, set_compute_type, supported
-from ganfleet.nn.resample import blur, downsample, upsample
+from ganfleet.nn.resample import blur, depth_to_space, downsample, space_to_depth, upsample
 from ganfleet.nn.residual import ResidualBlock
 from ganfleet.nn.spectral import SpectralConv2d, SpectralDense, SpectralEmbedding, SpectralNorm
 from ganfleet.nn.transformer import TransformerBlock
@@ -67,6 +67,7 @@ __all__ = [
     "attend",
     "blur",
     "buffers_of",
+    "depth_to_space",
     "discriminator_loss",
     "downsample",
     "future",
@@ -91,6 +92,7 @@ __all__ = [
     "scored_r1",
     "set_compute_type",
     "sinusoids",
+    "space_to_depth",
     "supported",
     "tanh",
     "unseen",

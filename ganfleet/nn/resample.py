@@ -20,3 +20,17 @@ def downsample(x):
 def blur(x):
     """Low-pass filter: [1, 2, 1] / 4 along h and along w, zero-padded, same shape out (arXiv:1812.04948)."""
     return forms.blur(x)
+
+
+def space_to_depth(x, side):
+    """A pixel out of each patch of ``side`` x ``side``: (n, c, h, w) → (n, c·side², h/side, w/side)."""
+    n, c, h, w = x.shape
+    x = x.reshape(n, c, h // side, side, w // side, side).transpose(0, 1, 3, 5, 2, 4)
+    return x.reshape(n, c * side * side, h // side, w // side)
+
+
+def depth_to_space(x, side):
+    """The way back: (n, c·side², h, w) → (n, c, h·side, w·side)."""
+    n, c, h, w = x.shape
+    x = x.reshape(n, c // (side * side), side, side, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(n, c // (side * side), h * side, w * side)

@@ -109,6 +109,8 @@ def test_a_folder_gets_one_file_per_image_in_its_true_size():
         (["--out", "a.png", "--out-dir", "b"], "give one of --out FILE"),
         (["--out-dir", "dcgan.yaml"], "--out-dir dcgan.yaml is a file"),
         (["--out-dir", "b", "--columns", "3"], "--columns does not go with --out-dir"),
+        (["--out", "a.png", "--prompts", "no.txt"], "--prompts no.txt cannot be read"),
+        (["--out", "a.png", "--prompt", "a car", "--classes", "0"], "--prompt does not go with --classes"),
     ],
 )
 def test_targets_that_do_not_go_together_are_refused(options, told):

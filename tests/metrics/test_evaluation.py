@@ -306,6 +306,8 @@ def test_images_on_paths_are_pairs_of_one_seed_in_any_block(run):
         ({"metrics": ["l1"]}, "l1 compares each translation with the image that it should be"),
         ({"psi": 0.5}, "psi"),
         ({"direction": "A2B"}, "--direction and --input go together"),
+        ({"split": "test"}, "--split goes with the run's data, where these have data.split"),
+        ({"metrics": ["r_precision"]}, "takes no prompt: leave r_precision out"),
         ({"direction": "A2B", "originals": "photos"}, "does not translate images A2B"),
         ({"metrics": ["ms_ssim"]}, "MS-SSIM has five scales, for which images must have 176 pixels a side or more"),
     ],

@@ -46,7 +46,7 @@ class Function(nn.Cell):
 
 
 class Derivatives(nn.Cell):
-    def __init__(self, net, scale, probe, orders):
+    def __init__(self, net, scale, probe, orders=2):
         super().__init__()
         self.twice = orders == 2
         self.net = net
@@ -74,7 +74,7 @@ class Derivatives(nn.Cell):
         return ops.concat(parts)
 
 
-def reference_derivatives(reference, params, scale, probe, x, orders):
+def reference_derivatives(reference, params, scale, probe, x, orders=2):
     """The same numbers as ``Derivatives``, in order, as a list of float64 arrays."""
 
     def score(x, weights):

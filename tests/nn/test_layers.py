@@ -92,6 +92,16 @@ def test_downsampling_is_exact_to_second_order():
     assert_exact_to_second_order(Function(nn.downsample), reference, normal(2, 3, 4, 6))
 
 
+def test_patches_become_pixels_and_the_way_back_is_exact_to_second_order():
+    def pixels(params, x):
+        return jnp.stack([x[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], 1)
+
+    x = normal(2, 3, 4, 6)
+    assert_exact_to_second_order(Function(lambda x: nn.space_to_depth(x, 2)), pixels, x)
+    back = nn.depth_to_space(nn.space_to_depth(ms.Tensor(x), 2), 2)
+    np.testing.assert_array_equal(back.asnumpy(), x)
+
+
 @pytest.mark.parametrize("keeps_moments", [True, False], ids=["cpu", "ascend"])
 def test_batch_norm_sums_mean_unbiased_variance_and_count_of_its_calls(keeps_moments):
     layer = nn.BatchNorm(3)

@@ -13,12 +13,14 @@ from commands import ganfleet as command
 from commands import one_error
 from fake_captions import FEATURES, TEXT, TOKENS, Captioned
 from in_memory import one_lane
-from nn.reference import assert_close, normal
+from nn.reference import assert_close, assert_gradients, normal
 from PIL import Image
 
 import ganfleet
 from ganfleet import rng, testing
 from ganfleet.clock import Clock
+from ganfleet.data import open_section
+from ganfleet.engine.pictures import Drawn, Read, captions_to_draw
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler
 from ganfleet.errors import ConfigError
@@ -109,8 +111,7 @@ def test_loss_and_gradients_equal_float64_for_every_weight(name, programs):
     assert_close(stats["Loss/unet"], value, 1e-5)
     weights = program.players["unet"].weights
     assert {p.name for p in weights} == set(w)
-    for p, part in zip(weights, np.split(flat, np.cumsum([p.size for p in weights])), strict=False):
-        assert_close(part.reshape(p.shape), gradients[p.name], 2e-4, p.name)
+    assert_gradients(flat, weights, gradients, 2e-4)
 
 
 def test_noise_of_the_small_image_is_of_every_level():
@@ -239,6 +240,21 @@ def test_a_chain_draws_a_prompt_and_another_prompt_is_another_picture(runs):
 
 
 @pytest.mark.slow
+def test_what_is_measured_is_drawn_with_the_captions_of_real_images_in_turn(runs):
+    with ganfleet.load(runs / "imagen") as loaded:
+        source = open_section(loaded.config.data, 4)
+        options = loaded.strategy.SampleOptions(guidance=3)
+        captions = captions_to_draw(options, Read(source, 2, seed=1))
+        assert len(captions) == 2 and set(captions) <= {"a red car", "a blue car"}
+        assert captions_to_draw(loaded.strategy.SampleOptions(prompt="a cat"), Read(source, 2)) == []
+        pictures = Drawn(loaded.from_seeds(options), 3, 5, captions)
+        with pictures.ready():
+            drawn = pictures.images(range(3))
+        for i, prompt in enumerate([*captions, captions[0]]):
+            np.testing.assert_array_equal(drawn[i], loaded.sample([5 + i], prompt=prompt, guidance=3)[0])
+
+
+@pytest.mark.slow
 def test_the_command_draws_prompts(runs, tmp_path):
     base, sr, out = (str(path) for path in (runs / "imagen", runs / "imagen_sr", tmp_path / "out.png"))
     prompts = ("--prompt", "a red car", "--prompt", "a blue car")
@@ -248,8 +264,9 @@ def test_the_command_draws_prompts(runs, tmp_path):
     assert ended.code == 0, ended.output
     with ganfleet.load(runs / "imagen") as first, ganfleet.load(runs / "imagen_sr") as second:
         expected = first.then(second, prompt="a blue car").sample([0, 1, 2], prompt="a blue car", guidance=2)
-    files = ("--out-dir", str(tmp_path), "--seeds", "0-2")
-    ended = command("sample", "--checkpoint", base, "--then", sr, *files, *prompts, "guidance=2")
+    (tmp_path / "prompts.txt").write_text("a red car\n\n a blue car \n", encoding="utf-8")
+    files = ("--out-dir", str(tmp_path), "--seeds", "0-2", "--prompts", str(tmp_path / "prompts.txt"))
+    ended = command("sample", "--checkpoint", base, "--then", sr, *files, "guidance=2")
     assert ended.code == 0, ended.output
     drawn = np.asarray(Image.open(tmp_path / "prompt-001-seed-000002.png")).transpose(2, 0, 1)
     np.testing.assert_allclose(drawn, (expected[2] + 1) * 127.5, atol=1)

@@ -12,7 +12,9 @@ from ganfleet.engine import run
 from ganfleet.engine.program import Program
 from ganfleet.errors import ConfigError
 from ganfleet.plugins import SOURCES, STRATEGIES
+from ganfleet.strategies.base import ImageSpec
 
+TOWERS = {"tower": [4], "text_width": 4, "text_heads": 1, "embedding": 4, "features": 4}
 SMALL = {
     "gan": {"latent": 2, "hidden": [2]},
     "dcgan": {"latent": 2, "ngf": 1, "ndf": 1},
@@ -25,9 +27,24 @@ SMALL = {
     "diffusion": {"width": 4, "multipliers": [1], "blocks": 1, "attention": [8]},
     "imagen": {"width": 4, "multipliers": [1], "blocks": 1, "attention": [8], "features": 4},
     "imagen_sr": {"widths": [4], "depths": [1], "heads": 1, "features": 4},
+    "unclip_towers": TOWERS,
+    "unclip_prior": TOWERS | {"encoder": "towers.npz", "prior_width": 4, "prior_depth": 1, "prior_heads": 1},
+    "unclip": TOWERS | {"encoder": "towers.npz", "width": 4, "multipliers": [1], "blocks": 1, "attention": []},
+    "unclip_sr": {"width": 4, "multipliers": [1], "blocks": 1},
     "pix2pix": {"ngf": 1, "ndf": 1},
     "pix2pix_hd": {"ngf": 1, "ndf": 1, "blocks": 1, "resolution": 32},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def towers(tmp_path_factory):
+    """The folder of the tests has the weights that frozen networks are read from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("towers"))
+        nets = run.new_strategy(config("unclip_towers"), ImageSpec(3)).players(None)["towers"].nets
+        named = {f"{name}.{p.name}": p.asnumpy() for name, net in nets.items() for p in net.get_parameters()}
+        np.savez("towers.npz", **named)
+        yield
 
 
 def numeric(schema: type[BaseModel], prefix: str) -> list[str]:

@@ -11,7 +11,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.size import Resolution, Size
 from ganfleet.strategies.base import Betas, Decay, Ema, Phase, Player, Strategy, StrategyOptions
 from ganfleet.strategies.diffusion import bound
-from ganfleet.strategies.diffusion.sampling import How, Method, SampleOptions, denoise
+from ganfleet.strategies.diffusion.sampling import How, Method, Predict, SampleOptions, denoise
 from ganfleet.strategies.diffusion.schedule import (
     Kind,
     Schedule,
@@ -74,21 +74,23 @@ class DenoisingOptions(StrategyOptions):
 
 class UNetOptions(StrategyOptions):
     """The U-Net's: ``width`` channels times each level's of ``multipliers``, ``blocks`` per level, attention at the
-    heights in ``attention`` with heads of ``head_width`` channels."""
+    heights in ``attention`` with heads of ``head_width`` channels. A pixel of the first level is ``patch`` x ``patch``
+    pixels of the image."""
 
     width: PositiveInt = 64
     multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 2)
     blocks: PositiveInt = 2
     attention: tuple[PositiveInt, ...] = (8,)
     head_width: PositiveInt = 64
+    patch: PositiveInt = 1
 
     @model_validator(mode="after")
     def _can_be_halved(self):
-        times = 2 ** (len(self.multipliers) - 1)
+        times = self.patch * 2 ** (len(self.multipliers) - 1)
         if any(side % times for side in Size.of(self.resolution)):
             raise ValueError(
-                f"resolution is {self.resolution}, and {len(self.multipliers)} multipliers need one that {times} "
-                "divides: change it, or give fewer multipliers"
+                f"resolution is {self.resolution}, and {len(self.multipliers)} multipliers with patch {self.patch} "
+                f"need one that {times} divides: change it, or give fewer multipliers"
             )
         return self
 
@@ -105,6 +107,7 @@ def unet(options: UNetOptions, channels: int, outputs: int, context_features: in
         Size.of(options.resolution).height,
         options.head_width,
         context_features,
+        patch=options.patch,
     )
 
 
@@ -244,35 +247,38 @@ class Denoising(Strategy):
         """One step's graph: ``x_t`` and ``time`` are what changes from step to step."""
         return self.predicted(nets, inputs["x_t"], inputs["time"], inputs)
 
-    def conditions(self, inputs: dict[str, np.ndarray]) -> tuple[dict, dict] | None:
-        """What the network is told, and what it is told where the condition is left out; None without a condition."""
-        return None
+    def conditions(self, inputs: dict[str, np.ndarray]) -> tuple[dict, dict | None]:
+        """What the network is told, and what it is told where the condition is left out; None where it has none."""
+        return {}, None
 
     def sampler(self, graph):
         predict = graph(self.predict)
+        return lambda inputs: self.denoised(predict, inputs)
 
-        def draw(inputs):
-            how, conditions = How.of(inputs), self.conditions(inputs)
+    def denoised(self, predict, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """The images of ``inputs``; ``predict`` is the graph of the method of that name."""
+        how = How.of(inputs)
+        says = self.saying(predict, inputs, how.guidance)
+        schedule, target = self.noise_schedule, self.options.predict
+        return denoise(says, inputs["noise"], inputs["seed"], how, schedule, target, self.bounded)
 
-            def told(x_t, t, condition):
-                time = np.full(len(x_t), CLOCK * t, np.float32)
-                return predict({"x_t": x_t, "time": time, **condition})
+    def saying(self, predict, inputs: dict[str, np.ndarray], guidance: float) -> Predict:
+        """What the networks say under the conditions among ``inputs``, with ``guidance``."""
+        condition, without = self.conditions(inputs)
 
-            def predicted(x_t, t):
-                if conditions is None:
-                    return self.parted(told(x_t, t, {}))
-                condition, without = conditions
-                if how.guidance == 0:
-                    return self.parted(told(x_t, t, without))
-                value, fraction = self.parted(told(x_t, t, condition))
-                if how.guidance != 1:
-                    value = guided(value, self.parted(told(x_t, t, without))[0], how.guidance)
-                return value, fraction
+        def told(x_t, t, condition):
+            time = np.full(len(x_t), CLOCK * t, np.float32)
+            return self.parted(predict({"x_t": x_t, "time": time, **condition}))
 
-            schedule, target = self.noise_schedule, self.options.predict
-            return denoise(predicted, inputs["noise"], inputs["seed"], how, schedule, target, self.bounded)
+        def says(x_t, t):
+            if without is None or guidance == 1:
+                return told(x_t, t, condition)
+            if guidance == 0:
+                return told(x_t, t, without)
+            value, fraction = told(x_t, t, condition)
+            return guided(value, told(x_t, t, without)[0], guidance), fraction
 
-        return draw
+        return says
 
     @property
     def outputs(self) -> int:
@@ -292,7 +298,7 @@ class Denoising(Strategy):
 
 
 class Diffusion(Denoising):
-    """Diffusion of images, unconditional or by class (arXiv:2006.11239, arXiv:2105.05233).
+    """Diffusion of images (arXiv:2006.11239), unconditional or by class (arXiv:2105.05233).
 
     Where the data have classes, the U-Net is told them (``conditional: false`` keeps it from that), and guidance
     without a classifier (arXiv:2207.12598) leans on them.
@@ -334,6 +340,6 @@ class Diffusion(Denoising):
 
     def conditions(self, inputs):
         if not self.classes:
-            return None
+            return super().conditions(inputs)
         condition = {"label": inputs["label"], "keep": np.ones_like(inputs["label"])}
         return condition, condition | {"keep": np.zeros_like(inputs["label"])}

@@ -4,13 +4,12 @@ from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
-from mindspore import ops
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from ganfleet import nn
-from ganfleet import rng as streams
 from ganfleet.errors import ConfigError
-from ganfleet.size import Size
+from ganfleet.strategies.captions import CaptionOptions, text_of
+from ganfleet.strategies.diffusion.enlarging import Enlarging, EnlargingOptions
 from ganfleet.strategies.diffusion.sampling import Method, SampleOptions
 from ganfleet.strategies.diffusion.schedule import Kind, Schedule, per_sample
 from ganfleet.strategies.diffusion.strategy import (
@@ -27,9 +26,8 @@ from ganfleet.text.cache import rounded
 from ganfleet.text.encoder import find
 
 
-class TextOptions(DenoisingOptions):
-    """``prompts`` are drawn in a run's own grids, one for each image by chance. ``features`` of a token, which the
-    data say where there are any yet."""
+class TextOptions(DenoisingOptions, CaptionOptions):
+    """``prompts`` are drawn in a run's own grids, one for each image by chance."""
 
     schedule: Kind = "cosine"
     timesteps: Annotated[int, Field(ge=2, le=100_000)] | None = None
@@ -38,7 +36,6 @@ class TextOptions(DenoisingOptions):
     steps: PositiveInt = 100
     percentile: Annotated[float, Field(gt=0, le=100)] | None = 99.5
     prompts: tuple[str, ...] = ()
-    features: PositiveInt | None = None
 
 
 class PromptOptions(SampleOptions):
@@ -52,13 +49,7 @@ class TextDiffusion(Denoising):
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
-        self.text = image.text
-        if image.text is None and options.features is None:
-            raise ConfigError(
-                "this strategy needs captions, and the data have none: set data.source to captioned, or to see a plan "
-                "without data, strategy.features to how many a token has"
-            )
-        self.features = image.text.features if image.text else options.features
+        self.text = text_of(options, image)
 
     # ── Text
 
@@ -92,8 +83,6 @@ class TextDiffusion(Denoising):
 
     def nothing(self) -> dict[str, np.ndarray]:
         """No text."""
-        if self.text is None:
-            raise ConfigError("this strategy needs captions, and the data have none: set data.source to captioned")
         shape = (1, self.text.tokens, self.text.features)
         return {"text": np.zeros(shape, np.float32), "text_mask": np.zeros(shape[:2], np.float32)}
 
@@ -124,8 +113,8 @@ class Imagen(TextDiffusion):
         options = self.options
         heads = max(1, options.width // options.head_width)
         return {
-            "unet": unet(options, self.image.channels, self.outputs, self.features),
-            "pooled": PooledText(self.features, 4 * options.width, options.width, heads),
+            "unet": unet(options, self.image.channels, self.outputs, self.text.features),
+            "pooled": PooledText(self.text.features, 4 * options.width, options.width, heads),
         }
 
     def figures(self):
@@ -136,16 +125,15 @@ class Imagen(TextDiffusion):
         return nets.unet(x_t, time, nets.pooled(tokens, mask), tokens, mask)
 
 
-class EnlargeOptions(TextOptions):
-    """``factor`` times larger than the images that it is given. ``widths`` and ``depths`` are the channels and the
-    blocks of each level; ``pixels`` says whether the last level attends among pixels, too.
+class ImagenSROptions(TextOptions, EnlargingOptions):
+    """``widths`` and ``depths`` are the channels and the blocks of each level; ``pixels`` says whether the last level
+    attends among pixels, too.
 
     ``noise`` is the level of noise, from 0 to 1, in the small image when drawing; in training it is uniform. The noise
     follows ``noise_schedule``.
     """
 
     resolution: PositiveInt = 64
-    factor: Annotated[PositiveInt, Field(gt=1)] = 2
     widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64, 128)
     depths: tuple[PositiveInt, ...] = (1, 2, 2)
     heads: PositiveInt = 8
@@ -157,9 +145,7 @@ class EnlargeOptions(TextOptions):
     def _fits(self):
         if len(self.depths) != len(self.widths):
             raise ValueError(f"there are {len(self.depths)} depths for {len(self.widths)} widths: give one for each")
-        if self.factor & (self.factor - 1):
-            raise ValueError(f"factor is {self.factor}, and must be a power of two")
-        times = max(2 ** len(self.widths), self.factor)
+        times = 2 ** len(self.widths)
         if self.resolution % times:
             raise ValueError(
                 f"resolution is {self.resolution}, and must be one that {times} divides, with {len(self.widths)} widths"
@@ -173,47 +159,41 @@ class NoisePromptOptions(PromptOptions):
     noise: float | None = Field(None, ge=0, le=1, description="in the small image: 0 for none, more to paint anew")
 
 
-class ImagenSR(TextDiffusion):
+class ImagenSR(Enlarging, TextDiffusion):
     """Imagen's super-resolution (arXiv:2205.11487): from small images and text to ones ``factor`` times as large.
 
-    The small image is enlarged, and stands beside the noisy one. It has noise of a level that the network is told
-    (arXiv:2106.15282), so that it learns to repair what the model before it does wrong.
+    The small image has noise of a level that the network is told (arXiv:2106.15282), so that it learns to repair what
+    the model before it does wrong.
     """
 
     SampleOptions = NoisePromptOptions
-    samples_data = True
+    SPOILING = ("level", "small_alpha", "small_sigma", "small_epsilon")
 
-    class Options(EnlargeOptions):
+    class Options(ImagenSROptions):
         pass
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
         self.small_noise = Schedule(options.noise_schedule, None)
-        self.doublings = options.factor.bit_length() - 1
+        self.any_size = not options.pixels
 
     def networks(self):
         options, channels = self.options, self.image.channels
         embedding = 4 * options.widths[0]
-        sizes = options.widths, options.depths, self.features, options.heads, options.pixels
+        sizes = options.widths, options.depths, self.text.features, options.heads, options.pixels
         return {
             "unet": EfficientUNet(2 * channels, self.outputs, *sizes),
-            "pooled": PooledText(self.features, embedding, options.widths[-1], options.heads),
+            "pooled": PooledText(self.text.features, embedding, options.widths[-1], options.heads),
             "level": nn.TimeEmbedding(options.widths[0], embedding),
         }
 
     def predicted(self, nets, x_t, time, inputs):
         tokens, mask = self.tokens(inputs)
         condition = nets.pooled(tokens, mask) + nets.level(inputs["level"])
-        small = inputs["small_alpha"] * inputs["small"] + inputs["small_sigma"] * inputs["small_epsilon"]
-        for _ in range(self.doublings):
-            small = nn.upsample(small)
-        return nets.unet(ops.concat((x_t, small), 1), time, condition, tokens, mask)
+        return nets.unet(self.beside(x_t, inputs), time, condition, tokens, mask)
 
-    @property
-    def small_shape(self) -> tuple[int, int, int]:
-        """Of the images that are enlarged."""
-        channels, height, width = self.shape
-        return channels, height // self.options.factor, width // self.options.factor
+    def spoilt(self, inputs):
+        return inputs["small_alpha"] * inputs["small"] + inputs["small_sigma"] * inputs["small_epsilon"]
 
     # ── Training
 
@@ -233,14 +213,11 @@ class ImagenSR(TextDiffusion):
         }
 
     def told(self, nets, real, noise):
-        small = real["image"]
-        for _ in range(self.doublings):
-            small = nn.downsample(small)
         return {
             "text": real["text"],
             "text_mask": real["text_mask"],
             "keep": noise["keep"],
-            "small": small,
+            "small": self.reduced(real["image"]),
             "small_alpha": noise["small_alpha"],
             "small_sigma": noise["small_sigma"],
             "small_epsilon": noise["small_epsilon"],
@@ -249,23 +226,8 @@ class ImagenSR(TextDiffusion):
 
     # ── Drawing
 
-    def sample_inputs(self, rng, clock, label=None):
-        raise ConfigError(
-            "this model enlarges images of another one: name the checkpoint of that in --checkpoint, and this one in "
-            "--then"
-        )
-
-    def from_images(self, images, rng, clock, label=None):
-        height, width = (side * self.options.factor for side in images.shape[2:])
-        if images.shape[1:] != self.small_shape and self.options.pixels:
-            raise ConfigError(
-                f"this model enlarges images of {Size(*self.small_shape[1:])} pixels, and was given some of "
-                f"{Size(*images.shape[2:])}: chain models that go together"
-            )
-        inputs = super().sample_inputs(rng, clock, label)
-        noise = rng.standard_normal((1, images.shape[1], height, width), dtype=np.float32)
-        level = self.noised_by(np.array([self.options.noise]), rng.standard_normal(images.shape, dtype=np.float32))
-        return inputs | level | {"small": images.astype(np.float32), "noise": noise}
+    def spoiling(self, rng, shape):
+        return self.noised_by(np.full(shape[0], self.options.noise), rng.standard_normal(shape, dtype=np.float32))
 
     def with_options(self, inputs, options):
         inputs = super().with_options(inputs, options)
@@ -273,27 +235,6 @@ class ImagenSR(TextDiffusion):
             return inputs
         return inputs | self.noised_by(np.array([options.noise]), inputs["small_epsilon"])
 
-    def sampler(self, graph):
-        draw = super().sampler(graph)
-        return lambda inputs: draw(inputs if "small" in inputs else self.from_data(inputs))
-
-    def from_data(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What images of the data are enlarged from again, all with the same random numbers: for a run's own grids."""
-        images, rng = inputs["image"], streams.stream(0, "enlarge")
-        n, (channels, height, width) = len(images), self.small_shape
-        small = images.reshape(n, channels, height, self.options.factor, width, self.options.factor).mean((3, 5))
-        noise = rng.standard_normal((1, *self.shape), dtype=np.float32)
-        epsilon = np.repeat(rng.standard_normal((1, *self.small_shape), dtype=np.float32), n, 0)
-        return {
-            **inputs,
-            **self.noised_by(np.full(n, self.options.noise), epsilon),
-            **self.how.as_inputs(),
-            "small": small.astype(np.float32),
-            "noise": np.repeat(noise, n, 0),
-            "seed": np.repeat(rng.integers(2**63, size=1), n),
-        }
-
     def conditions(self, inputs):
-        names = ("small", "small_epsilon", "small_alpha", "small_sigma", "level")
-        small = {name: inputs[name] for name in names}
+        small = {name: inputs[name] for name in ("small", *self.SPOILING)}
         return tuple(each | small for each in super().conditions(inputs))
