@@ -88,10 +88,21 @@ class Checkpoints(Callback):
         self._best_of(run).note(*what)
 
     def _save(self, run, then: Callable[[], None] | None = None) -> None:
-        """Begin to write a checkpoint; ``then`` is called once it is there."""
+        """Begin to write a checkpoint; ``then`` is called once it is there.
+
+        Raises:
+            NonFinite: something in it is not finite; nothing is written.
+        """
         with run.journal.pause():
             self._settle(run)
             snapshot = run.snapshot()
+        spoilt = checkpoint.nonfinite(snapshot)
+        if spoilt:
+            raise NonFinite(
+                f"step {run.clock.step}: {', '.join(spoilt[:3])} {'is' if len(spoilt) == 1 else 'are'} not finite, so "
+                "no checkpoint is written; the checkpoints before are as they were. Start again with a lower learning "
+                "rate, and name its key in checkpoint.accept, such as checkpoint.accept='[strategy.lr]'"
+            )
         self._saved_step = run.clock.step
         if run.fleet.rank == 0:
             self._writing = self._pool.submit(self._write, run, snapshot, run.clock.step, then)
@@ -100,16 +111,8 @@ class Checkpoints(Callback):
         """In the thread: write ``snapshot``.
 
         Raises:
-            NonFinite: something in it is not finite; nothing is written.
             StorageError, RunInUse: it cannot be written.
         """
-        spoilt = checkpoint.nonfinite(snapshot)
-        if spoilt:
-            raise NonFinite(
-                f"step {step}: {', '.join(spoilt[:3])} {'is' if len(spoilt) == 1 else 'are'} not finite, so no "
-                "checkpoint is written; the checkpoints before are as they were. Start again with a lower learning "
-                "rate, and name its key in checkpoint.accept, such as checkpoint.accept='[strategy.lr]'"
-            )
         self._run_dir.check()
         settings: CheckpointConfig = run.config.checkpoint
         keep_every = settings.keep_every_kimg and settings.keep_every_kimg * 1000
