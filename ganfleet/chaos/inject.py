@@ -47,7 +47,7 @@ class Chaos(Callback):
         self._events.add("began", rank=self._rank, step=run.clock.step)
         if self._some(plan.Nan, plan.Skip):
             self._patch_phases(run)
-        if self._some(plan.Full, plan.KillWriter):
+        if self._some(plan.Full, plan.KillWriter, plan.Damage):
             self._patch_writing()
 
     def after_step(self, run, stats):
@@ -66,10 +66,6 @@ class Chaos(Callback):
             raise RuntimeError(f"a fault on purpose: {fault}")
         for fault in self._due(run.clock.step, plan.Exit):
             sys.exit(fault.code)
-
-    def on_checkpoint(self, run, path):
-        for fault in self._due(int(path.name.partition("-")[2].partition(".")[0]), plan.Damage):
-            _damage(path / fault.file, fault.how)
 
     def at_end(self, run):
         self._patches.close()
@@ -107,7 +103,7 @@ class Chaos(Callback):
         self._patches.enter_context(_patched(Stepper, "run", patched))
 
     def _patch_writing(self) -> None:
-        """Have the disk be full, or the process die, while the checkpoint of a step is written."""
+        """Have the disk be full, or the process die, while the checkpoint of a step is written; or damage what was."""
         save = checkpoint.save
 
         def patched(root, snapshot, step, *rest):
@@ -116,7 +112,10 @@ class Chaos(Callback):
                     return save(root, snapshot, step, *rest)
             for fault in self._due(step, plan.KillWriter):
                 _die_at(fault.call)
-            return save(root, snapshot, step, *rest)
+            path = save(root, snapshot, step, *rest)
+            for fault in self._due(step, plan.Damage):
+                _damage(path / fault.file, fault.how)
+            return path
 
         self._patches.enter_context(_patched(checkpoint, "save", patched))
 

@@ -531,8 +531,8 @@ ms.get_context = lambda name: "Ascend" if name == "device_target" else ask(name)
 import ganfleet.nn
 from ganfleet.nn import forms
 assert forms.form() == "stock"
-x = forms.conv2d(ms.ops.ones((1, 2, 4, 4)), ms.ops.ones((2, 2, 3, 3)), 1, 1)
-print(forms.leaky_relu(x, 0.2).sum(), [name for name in sys.modules if name.startswith("ganfleet.nn.cpu")])
+print(forms.leaky_relu(ms.ops.ones((2, 4)), 0.2).sum())
+print([name for name in sys.modules if name.startswith("ganfleet.nn.cpu")])
 """
     said, error = start(code).communicate()
-    assert said == "400.0 []\n", error
+    assert said == "8.0\n[]\n", error

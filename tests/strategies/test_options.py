@@ -42,8 +42,8 @@ def towers(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("towers"))
         nets = run.new_strategy(config("unclip_towers"), ImageSpec(3)).players(None)["towers"].nets
-        named = {f"{name}.{p.name}": p.asnumpy() for name, net in nets.items() for p in net.get_parameters()}
-        np.savez("towers.npz", **named)
+        named = {f"{name}.{p.name}": p.shape for name, net in nets.items() for p in net.get_parameters()}
+        np.savez("towers.npz", **{name: np.ones(shape, np.float32) for name, shape in named.items()})
         yield
 
 

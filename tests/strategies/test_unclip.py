@@ -111,7 +111,7 @@ def decoder(w, x_t, t, text, mask, z):
     z = z * np.sqrt(D)
     condition = float64.dense(w.of("embedded.condition"), z)
     tokens = float64.dense(w.of("embedded.tokens"), z).reshape(len(z), 4, FEATURES)
-    text, mask = jnp.concatenate([text, tokens], 1), np.concatenate([mask, np.ones((len(z), 4))], 1)
+    text, mask = jnp.concatenate([text, tokens], 1), jnp.concatenate([mask, jnp.ones((len(z), 4))], 1)
     heads = lambda channels: max(1, channels // 4)  # noqa: E731
     return float64.unet(w.of("unet"), x_t, t, 4, (1,), 1, heads, condition, text, mask)
 
@@ -120,9 +120,15 @@ def decoder(w, x_t, t, text, mask, z):
 
 
 def assert_learns(program, given, noise, loss):
+    """Loss and gradients of the program's phase are those of ``loss(w, given, noise)``.
+
+    Images are arguments: convolutions of constants are folded by XLA, and then wrong.
+    """
     [compiled] = program.phases
     flat, stats = one_lane(compiled, given, noise)
-    value, gradients = jax.jit(jax.value_and_grad(lambda w: loss(float64.Weights(w))))(arrays_of(program))
+    wide, drawn = double(given), double(noise)
+    reference = jax.jit(jax.value_and_grad(lambda w, x: loss(float64.Weights(w), wide | {"image": x}, drawn)))
+    value, gradients = reference(arrays_of(program), wide["image"])
     assert_close(stats[f"Loss/{compiled.name}"], value, 1e-5)
     trained = program.players[compiled.phase.player].weights
     assert {p.name for p in trained} == set(gradients)
@@ -132,9 +138,9 @@ def assert_learns(program, given, noise, loss):
 def test_towers_tell_each_caption_from_the_others_of_the_lane(programs):
     given = real()
 
-    def loss(w):
-        images = image_tower(w.of("image_tower"), double(given)["image"])
-        captions = text_tower(w.of("text_tower"), *(double(given)[name] for name in ("text", "text_mask")))
+    def loss(w, d, n):
+        images = image_tower(w.of("image_tower"), d["image"])
+        captions = text_tower(w.of("text_tower"), d["text"], d["text_mask"])
         logits = jnp.exp(w["scale.log"]) * images @ captions.T
         both = [jax.nn.log_softmax(logits, axis) for axis in (0, 1)]
         return -sum(jnp.diag(each).mean() for each in both) / 2
@@ -154,8 +160,7 @@ def test_the_prior_predicts_the_embedding_itself(programs):
     noise["keep"] = np.int32([1, 0, 1, 1])
     given = real()
 
-    def loss(w):
-        d, n = double(given), double(noise)
+    def loss(w, d, n):
         z = image_tower(towers.of("image_tower"), d["image"]) * 0.54 * D**0.5
         z_t = n["alpha"][:, :, 0, 0] * z + n["sigma"][:, :, 0, 0] * n["epsilon"][:, :, 0, 0]
         caption = text_tower(towers.of("text_tower"), d["text"], d["text_mask"]) * n["keep"][:, None]
@@ -170,8 +175,7 @@ def test_the_decoder_is_told_the_embedding_as_a_condition_and_as_tokens(programs
     noise |= {"keep": np.int32([1, 0, 1, 1]), "keep_embedding": np.int32([1, 1, 0, 1])}
     given = real()
 
-    def loss(w):
-        d, n = double(given), double(noise)
+    def loss(w, d, n):
         x_t = n["alpha"] * d["image"] + n["sigma"] * n["epsilon"]
         z = image_tower(towers.of("image_tower"), d["image"]) * n["keep_embedding"][:, None]
         text, mask = d["text"] * n["keep"][:, None, None], d["text_mask"] * n["keep"][:, None]
@@ -292,7 +296,7 @@ def test_the_upsampler_is_told_the_small_image_blurred_for_half_of_the_samples()
     noise = strategy.draw(np.random.default_rng(2), 4, CLOCK)
     noise["blurred"] = np.float32([1, 0, 1, 0]).reshape(4, 1, 1, 1)
 
-    def loss(w):
+    def loss(w, *_):
         d, n = double(given), double(noise)
         small = float64.down(d["image"])
         soft = gaussian_filter(small, (0, 0, 0.6, 0.6), mode="mirror", radius=(0, 0, 1, 1))

@@ -89,7 +89,7 @@ class Towers(Strategy):
         return 0.5 * (of_images + of_captions), {"of_images": of_images, "of_captions": of_captions}
 
     def sample_inputs(self, rng, clock, label=None):
-        raise ConfigError("towers draw nothing: they are the encoder of other models")
+        raise ConfigError("towers draw nothing: draw with a model that names their run in strategy.encoder")
 
     def sample(self, nets, inputs):
         return inputs["image"]
