@@ -43,7 +43,8 @@ def workers(count: int, *arguments: str) -> list[str]:
 
 def msrun(count: int, logs: Path, *arguments: str) -> list[str]:
     fleet = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={free_port()}"]
-    return [str(BIN / "msrun"), *fleet, f"--log_dir={logs}", "--join=True", "--cluster_time_out=180", SCRIPT, *arguments]
+    fleet += [f"--log_dir={logs}", "--join=True", "--cluster_time_out=180"]
+    return [str(BIN / "msrun"), *fleet, SCRIPT, *arguments]
 
 
 def mpiexec(count: int, *arguments: str) -> list[str]:
