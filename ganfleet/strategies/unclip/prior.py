@@ -91,7 +91,7 @@ class UnclipPrior(Denoising):
         return embedding_of(nets, x_t, time, inputs)
 
     def sample_inputs(self, rng, clock, label=None):
-        raise ConfigError("a prior draws embeddings and no images: draw with an unclip that names it in strategy.prior")
+        raise ConfigError("a prior draws embeddings and no images: use a model that names it in strategy.prior")
 
     def sampler(self, graph):
         return graph(self.sample)
