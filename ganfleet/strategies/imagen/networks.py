@@ -15,20 +15,25 @@ SQRT_HALF = math.sqrt(0.5)
 
 class PooledText(ms_nn.Cell):
     """Tokens (n, s, features) and their mask (n, s) → (n, out_features): attention of one learned query to the
-    normalised tokens, then a layer. Without tokens to see, the query sees their mean, which is then that of nothing."""
+    normalised tokens, then two layers with ``hidden`` features between them, by default ``out_features``. Without
+    tokens to see, the query sees their mean, which is then that of nothing."""
 
-    def __init__(self, features: int, out_features: int, width: int, heads: int):
+    def __init__(self, features: int, out_features: int, width: int, heads: int, hidden: int | None = None):
         super().__init__()
         self.norm = nn.LayerNorm(features)
         self.query = nn.Embedding(1, width)
         self.attention = nn.Attention(width, heads, context_features=features)
-        self.first, self.last = nn.Dense(width, out_features), nn.Dense(out_features, out_features)
+        hidden = hidden or out_features
+        self.first, self.last = nn.Dense(width, hidden), nn.Dense(hidden, out_features)
 
     def construct(self, text, mask):
+        return self.pooled(text, mask)
+
+    def pooled(self, text, mask):
         n = text.shape[0]
         query = self.query(ops.zeros((n,), ms.int32)).reshape(n, 1, -1)
-        pooled = self.attention(query, self.norm(text), mask)
-        return self.last(ops.silu(self.first(pooled.reshape(n, -1))))
+        seen = self.attention(query, self.norm(text), mask)
+        return self.last(ops.silu(self.first(seen.reshape(n, -1))))
 
 
 class Level(ms_nn.Cell):

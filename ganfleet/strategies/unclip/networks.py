@@ -9,6 +9,7 @@ from mindspore import nn as ms_nn
 from mindspore import ops
 
 from ganfleet import nn
+from ganfleet.strategies.imagen.networks import PooledText
 
 FIRST_SCALE, LARGEST_SCALE = math.log(1 / 0.07), math.log(100.0)  # CLIP's (arXiv:2103.00020, section 2.5)
 
@@ -39,21 +40,14 @@ class ImageTower(ms_nn.Cell):
         return unit(self.last(ops.silu(self.norm(x)).mean((2, 3))))
 
 
-class TextTower(ms_nn.Cell):
+class TextTower(PooledText):
     """Tokens (n, s, features_in) and their mask (n, s) → embeddings (n, features) of length 1."""
 
     def __init__(self, features_in: int, width: int, heads: int, features: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(features_in)
-        self.query = nn.Embedding(1, width)
-        self.attention = nn.Attention(width, heads, context_features=features_in)
-        self.first, self.last = nn.Dense(width, width), nn.Dense(width, features)
+        super().__init__(features_in, features, width, heads, hidden=width)
 
     def construct(self, text, mask):
-        n = text.shape[0]
-        query = self.query(ops.zeros((n,), ms.int32)).reshape(n, 1, -1)
-        pooled = self.attention(query, self.norm(text), mask).reshape(n, -1)
-        return unit(self.last(ops.silu(self.first(pooled))))
+        return unit(self.pooled(text, mask))
 
 
 class Scale(ms_nn.Cell):
