@@ -161,8 +161,7 @@ def check_writable(out: Path) -> None:
     """
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder: name a file in it")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
+    _check_parent(out)
 
 
 def check_new(out: Path) -> None:
@@ -173,6 +172,10 @@ def check_new(out: Path) -> None:
     """
     if out.exists():
         raise ConfigError(f"--out {out} is there already: choose another name")
+    _check_parent(out)
+
+
+def _check_parent(out: Path) -> None:
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 

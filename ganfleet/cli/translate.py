@@ -1,15 +1,13 @@
 """``ganfleet translate``: image files from one domain to the other, with a checkpoint that knows how."""
 
-import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ganfleet.cli import example
+from ganfleet.cli.progress import progress
 from ganfleet.fleet import start_mindspore
-
-LINE_SECONDS = 10  # between two lines of progress where nobody watches a terminal
 
 
 @click.command(
@@ -37,26 +35,7 @@ def command(path: Path, direction: str, source: Path, output: Path, panel: bool,
         with loaded.fleet.agreeing():
             translator = loaded.translator(direction)
         todo = loaded.fleet.first(lambda: jobs(source, output, panel))
-        made, before = translate(translator, loaded.fleet, todo, Progress())
+        with progress() as (_, show):
+            made, before = translate(translator, loaded.fleet, todo, partial(show, "translated"))
         if loaded.fleet.rank == 0:
             click.echo(f"translated {made} images into {output}" + (f", {before} were there already" if before else ""))
-
-
-class Progress:
-    """Shows how far it is: on a terminal one line that changes, elsewhere a new line every few seconds."""
-
-    def __init__(self):
-        self._terminal = sys.stderr.isatty()
-        self._shown_at = self._started_at = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not self._terminal and now - self._shown_at < LINE_SECONDS:
-            return
-        self._shown_at = now
-        left = (now - self._started_at) / done * (total - done)
-        line = f"{done} of {total} images, {left:.0f}s left"
-        if self._terminal:
-            print(f"\r{line:40}", end="" if done < total else "\n", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from configparser import ConfigParser
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from commands import ganfleet
 from fleets import BIN, REPOSITORY, one_at_a_time
 
-from ganfleet.doctor import CHECKS, Settings, alone, device, folders, hccl, ranks, versions
+from ganfleet.doctor import CHECKS, Settings, alone, device, folders, hccl, machine, ranks, versions
 from ganfleet.doctor.allreduce import _compare
 from ganfleet.errors import ReplicasDiverged
 
@@ -215,13 +215,14 @@ def test_an_mpiexec_of_another_mpi_is_found(first):
     assert str(Path(sys.executable).parent) in cure
 
 
-def test_a_taken_port_is_found(tmp_path):
+def test_a_taken_port_is_found(monkeypatch):
     with socket.socket() as taken:
-        with suppress(OSError):  # somebody else has it
-            taken.bind(("", 8118))
+        taken.bind(("", 0))
         taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(machine, "SCHEDULER", port)  # 8118 itself may be anybody's
         found = unwell(examined("ports")["ports"])
-    [(status, text, cure)] = [each for each in found if "8118" in each[1]]
+    [(status, text, cure)] = [each for each in found if str(port) in each[1]]
     assert status == "warning" and "is taken" in text and re.search(r"msrun --master_port=\d+", cure)
 
 

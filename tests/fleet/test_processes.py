@@ -336,11 +336,11 @@ def test_a_rank_may_be_late_as_when_it_compiles_longer_than_the_others(tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault, code", [("raise", 70), ("exit", 70), ("kill", 69)])
-def test_a_rank_that_fails_in_training_ends_the_fleet(fault, code, tmp_path, faulty):
+@pytest.mark.parametrize("fault, code", [("exit", 70), ("kill", 69)])
+def test_a_rank_that_ends_in_training_ends_the_fleet(fault, code, tmp_path, faulty):
+    """One that raises is a row of tests/promises/test_faults.py."""
     ended = run(workers(2, "--config", *faulty(fault)), tmp_path)
-    assert ended.code == code
+    assert ended.code == code, ended.output
     # Rank 0 may die of the lost peer before anyone looks.
-    assert re.search("rank (0, )?1 ended with", ended.output)
-    if fault == "raise":
-        assert ended.output.count("RuntimeError: this rank alone") == 1
+    told = "first, with 70" if fault == "exit" else "without an exit code"
+    assert re.search(rf"rank (0, )?1 ended {told}", ended.output), ended.output

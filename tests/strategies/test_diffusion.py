@@ -261,8 +261,8 @@ def test_it_goes_on_where_it_was_stopped():
 @pytest.mark.slow
 def test_the_density_is_learned_drawn_and_ddim_goes_back_to_its_start(tmp_path):
     config = """
-strategy: {name: "two_dimensions:Plane", schedule: linear, timesteps: null, predict: v, lr: 3e-3, decay_kimg: 2048,
-           ema_decay: 0.999}
+strategy: {name: "two_dimensions:Plane", schedule: linear, timesteps: null, predict: v, lr: 1e-2, decay_kimg: 2048,
+           ema_decay: 0.995}
 train: {batch_size: 1024, lanes: 1, steps: 2000, seed: 1}
 """
     trained = trainer(config, ArraySource("image", plane.points(2**16), channels=2), tmp_path)
