@@ -221,9 +221,9 @@ def test_a_taken_port_is_found(monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.setattr(machine, "SCHEDULER", port)  # 8118 itself may be anybody's
-        found = unwell(examined("ports")["ports"])
-    [(status, text, cure)] = [each for each in found if str(port) in each[1]]
-    assert status == "warning" and "is taken" in text and re.search(r"msrun --master_port=\d+", cure)
+        [found] = [each for each in machine.ports() if str(port) in each.text]
+    assert found.status == "warning" and "is taken" in found.text
+    assert re.search(r"msrun --master_port=\d+", found.remedy)
 
 
 def test_a_full_disk_a_small_shm_and_a_folder_of_no_execution_are_found(tmp_path):
