@@ -9,11 +9,9 @@ from ganfleet.engine.program import Program
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.stylegan.strategy import StyleGAN
 
-SLOW = [pytest.param(2**i, marks=pytest.mark.slow) for i in range(4, 11)]
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resolution", [8, *SLOW])
+@pytest.mark.parametrize("resolution", [8, 64, 1024])  # which has the layers of all between
 def test_one_step_in_mid_fade_reaches_every_weight_in_use(resolution):
     options = StyleGAN.Options(
         resolution=resolution, start_resolution=4, latent=8, mapping_layers=1, fmap_base=1024, fmap_max=8
