@@ -35,7 +35,8 @@ VARIABLE = "GANFLEET_COMPILE_CACHE"
 FORMAT = 1
 TRIED_WITH = "2.10."  # MindSpore's way to load a graph is not documented; of other versions we know nothing
 LIMIT = 512 << 20  # bytes of all graphs together; those not used for longest go first
-KERNELS = ("MS_", "ONEDNN_", "DNNL_", "OMP_")  # environment that may change how graphs are compiled
+# Environment that may change how graphs are compiled. OMP_NUM_THREADS, which msrun sets, changes how they run.
+KERNELS = ("MS_", "ONEDNN_", "DNNL_")
 CHECKSUM = 32  # bytes of SHA-256, at the end of a file
 
 _in_use = True

@@ -86,6 +86,15 @@ def test_another_frozen_number_and_another_shape_are_other_graphs_in_whatever_or
     assert what_was_done() == (1, 1)
 
 
+def test_a_rank_of_msrun_loads_what_a_process_alone_has_compiled(monkeypatch):
+    Affine()(Tensor(X))
+    msrun = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_NODE_ID": "1", "MS_SCHED_PORT": "8118"}
+    for name, value in (msrun | {"OMP_NUM_THREADS": "1"}).items():
+        monkeypatch.setenv(name, value)
+    Affine()(Tensor(X))
+    assert (compile_cache.counts["compiled"], compile_cache.counts["loaded"]) == (1, 1)
+
+
 def test_a_graph_that_writes_parameters_writes_those_of_whoever_loads_it():
     class Counting(Graph):
         def __init__(self):
