@@ -9,13 +9,11 @@ What cannot be named, or does not return tensors only, is compiled each time. Gr
 ~/.cache/ganfleet/graphs, or in the folder that GANFLEET_COMPILE_CACHE names; GANFLEET_COMPILE_CACHE=0 keeps none.
 """
 
-import atexit
 import contextlib
 import hashlib
 import importlib.util
 import os
 import platform
-import shutil
 import tempfile
 import threading
 from collections import Counter
@@ -28,6 +26,7 @@ from mindspore import Parameter, Tensor, nn
 import ganfleet
 from ganfleet.document import expanded, is_homeless, user_cache
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
+from ganfleet.engine.scratch import scratch
 from ganfleet.fleet import heartbeat
 from ganfleet.nn import forms
 
@@ -215,8 +214,7 @@ _SCRIPT_SHA = hashlib.sha256(hashlib.sha256(_SCRIPT).hexdigest().encode()).hexdi
 def _folder() -> Path:
     global _private
     if _private is None:
-        _private = Path(tempfile.mkdtemp(prefix="ganfleet-graphs-"))
-        atexit.register(shutil.rmtree, _private, ignore_errors=True)
+        _private = scratch("ganfleet-graphs-")
         (_private / "entry.py").write_bytes(_SCRIPT)
         ms.set_context(compile_cache_path=str(_private))
     return _private
