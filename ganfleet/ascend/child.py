@@ -98,7 +98,7 @@ def _compile(config, fleet, tell: Callable) -> None:
     copies = _Copies()
     for stage in strategy.schedule():
         tell(event="section", stage=stage.name, section="build")
-        program = Program(strategy, stage, config.train.seed, config.train.precision)
+        program = Program(strategy, stage, config.train.seed, config.train.precision, config.train.recompute, fleet)
         for compiled in program.phases:
             compiled.phase = replace(compiled.phase, every=1, due=None)
         half = config.train.precision == "float16"

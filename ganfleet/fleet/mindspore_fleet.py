@@ -42,6 +42,9 @@ class MindSporeFleet(Fleet):
         super().__init__(lanes, reduction, communication.get_rank(), communication.get_group_size())
         self._all_gather = ops.AllGather()
         self._all_reduce = ops.AllReduce()
+        # mccl has none, and where the tree is to be kept the sums are gathered.
+        self.scatters = not self.on_cpu and self.reduction == "fast"
+        self._reduce_scatter = ops.ReduceScatter() if self.scatters else None
 
     def _gather(self, value):
         # int32 is the narrowest integer that both HCCL and mccl gather.
@@ -65,11 +68,22 @@ class MindSporeFleet(Fleet):
         else:
             rows = self._all_gather(partial).reshape(self.world_size, -1)
             total = tree_sum(range(self.world_size), lambda rank: rows[rank])
+        return self._finished(total)
+
+    def _scatter(self, partial, size):
+        padding = ops.zeros(-size % self.world_size, mindspore.float32)
+        part = self._reduce_scatter(ops.concat((partial[:size], padding)))
+        return ops.concat((part, self._all_reduce(partial[size:])))
+
+    def _join(self, part):
+        return self._finished(self._all_gather(part))
+
+    def _finished(self, result):
         if self.on_cpu:
             # MindSpore has only begun it. What follows needs it anyway, and so the wait for late ranks, and the error
             # of one that is gone, belong to this collective. On a CPU this copies nothing.
-            total.asnumpy()
-        return total
+            result.asnumpy()
+        return result
 
 
 def _first_line(error: Exception) -> str:
