@@ -55,7 +55,7 @@ class Part:
 
     Attributes:
         kernels: how many of each operator were chosen, by type.
-        collectives: the name and the bytes of each that the engine asked for.
+        collectives: the name and the bytes of each that the engine asked for, of ``planned`` ones.
         memory_bytes: the most that MindSpore's allocator planned; of phases only.
     """
 
@@ -65,6 +65,7 @@ class Part:
     kernels: dict[str, dict[str, int]]
     collectives: list[list] = field(default_factory=list)
     memory_bytes: int | None = None
+    planned: int = 1
 
     def count(self, *types: str) -> int:
         """How many kernels there are of ``types``, by default of all."""
@@ -161,8 +162,8 @@ def judge(subject: Subject, events: list[dict], sections: list[Section], code: i
                 findings.append(f"stage {section.stage}: a second step compiles again: {_named(section.by_type())}")
         elif section.kernels or key in phases:
             phase = phases.get(key)
-            sent, size = (phase["sent"], phase["bytes"]) if phase else ([], None)
-            parts[key] = Part(*key, phase is not None, section.by_type(), sent, size)
+            sent, size, planned = (phase["sent"], phase["bytes"], phase["planned"]) if phase else ([], None, 1)
+            parts[key] = Part(*key, phase is not None, section.by_type(), sent, size, planned)
     for part in parts.values():
         findings += [f"{part.stage}/{part.name}: {finding}" for finding in _of_part(part, subject.world_size)]
     copies = {event["stage"]: event["copies"] for event in told.get("step", [])}
@@ -211,8 +212,9 @@ def _of_part(part: Part, world_size: int) -> list[str]:
     compiled = part.count("collective")
     if part.is_phase and world_size > 1:
         sent = [name for name, _ in part.collectives]
-        if len(sent) != 1:
-            findings.append(f"the engine sends {len(sent)} collectives, and one is planned")
+        if len(sent) != part.planned:
+            planned = f"{part.planned} {'is' if part.planned == 1 else 'are'} planned"
+            findings.append(f"the engine sends {len(sent)} collectives, and {planned}")
         if compiled > len(sent):
             findings.append(f"{_counts(part.kernels['collective'])}: more collectives than the engine sends")
     elif compiled:

@@ -171,7 +171,8 @@ def _watching(tell: Callable, stage: str, copies):
             with _noted(self.fleet, sent):
                 summary = super().run(compiled, *arguments)
             size = self.peaks.get(compiled.name, 0)
-            tell(event="phase", stage=stage, section=compiled.name, sent=sent, bytes=size)
+            planned = compiled.player.collectives
+            tell(event="phase", stage=stage, section=compiled.name, sent=sent, planned=planned, bytes=size)
             return summary
 
         def average(self, clock):
@@ -193,7 +194,8 @@ def _noted(fleet, sent: list):
 
         return noted
 
-    own = {name: getattr(fleet, name) for name in ("_all_reduce", "_all_gather") if hasattr(fleet, name)}
+    names = ("_all_reduce", "_all_gather", "_reduce_scatter")
+    own = {name: operator for name in names if (operator := getattr(fleet, name, None))}
     for name, operator in own.items():
         setattr(fleet, name, noting(operator))
     yield

@@ -27,8 +27,11 @@ class FlatPlayer:
 
     ``size`` is the number of trainable weights P; a phase's gradient for this player is flat, float32 (P,), in the
     order of ``weights``. ``buffers`` are its networks' buffers, ``seen_size`` floats of which travel behind the
-    gradient. ``idle`` are parameters that this stage does not train; they are only kept.
+    gradient. ``idle`` are parameters that this stage does not train; they are only kept. A phase and its update take
+    so many ``collectives``.
     """
+
+    collectives = 1
 
     def __init__(self, name: str, player: Player):
         self.name = name

@@ -46,6 +46,7 @@ class ShardedPlayer(FlatPlayer):
         fleet = self._fleet
         whole = hasattr(self.optimizer, "of_whole")
         self._scattered = fleet.scatters and not whole
+        self.collectives = 3 if self._scattered else 2
         self._state = state = ShardedState(self, after_update, fleet, self._scattered)
         names = [*self._slots(), *(["ema"] if self.ema is not None else [])]
         self._parts = {name: [part.vectors[i] for part in state.parts] for i, name in enumerate(names)}
@@ -87,9 +88,12 @@ class ShardedPlayer(FlatPlayer):
 
 
 class Part(nn.Cell):
-    """What one rank keeps: ``slots`` and ``average``, values ``start`` to ``stop`` of the player's vectors."""
+    """What one rank keeps: ``slots`` and ``average``, values ``start`` to ``stop`` of the player's vectors.
 
-    def __init__(self, player, rank: int, width: int):
+    It is part ``number`` of this process. Names have that and not the rank, so that graphs can be equal on all ranks.
+    """
+
+    def __init__(self, player, rank: int, number: int, width: int):
         super().__init__(auto_prefix=False)
         self.start, self.stop = rank * width, (rank + 1) * width
         self.optimizer = part_of(player.optimizer, self.start, self.stop)
@@ -99,12 +103,12 @@ class Part(nn.Cell):
                 f"{type(player.optimizer).__name__}, does not say that it can work on a part of the weights: write its "
                 "part(start, stop), if it treats each weight by itself, or set fleet.shard_optimizer to false"
             )
-        slots = [vector(player, f"{slot}.{rank}", np.zeros(width, np.float32)) for slot in player.optimizer.slots()]
+        slots = [vector(player, f"{slot}.{number}", np.zeros(width, np.float32)) for slot in player.optimizer.slots()]
         self.slots = ms.ParameterTuple(slots)
         self.vectors = slots
         if player.ema is not None:
             start = np.concatenate([p.asnumpy().reshape(-1) for p in player.weights])
-            self.average = vector(player, f"ema.{rank}", self.of(start))
+            self.average = vector(player, f"ema.{number}", self.of(start))
             self.vectors = [*slots, self.average]
 
     def of(self, values: np.ndarray) -> np.ndarray:
@@ -125,7 +129,8 @@ class ShardedState(State):
         self.scattered = scattered
         self.start = self.width if scattered else self.size  # of what stands behind the gradient in a sum
         self.whole = hasattr(player.optimizer, "of_whole")
-        self.parts = nn.CellList([Part(player, rank, self.width) for rank in fleet.ranks], auto_prefix=False)
+        parts = [Part(player, rank, number, self.width) for number, rank in enumerate(fleet.ranks)]
+        self.parts = nn.CellList(parts, auto_prefix=False)
         self.slots = ms.ParameterTuple([slot for part in self.parts for slot in part.slots])
         padding = self.width * self.ranks - self.size
         self.padding = (Tensor(np.zeros(padding, np.float32)),) if padding else ()

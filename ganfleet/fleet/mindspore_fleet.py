@@ -11,6 +11,7 @@ from ganfleet.errors import PeerLost
 from ganfleet.fleet import cpu
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.tree import tree_sum
+from ganfleet.nn import forms
 
 
 class MindSporeFleet(Fleet):
@@ -71,9 +72,11 @@ class MindSporeFleet(Fleet):
         return self._finished(total)
 
     def _scatter(self, partial, size):
-        padding = ops.zeros(-size % self.world_size, mindspore.float32)
-        part = self._reduce_scatter(ops.concat((partial[:size], padding)))
-        return ops.concat((part, self._all_reduce(partial[size:])))
+        gradient, padding = forms.span(partial, 0, size), -size % self.world_size
+        if padding:
+            gradient = ops.concat((gradient, ops.zeros(padding, mindspore.float32)))
+        rest = self._all_reduce(forms.span(partial, size, partial.size))
+        return ops.concat((self._reduce_scatter(gradient), rest))
 
     def _join(self, part):
         return self._finished(self._all_gather(part))

@@ -3,13 +3,18 @@
 from mindspore import nn
 
 
-def recompute(net: nn.Cell) -> int:
-    """Have every block of ``net`` computed again when its gradient needs it; to be called before a graph is compiled.
+def recomputable(net: nn.Cell) -> list[nn.Cell]:
+    """The blocks of ``net``: cells that say so by an attribute ``recomputable = True``, none inside of another."""
+    return [cell for _, cell in net.cells_and_names() if getattr(cell, "recomputable", False)]
 
-    These are the cells that say so by an attribute ``recomputable = True``, none inside of another; how many there are.
-    Only their inputs are then kept from the forward pass. MindSpore itself does it (``Cell.recompute``).
+
+def recompute(net: nn.Cell) -> int:
+    """Have every block of ``net`` computed again when its gradient needs it; how many there are.
+
+    Only inputs of blocks are then kept from the forward pass. MindSpore itself does it (``Cell.recompute``). To be
+    called once, before a graph is compiled.
     """
-    blocks = [cell for _, cell in net.cells_and_names() if getattr(cell, "recomputable", False)]
+    blocks = recomputable(net)
     for block in blocks:
         block.recompute()
     return len(blocks)

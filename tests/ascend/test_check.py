@@ -28,7 +28,7 @@ SECTION_END = {"event": "section", "stage": "8", "section": "end"}
 
 
 def sent(*collectives):
-    return {"event": "phase", "stage": "8", "section": "D", "sent": list(collectives), "bytes": 2**20}
+    return {"event": "phase", "stage": "8", "section": "D", "sent": list(collectives), "planned": 1, "bytes": 2**20}
 
 
 def kernel(operator, kind):
@@ -99,9 +99,9 @@ def test_a_log_without_mindspores_lines_proves_nothing():
 @pytest.mark.parametrize(
     "collectives, compiled, finding",
     [
-        ((), 0, "8/D: the engine sends 0 collectives, and one is planned"),
+        ((), 0, "8/D: the engine sends 0 collectives, and 1 is planned"),
         ((["AllReduce", 40],), 1, None),
-        ((["AllReduce", 40], ["AllReduce", 40]), 1, "8/D: the engine sends 2 collectives, and one is planned"),
+        ((["AllReduce", 40], ["AllReduce", 40]), 1, "8/D: the engine sends 2 collectives, and 1 is planned"),
         ((["AllReduce", 40],), 2, "8/D: AllReduce 2: more collectives than the engine sends"),
     ],
 )
