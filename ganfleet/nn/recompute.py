@@ -17,4 +17,5 @@ def recompute(net: nn.Cell) -> int:
     blocks = recomputable(net)
     for block in blocks:
         block.recompute()
+        block._recompute_cell = None  # of the eager mode, which no block runs in; graphs with it could not be kept
     return len(blocks)
