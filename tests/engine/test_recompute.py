@@ -4,7 +4,6 @@ from collections import Counter
 
 import mindspore as ms
 import numpy as np
-import pytest
 from commands import ganfleet, one_error, tiny
 from fleets import digest
 from mindspore import Tensor

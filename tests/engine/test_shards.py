@@ -162,7 +162,8 @@ def test_an_optimizer_that_does_not_say_that_it_takes_parts_is_refused():
 
 
 CONFIG = """\
-strategy: {name: gan, resolution: 8, latent: 8, hidden: [16], ema_kimg: 0.1, optimizers: {D: {name: adamw, clip_norm: 1}}}
+strategy:
+  {name: gan, resolution: 8, latent: 8, hidden: [16], ema_kimg: 0.1, optimizers: {D: {name: adamw, clip_norm: 1}}}
 data: {source: embedded}
 train: {batch_size: 16, lanes: 4, seed: 3, audit_every: 3}
 fleet: {reduction: exact}
