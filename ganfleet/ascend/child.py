@@ -62,7 +62,7 @@ def _check(wanted: dict, tell: Callable) -> None:
     connect(config.fleet, config.train.lanes, started).close()
     # Again, as a process does that trains and then draws samples.
     with connect(config.fleet, config.train.lanes, started) as fleet:
-        tell(event="connected", backend=fleet.backend, lanes=len(fleet.lanes))
+        tell(event="connected", backend=fleet.backend, lanes=len(fleet.lanes), shards=fleet.shards_optimizer)
         _compile(config, fleet, tell)
 
 

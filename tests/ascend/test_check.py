@@ -175,6 +175,23 @@ def test_one_of_eight_cards_sends_one_all_reduce_per_phase():
 
 @pytest.mark.slow
 @needs_compiler
+def test_ranks_that_share_out_the_optimizer_scatter_the_sum_and_gather_the_weights(tmp_path):
+    path = tmp_path / "gan.yaml"
+    path.write_text(
+        "strategy: {name: gan, resolution: 8, latent: 4, hidden: [8], optimizers: {D: {name: sgd, clip_norm: 1}}}\n"
+        "train: {batch_size: 16, lanes: 8}\n"
+        "fleet: {shard_optimizer: true}\n"
+    )
+    code, found = report("--config", str(path), "--world-size", "8")
+    [result] = found["configs"]
+    assert (code, result["findings"]) == (0, [])
+    sent = {part["name"]: [name for name, _ in part["collectives"]] for part in result["parts"] if part["is_phase"]}
+    # Clipping needs the whole gradient.
+    assert sent == {"D": ["AllReduce", "AllGather"], "G": ["AllReduce", "ReduceScatter", "AllGather"]}
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_a_strategy_that_no_card_should_be_given_is_refused(monkeypatch):
     monkeypatch.chdir(HERE)
     small = ("strategy.resolution=8", "strategy.latent=4", "strategy.hidden=[8]")
