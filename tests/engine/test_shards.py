@@ -1,15 +1,15 @@
 """Optimizer state and averages that the ranks share out: the bits of whole vectors, in parts of one rank's size."""
 
+import sys
 from contextlib import suppress
 
 import mindspore as ms
 import numpy as np
 import pytest
 from commands import ganfleet
-from fleets import digest, mpiexec, msrun, newest, one_at_a_time, run
-from mindspore import Tensor
+from fleets import BIN, digest, mpiexec, msrun, newest, one_at_a_time, run
+from mindspore import Tensor, ops
 from mindspore import nn as ms_nn
-from mindspore import ops
 
 from ganfleet import nn
 from ganfleet.engine.player import FlatPlayer
@@ -222,6 +222,34 @@ def in_turn(train, folder, turns):
 
 def test_a_run_goes_on_with_parts_and_without(train, tmp_path):
     in_turn(train, tmp_path, {3: ("simulated 4", True), 5: ("simulated 1", False), 8: ("simulated 2", True)})
+
+
+SCATTERING = """\
+import sys
+import numpy as np
+from mindspore import Tensor
+from ganfleet.fleet.mpi_fleet import MpiFleet
+
+fleet = MpiFleet(12, sys.argv[1])
+vectors = np.random.default_rng(0).standard_normal((12, 13 + 2)).astype(np.float32)
+total = fleet.reduce(lambda lane: Tensor(vectors[lane])).asnumpy()
+found = fleet.reduce_scatter(lambda lane: Tensor(vectors[lane]), 13).asnumpy()
+ranks = fleet.world_size
+parts = np.split(np.append(total[:13], np.zeros(-13 % ranks, np.float32)), ranks)
+expected = np.append(parts[fleet.rank], total[13:])
+joined = fleet.join(Tensor(parts[fleet.rank])).asnumpy()
+same = np.array_equal if fleet.reduction == "exact" else np.allclose
+assert found.dtype == np.float32 and same(found, expected) and np.array_equal(joined, np.concatenate(parts))
+"""
+
+
+@one_at_a_time
+@pytest.mark.parametrize("ranks, reduction", [(3, "fast"), (4, "exact")])
+def test_a_part_of_the_sum_is_that_of_the_whole_sum(ranks, reduction, tmp_path):
+    (tmp_path / "scatter.py").write_text(SCATTERING)
+    command = [str(BIN / "mpiexec"), "-n", str(ranks), sys.executable, "-m", "mpi4py", "scatter.py", reduction]
+    ended = run(command, tmp_path)
+    assert ended.code == 0, ended.output
 
 
 @pytest.mark.slow
