@@ -56,6 +56,11 @@ class Optimizer:
 
     ``lr`` is the base learning rate, which a strategy's schedule may replace. ``scheduled`` are the hyper-parameters
     that a schedule may set.
+
+    For ``fleet.shard_optimizer`` one that treats each weight by itself also has ``part(start, stop)``: the bound
+    optimizer for the weights from ``start`` to ``stop`` of the flat vector, most often itself; behind the last weight
+    there are zeros. One that must see the whole gradient first has ``of_whole(gradient, hyper)`` too, which gives what
+    is cut into parts.
     """
 
     lr: float
@@ -77,13 +82,6 @@ class Optimizer:
         tensors; what ``hyper`` leaves out stays the optimizer's own.
         """
         raise NotImplementedError
-
-    # An optimizer may also have two methods by which ranks can share its state out (see ``part_of``):
-    #
-    # ``part(start, stop)``, of a bound optimizer that treats each weight by itself: the optimizer for the weights from
-    # ``start`` to ``stop`` of the flat vector, most often itself. What is beyond the end of the vector are zeros.
-    #
-    # ``of_whole(gradient, hyper)``, of one that first looks at the whole gradient: what ``update`` of the part gets.
 
 
 def part_of(optimizer: Any, start: int, stop: int) -> Any:
