@@ -28,6 +28,7 @@ FREE_ON_RESUME = (
     "fleet.backend",
     "fleet.world_size",
     "fleet.reduction",
+    "fleet.shard_optimizer",
     "log.*",
     "run.*",
     "checkpoint.*",
@@ -39,6 +40,7 @@ FREE_ON_RESUME = (
     "train.nonfinite_budget",
     "train.rollbacks",
     "train.init_strict",
+    "train.recompute",
     "data.workers",
     "data.prefetch",
     "data.bad_budget",
@@ -118,6 +120,7 @@ class TrainConfig(Section):
     rollbacks: Whole = 0
     rollback_lr: Annotated[float, Field(gt=0, le=1)] = 0.5
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    recompute: bool = False
     init_from: Place | None = None
     init_strict: bool = True
 
@@ -128,6 +131,7 @@ class FleetConfig(Section):
     reduction: Literal["auto", "exact", "fast"] = "auto"
     cpu_threads: int = Field(1, ge=1, le=4096)
     kernels: Literal["auto", "stock"] = "auto"
+    shard_optimizer: bool = False
 
 
 class KeepBest(Section):

@@ -55,7 +55,7 @@ class Part:
 
     Attributes:
         kernels: how many of each operator were chosen, by type.
-        collectives: the name and the bytes of each that the engine asked for.
+        collectives: the name and the bytes of each that the engine asked for, of ``planned`` ones.
         memory_bytes: the most that MindSpore's allocator planned; of phases only.
     """
 
@@ -65,6 +65,7 @@ class Part:
     kernels: dict[str, dict[str, int]]
     collectives: list[list] = field(default_factory=list)
     memory_bytes: int | None = None
+    planned: int = 1
 
     def count(self, *types: str) -> int:
         """How many kernels there are of ``types``, by default of all."""
@@ -161,10 +162,12 @@ def judge(subject: Subject, events: list[dict], sections: list[Section], code: i
                 findings.append(f"stage {section.stage}: a second step compiles again: {_named(section.by_type())}")
         elif section.kernels or key in phases:
             phase = phases.get(key)
-            sent, size = (phase["sent"], phase["bytes"]) if phase else ([], None)
-            parts[key] = Part(*key, phase is not None, section.by_type(), sent, size)
+            sent, size, planned = (phase["sent"], phase["bytes"], phase["planned"]) if phase else ([], None, 1)
+            parts[key] = Part(*key, phase is not None, section.by_type(), sent, size, planned)
+    shards = any(event["shards"] for event in told.get("connected", []))
     for part in parts.values():
-        findings += [f"{part.stage}/{part.name}: {finding}" for finding in _of_part(part, subject.world_size)]
+        gathers = shards and part.name == "resume"  # whole tensors, of the ranks' parts
+        findings += [f"{part.stage}/{part.name}: {finding}" for finding in _of_part(part, subject.world_size, gathers)]
     copies = {event["stage"]: event["copies"] for event in told.get("step", [])}
     for event in told.get("step", []):
         budget = 1 + event["prepared"]
@@ -200,7 +203,7 @@ def _of_controls(told: dict, sections: list[Section]) -> list[str]:
     return findings
 
 
-def _of_part(part: Part, world_size: int) -> list[str]:
+def _of_part(part: Part, world_size: int, gathers: bool) -> list[str]:
     findings = []
     if part.is_phase and not part.count(*ON_CARD):
         findings.append("the log names no kernel")
@@ -211,11 +214,12 @@ def _of_part(part: Part, world_size: int) -> list[str]:
     compiled = part.count("collective")
     if part.is_phase and world_size > 1:
         sent = [name for name, _ in part.collectives]
-        if len(sent) != 1:
-            findings.append(f"the engine sends {len(sent)} collectives, and one is planned")
+        if len(sent) != part.planned:
+            planned = f"{part.planned} {'is' if part.planned == 1 else 'are'} planned"
+            findings.append(f"the engine sends {len(sent)} collectives, and {planned}")
         if compiled > len(sent):
             findings.append(f"{_counts(part.kernels['collective'])}: more collectives than the engine sends")
-    elif compiled:
+    elif compiled and not gathers:
         findings.append(f"{_counts(part.kernels['collective'])}: a collective that is not the engine's")
     return findings
 

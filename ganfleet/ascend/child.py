@@ -62,7 +62,7 @@ def _check(wanted: dict, tell: Callable) -> None:
     connect(config.fleet, config.train.lanes, started).close()
     # Again, as a process does that trains and then draws samples.
     with connect(config.fleet, config.train.lanes, started) as fleet:
-        tell(event="connected", backend=fleet.backend, lanes=len(fleet.lanes))
+        tell(event="connected", backend=fleet.backend, lanes=len(fleet.lanes), shards=fleet.shards_optimizer)
         _compile(config, fleet, tell)
 
 
@@ -98,7 +98,7 @@ def _compile(config, fleet, tell: Callable) -> None:
     copies = _Copies()
     for stage in strategy.schedule():
         tell(event="section", stage=stage.name, section="build")
-        program = Program(strategy, stage, config.train.seed, config.train.precision)
+        program = Program(strategy, stage, config.train.seed, config.train.precision, config.train.recompute, fleet)
         for compiled in program.phases:
             compiled.phase = replace(compiled.phase, every=1, due=None)
         half = config.train.precision == "float16"
@@ -171,7 +171,8 @@ def _watching(tell: Callable, stage: str, copies):
             with _noted(self.fleet, sent):
                 summary = super().run(compiled, *arguments)
             size = self.peaks.get(compiled.name, 0)
-            tell(event="phase", stage=stage, section=compiled.name, sent=sent, bytes=size)
+            planned = compiled.player.collectives
+            tell(event="phase", stage=stage, section=compiled.name, sent=sent, planned=planned, bytes=size)
             return summary
 
         def average(self, clock):
@@ -193,7 +194,8 @@ def _noted(fleet, sent: list):
 
         return noted
 
-    own = {name: getattr(fleet, name) for name in ("_all_reduce", "_all_gather") if hasattr(fleet, name)}
+    names = ("_all_reduce", "_all_gather", "_reduce_scatter")
+    own = {name: operator for name in names if (operator := getattr(fleet, name, None))}
     for name, operator in own.items():
         setattr(fleet, name, noting(operator))
     yield

@@ -5,6 +5,7 @@ What imports MindSpore is imported late: a wrong option is reported at once.
 
 import json
 from dataclasses import asdict
+from functools import partial
 from math import ceil, prod
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from ganfleet import config as configs
 from ganfleet.cli import Read, example, scaling
-from ganfleet.config import Config
+from ganfleet.config import Config, FleetConfig
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
@@ -25,7 +26,8 @@ from ganfleet.size import Size
 FLOAT = 4  # bytes
 MIB = 2**20
 COVERS = (
-    "weights, optimizer slots, EMA, the flat weights and gradients of each player, and one lane's images; "
+    "weights, optimizer slots, EMA, the flat weights (not with shard_optimizer) and gradients of each player, and one "
+    "lane's images; "
     "not activations, compiled graphs or the framework itself"
 )
 
@@ -87,7 +89,9 @@ def plan(config: Config, measured: bool = False) -> dict:
         strategy, count = strategy_of(config, source), len(source)
         image, class_names, notes = strategy.image, list(source.class_names), about(source)
     notes += _begun_from(config)
-    stages = [stage | _needs(strategy, stage, image.channels) for stage in _stages(strategy.schedule(), config)]
+    world_sizes = [n for n in range(1, config.train.lanes + 1) if config.train.lanes % n == 0]
+    needs = partial(_needs, strategy, image.channels, config.fleet, world_sizes)
+    stages = [stage | needs(stage) for stage in _stages(strategy.schedule(), config)]
     if measured:
         _add_costs(stages, config, strategy, source)
     return {
@@ -103,7 +107,10 @@ def plan(config: Config, measured: bool = False) -> dict:
         "kimg": sum(stage["steps"] * stage["batch_size"] for stage in stages) / 1000,
         "stages": stages,
         "lanes": config.train.lanes,
-        "world_sizes": [_share(config, n) for n in range(1, config.train.lanes + 1) if config.train.lanes % n == 0],
+        "world_sizes": [
+            _share(config, n) | {"sharded_bytes": max(stage["sharded_bytes"][i] for stage in stages)}
+            for i, n in enumerate(world_sizes)
+        ],
         "checkpoint_bytes": max(stage["checkpoint_bytes"] for stage in stages),
     }
 
@@ -173,8 +180,10 @@ def _share(config: Config, world_size: int) -> dict:
     }
 
 
-def _needs(strategy, stage: dict, channels: int) -> dict:
-    """The networks of a stage, its phases' collectives, and what it takes."""
+def _needs(strategy, channels: int, fleet: FleetConfig, world_sizes: list[int], stage: dict) -> dict:
+    """The networks of a stage, its phases' collectives, and what it takes; on fleets of ``world_sizes`` also with
+    ``fleet.shard_optimizer``.
+    """
     from ganfleet.engine import contract
 
     declared = next(each for each in strategy.schedule() if each.name == stage["name"])
@@ -182,6 +191,7 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
     players = {name: _measure(name, player) for name, player in trained.items()}
     frozen = {name: _count(each.net) for name, each in contract.frozen(strategy, declared, trained).items()}
     batch = stage["lane_batch_size"] * channels * prod(Size.of(stage["resolution"])) * FLOAT
+    memory = partial(_memory, list(players.values()), FLOAT * sum(frozen.values()), batch)
     return {
         "networks": [network for player in players.values() for network in player["networks"]],
         "frozen": [{"name": name, "parameters": count} for name, count in frozen.items()],
@@ -190,7 +200,8 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
             | players[phase.player]["collective"]
             for phase in contract.phases(strategy, declared, players)
         ],
-        "memory": _memory(players.values(), FLOAT * sum(frozen.values()), batch),
+        "memory": memory(fleet.world_size or 1 if fleet.shard_optimizer else 1),
+        "sharded_bytes": [memory(n)["total"] for n in world_sizes],
         "checkpoint_bytes": sum(player["checkpoint"] for player in players.values()),
     }
 
@@ -198,25 +209,30 @@ def _needs(strategy, stage: dict, channels: int) -> dict:
 def _measure(name: str, player) -> dict:
     """What one player weighs: its networks' parameters, and bytes held, sent and stored."""
     from ganfleet.engine import contract
-    from ganfleet.nn import buffers_of
+    from ganfleet.nn import buffers_of, recomputable
 
     nets = contract.networks(name, player)
     weights = sum(p.size for net in nets.values() for p in net.trainable_params()) * FLOAT
     stored = sum(map(_count, nets.values())) * FLOAT
     seen = sum(buffer.seen.size for net in nets.values() for buffer in buffers_of(net)) * FLOAT
-    optimizer = weights * len(player.optimizer.slots())
-    ema = weights if player.ema else 0
+    slots, averages = len(player.optimizer.slots()), 1 if player.ema else 0
     return {
         "networks": [
-            {"name": net_name, "player": name, "parameters": sum(p.size for p in net.trainable_params())}
+            {
+                "name": net_name,
+                "player": name,
+                "parameters": sum(p.size for p in net.trainable_params()),
+                "recomputable": len(recomputable(net)),
+            }
             for net_name, net in nets.items()
         ],
         "collective": {"gradient_bytes": weights, "buffer_bytes": seen},
         "weights": stored - seen,
-        "optimizer": optimizer,
-        "ema": ema,
-        "flat": 2 * weights + seen,
-        "checkpoint": stored - seen + optimizer + ema,
+        "vector": weights,
+        "slots": slots,
+        "averages": averages,
+        "seen": seen,
+        "checkpoint": stored - seen + weights * (slots + averages),
     }
 
 
@@ -225,9 +241,16 @@ def _count(net) -> int:
     return sum(p.size for p in net.get_parameters())
 
 
-def _memory(players, frozen: int, batch: int) -> dict:
-    """Bytes per card, by use."""
-    parts = {use: sum(player[use] for player in players) for use in ("weights", "optimizer", "ema", "flat")}
+def _memory(players: list[dict], frozen: int, batch: int, sharded: int) -> dict:
+    """Bytes per card, by use, where so many ranks share out optimizer state and averages; 1 if they do not."""
+    parts = dict.fromkeys(("weights", "optimizer", "ema", "flat"), 0)
+    for player in players:
+        part = FLOAT * ceil(player["vector"] / FLOAT / sharded)
+        parts["weights"] += player["weights"]
+        parts["optimizer"] += part * player["slots"]
+        parts["ema"] += part * player["averages"]
+        # The gradient; and the flat weights, of which ranks that share out have none.
+        parts["flat"] += player["vector"] * (2 if sharded == 1 else 1) + player["seen"]
     if frozen:
         parts["frozen"] = frozen
     parts["batch"] = batch
@@ -256,16 +279,23 @@ def show(planned: dict) -> None:
     console.print(_table("stages", columns, stages))
 
     fleets = [
-        (w["world_size"], " | ".join(map(_span, w["lanes"])), "yes" if w["exact"] else "no")
+        (
+            *(w["world_size"], " | ".join(map(_span, w["lanes"])), "yes" if w["exact"] else "no"),
+            _size(w["sharded_bytes"]),
+        )
         for w in planned["world_sizes"]
     ]
     title = f"fleets that can run these {planned['lanes']} lanes"
-    console.print(_table(title, ["ranks", "lanes of each rank", "exact: the bits of one rank"], fleets))
+    columns = ["ranks", "lanes of each rank", "exact: the bits of one rank", "memory per card with shard_optimizer"]
+    console.print(_table(title, columns, fleets))
 
     networks = _unrepeated(
-        (s["name"], n["name"], n["player"], f"{n['parameters']:,}") for s in planned["stages"] for n in s["networks"]
+        (s["name"], n["name"], n["player"], f"{n['parameters']:,}", n["recomputable"])
+        for s in planned["stages"]
+        for n in s["networks"]
     )
-    console.print(_table("networks", ["from stage", "network", "player", "trained parameters"], networks))
+    columns = ["from stage", "network", "player", "trained parameters", "blocks for train.recompute"]
+    console.print(_table("networks", columns, networks))
     frozen = _unrepeated((s["name"], f["name"], f"{f['parameters']:,}") for s in planned["stages"] for f in s["frozen"])
     if frozen:
         console.print(_table("frozen networks", ["from stage", "network", "parameters"], frozen))

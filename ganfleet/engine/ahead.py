@@ -2,6 +2,7 @@
 
 That process (see ``warm``) leaves them where compiled graphs are kept, and this one finds them there. It trains
 nothing, and works on cores that no rank of this machine has claimed; where there are none, there is no such process.
+With ``fleet.shard_optimizer`` the graphs of updates are others, and compiled when the stage begins.
 """
 
 import json

@@ -36,7 +36,7 @@ class Cost:
 def one_lane(config: Config, strategy: Strategy, stage: Stage) -> tuple[Stepper, int, Clock]:
     """What runs the phases of ``stage`` on one lane alone, that lane's number of samples, and when the stage begins."""
     train = config.train
-    program = Program(strategy, stage, train.seed, train.precision)
+    program = Program(strategy, stage, train.seed, train.precision, train.recompute)
     scales = {compiled.name: LossScale() for compiled in program.phases if train.precision == "float16"}
     stepper = Stepper(program, Fleet(1, "exact"), train.seed, {0: {}}, scales, ahead=False)
     return stepper, stage.batch_size // train.lanes, Clock(10**12, nimg=stage.starts_at)

@@ -71,7 +71,7 @@ class DataParallel:
             raise ConfigError(f"the fleet was connected for {self.fleet.total_lanes} lanes, and lanes is {lanes}")
         self.clock = Clock(total_nimg=UNLIMITED)
         self._strategy = _Given(players, list(phases), draw, hyper, batch_size)
-        self._program = Program(self._strategy, self._strategy.stage(self.clock), seed, precision)
+        self._program = Program(self._strategy, self._strategy.stage(self.clock), seed, precision, fleet=self.fleet)
         self.networks = dict(vars(self._program.nets))
         self._memory: Memory = {lane: {} for lane in self.fleet.lanes}
         self._scales = {phase.name: LossScale() for phase in phases} if precision == "float16" else {}
@@ -98,7 +98,10 @@ class DataParallel:
         return outcome.stats | ({"skipped": np.array(outcome.skipped)} if outcome.skipped else {})
 
     def averaged(self):
-        """``with parallel.averaged():`` networks hold the EMA of their weights, where a player has one."""
+        """``with parallel.averaged():`` networks hold the EMA of their weights, where a player has one.
+
+        With ``shard_optimizer``, all ranks must enter it together, and call ``state`` together.
+        """
         return self._program.averaged()
 
     def state(self) -> dict[str, dict[str, np.ndarray]]:

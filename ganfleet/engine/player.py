@@ -6,15 +6,15 @@ written through ``ops.assign`` only: a graph that is compiled already does not s
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
-import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, mint, nn, ops
+from mindspore import Parameter, Tensor, ops
 
 from ganfleet.engine import contract
-from ganfleet.engine.compile_cache import Graph
-from ganfleet.engine.tensors import named
-from ganfleet.nn import buffers_of, forms
+from ganfleet.engine.flat import Average, Update, WholeState, Write
+from ganfleet.fleet import Fleet
+from ganfleet.nn import buffers_of
 from ganfleet.nn.optim import Weight, bind
 from ganfleet.strategies.base import Player
 
@@ -27,8 +27,11 @@ class FlatPlayer:
 
     ``size`` is the number of trainable weights P; a phase's gradient for this player is flat, float32 (P,), in the
     order of ``weights``. ``buffers`` are its networks' buffers, ``seen_size`` floats of which travel behind the
-    gradient. ``idle`` are parameters that this stage does not train; they are only kept.
+    gradient. ``idle`` are parameters that this stage does not train; they are only kept. A phase and its update take
+    so many ``collectives``.
     """
+
+    collectives = 1
 
     def __init__(self, name: str, player: Player):
         self.name = name
@@ -42,9 +45,21 @@ class FlatPlayer:
         self.optimizer = bind(player.optimizer, layout)
         self.size = sum(p.size for p in self.weights)
         self.seen_size = sum(buffer.seen.size for buffer in self.buffers)
-        self._state = _FlatState(self, player.after_update)
-        self._updates: dict[tuple[str, ...], _Update] = {}  # by the names of what is scheduled
-        self._average, self._write = _Average(self._state), _Write(self._state)
+        self._updates: dict[tuple[str, ...], Any] = {}  # graphs, by the names of what is scheduled
+        self._begin(player.after_update)
+
+    def _begin(self, after_update: Callable | None) -> None:
+        """Make the vectors, and the graphs that change them."""
+        self._state = state = WholeState(self, after_update)
+        self._vectors = {"weights": state.flat}
+        self._vectors |= dict(zip(self._slots(), state.slots, strict=True))
+        if self.ema is not None:
+            self._vectors["ema"] = state.average
+        self._average, self._write = Average(state), Write(state)
+
+    def sum(self, fleet: Fleet, lane_value: Callable[[int], Tensor]) -> Tensor:
+        """What ``update`` takes: the sum over all lanes of the fleet of ``lane_value(lane)``."""
+        return fleet.reduce(lane_value)
 
     def update(self, total: Tensor, scale: float, hyper: dict[str, float], lr_factor: float = 1.0) -> Tensor:
         """One update by the fleet's sum of [gradients, what buffers saw, …], or none where that is not finite.
@@ -58,11 +73,13 @@ class FlatPlayer:
             scheduled["lr"] *= self._lr_scale
         hyper = {"lr": self.optimizer.lr} | scheduled
         hyper["lr"] *= lr_factor
-        names = tuple(hyper)
+        return self._apply(total, tuple(hyper), [Tensor(np.float32(x)) for x in (scale, *hyper.values())])
+
+    def _apply(self, total: Tensor, names: tuple[str, ...], values: list[Tensor]) -> Tensor:
+        """``update`` by ``values``, the scale and then what ``names`` names."""
         if names not in self._updates:
-            self._updates[names] = _Update(self._state, names)
-        values = (scale, *hyper.values())
-        return self._updates[names](total, *(Tensor(np.float32(x)) for x in values))
+            self._updates[names] = Update(self._state, names)
+        return self._updates[names](total, *values)
 
     def average(self, beta: float) -> None:
         """Move the EMA; ``beta`` is the weight of the old average."""
@@ -74,14 +91,29 @@ class FlatPlayer:
         if self.ema is None:
             yield
             return
-        values = [_copy(buffer.value) for buffer in self.buffers]
-        self._write(Tensor(_copy(self._state.average)))
+        values = [copy(buffer.value) for buffer in self.buffers]
+        self._write(Tensor(self._get("ema")))
         try:
             yield
         finally:
-            self._write(Tensor(_copy(self._state.flat)))
+            self._write(Tensor(self._get("weights")))
             for buffer, own in zip(self.buffers, values, strict=True):
                 ops.assign(buffer.value, Tensor(own))
+
+    # ── The vectors, by name: "weights", "optimizer/SLOT", "ema"
+
+    def _slots(self) -> list[str]:
+        return [f"optimizer/{slot}" for slot in self.optimizer.slots()]
+
+    def _get(self, name: str) -> np.ndarray:
+        """A copy of the whole vector, float32 (P,)."""
+        return copy(self._vectors[name])
+
+    def _put(self, name: str, values: np.ndarray) -> None:
+        """Set the vector; the networks' own parameters follow the weights."""
+        ops.assign(self._vectors[name], Tensor(values))
+        if name == "weights":
+            self._write(Tensor(values))
 
     # ── Checkpoints
 
@@ -89,12 +121,9 @@ class FlatPlayer:
         """All on the device that every rank must hold alike: the vectors of ``tensors``, and the networks' own
         parameters as ``NAME.networks``. Each with the name and the size of each tensor in it.
         """
-        state, layout = self._state, [(p.name, p.size) for p in self.weights]
-        vectors = {"weights": (state.flat, layout), "optimizer/updates": (state.updates, [("", 1)])}
-        for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
-            vectors[f"optimizer/{slot}"] = (flat, layout)
-        if self.ema is not None:
-            vectors["ema"] = (state.average, layout)
+        layout = [(p.name, p.size) for p in self.weights]
+        vectors = {name: (vector, layout) for name, vector in self._vectors.items()}
+        vectors["optimizer/updates"] = (self._state.updates, [("", 1)])
         vectors |= {f"networks/{p.name}": (p, [("", p.size)]) for p in (*self.weights, *self.idle)}
         vectors |= {f"buffers/{each.value.name}": (each.value, [("", each.value.size)]) for each in self.buffers}
         return {f"{self.name}.{name}": vector for name, vector in vectors.items()}
@@ -103,16 +132,16 @@ class FlatPlayer:
         """All that training changes, by component: ``NAME.weights``, ``NAME.buffers``, ``NAME.optimizer`` and, where
         there is an average, ``NAME.ema``.
         """
-        state = self._state
         components = {
-            "weights": self._cut(state.flat) | {p.name: _copy(p) for p in self.idle},
-            "optimizer": {"updates": _copy(state.updates).astype(np.int64).reshape(1)},
+            "weights": self._cut(self._get("weights")) | {p.name: copy(p) for p in self.idle},
+            "optimizer": {"updates": copy(self._state.updates).astype(np.int64).reshape(1)},
         }
-        for slot, flat in zip(self.optimizer.slots(), state.slots, strict=True):
-            components["optimizer"] |= {f"{slot}/{weight}": array for weight, array in self._cut(flat).items()}
+        for slot in self.optimizer.slots():
+            arrays = self._cut(self._get(f"optimizer/{slot}"))
+            components["optimizer"] |= {f"{slot}/{weight}": array for weight, array in arrays.items()}
         components["buffers"] = self._buffer_values()
         if self.ema is not None:
-            components["ema"] = self._cut(state.average)
+            components["ema"] = self._cut(self._get("ema"))
         return {f"{self.name}.{component}": arrays for component, arrays in components.items()}
 
     def load(self, components: dict[str, Tensors]) -> None:
@@ -126,15 +155,15 @@ class FlatPlayer:
         self._set(components[f"{name}.weights"], components.get(f"{name}.ema"), components[f"{name}.buffers"])
         optimizer = components[f"{name}.optimizer"]
         ops.assign(self._state.updates, Tensor(np.float32(optimizer["updates"][0])))
-        for slot, flat in zip(self.optimizer.slots(), self._state.slots, strict=True):
-            ops.assign(flat, Tensor(self._join(optimizer, f"{slot}/")))
+        for slot in self.optimizer.slots():
+            self._put(f"optimizer/{slot}", self._join(optimizer, f"{slot}/"))
 
     def inherit(self, components: dict[str, Tensors], carry_over: CarryOver) -> None:
         """Take over what networks had under the same names; the rest stays as initialised, and so does the optimizer.
 
         ``carry_over(name, old, shape)`` says what becomes of an array that has another shape here.
         """
-        mine = self._cut(self._state.flat) | {p.name: _copy(p) for p in self.idle}
+        mine = self._cut(self._get("weights")) | {p.name: copy(p) for p in self.idle}
         weights = self._taken_over(mine, components.get(f"{self.name}.weights", {}), carry_over)
         buffers = self._taken_over(self._buffer_values(), components.get(f"{self.name}.buffers", {}), carry_over)
         # The average of a weight that was not trained before is the weight.
@@ -150,7 +179,7 @@ class FlatPlayer:
         return taken
 
     def _buffer_values(self) -> Tensors:
-        return {buffer.value.name: _copy(buffer.value) for buffer in self.buffers}
+        return {buffer.value.name: copy(buffer.value) for buffer in self.buffers}
 
     def _set(self, weights: Tensors, ema: Tensors | None, buffers: Tensors) -> None:
         """Set the weights, what is kept beside them, and the EMA.
@@ -158,9 +187,7 @@ class FlatPlayer:
         Raises:
             KeyError, ValueError: a tensor is missing, or has another shape.
         """
-        state = self._state
-        ops.assign(state.flat, Tensor(self._join(weights)))
-        self._write(Tensor(_copy(state.flat)))
+        self._put("weights", self._join(weights))
         for parameter in self.idle:
             ops.assign(parameter, Tensor(_shaped(weights, parameter)))
         for buffer in self.buffers:
@@ -168,10 +195,10 @@ class FlatPlayer:
         if self.ema is not None:
             if ema is None:
                 raise KeyError(f"{self.name}.ema")
-            ops.assign(state.average, Tensor(self._join(ema)))
+            self._put("ema", self._join(ema))
 
-    def _cut(self, flat: Parameter) -> Tensors:
-        parts = np.split(_copy(flat), np.cumsum([p.size for p in self.weights])[:-1])
+    def _cut(self, flat: np.ndarray) -> Tensors:
+        parts = np.split(flat, np.cumsum([p.size for p in self.weights])[:-1])
         return {p.name: part.reshape(p.shape) for p, part in zip(self.weights, parts, strict=True)}
 
     def _join(self, arrays: Tensors, prefix: str = "") -> np.ndarray:
@@ -191,109 +218,6 @@ def _shaped(arrays: Tensors, parameter: Parameter, prefix: str = "") -> np.ndarr
     return array
 
 
-def _copy(parameter: Parameter) -> np.ndarray:
+def copy(parameter: Parameter) -> np.ndarray:
     """The values of now: on a CPU, asnumpy gives the memory that the next update writes into."""
     return parameter.asnumpy().copy()
-
-
-class _FlatState(nn.Cell):
-    """The flat vectors of a player, and what changes them inside a graph."""
-
-    def __init__(self, player: FlatPlayer, after_update):
-        super().__init__(auto_prefix=False)
-        start = np.concatenate([p.asnumpy().reshape(-1) for p in player.weights])
-
-        def vector(name, data):
-            return Parameter(Tensor(data), name=f"flat.{player.name}.{name}", requires_grad=False)
-
-        self.flat = vector("weights", start)
-        self.slots = ms.ParameterTuple([vector(slot, np.zeros_like(start)) for slot in player.optimizer.slots()])
-        self.updates = vector("updates", np.float32(0))  # exact up to 2^24; a float, because the optimizers need one
-        self.average = vector("ema", start if player.ema is not None else start[:1])
-        self.moving = tuple(player.buffers)
-        self.weights = ms.ParameterTuple(player.weights)
-        self.sizes = tuple(int(p.size) for p in player.weights)
-        # Not a loop: a graph parses each turn of one anew, which takes seconds for hundreds of weights.
-        self.map = ops.Map()
-        self.size, self.seen_size = player.size, player.seen_size
-        self.optimizer = player.optimizer
-        self.after_update = after_update
-
-    def update(self, total, scale, hyper):
-        finite = forms.all_finite(total)
-        # Where it can be, a branch: to choose between two values of every vector would double the cost on a CPU.
-        if not forms.branches():
-            self.apply(total, scale, hyper, finite)
-        elif finite:
-            self.apply(total, scale, hyper, None)
-        tail = forms.span(total, self.size + self.seen_size, total.size)
-        return ops.concat((finite.astype(ms.float32).reshape(1), tail))
-
-    def apply(self, total, scale, hyper, finite):
-        gradient = forms.span(total, 0, self.size) * scale
-        updates = self.updates + 1
-        weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
-        if self.after_update is not None:
-            weights = self.after_update(weights)
-        for i in range(len(slots)):
-            ops.assign(self.slots[i], forms.new_or_old(finite, slots[i], self.slots[i]))
-        weights = forms.new_or_old(finite, weights, self.flat)
-        ops.assign(self.flat, weights)
-        ops.assign(self.updates, forms.new_or_old(finite, updates, self.updates))
-        self.move_buffers(total, finite)
-        self.spread(weights)
-
-    def spread(self, flat):
-        self.map(_assign, self.weights, mint.split(flat, self.sizes))
-
-    def move_buffers(self, total, finite):
-        """Move each buffer by what its records on all lanes add up to."""
-        start = self.size
-        for buffer in self.moving:
-            stop = start + buffer.seen.size
-            moved = buffer.moved(forms.span(total, start, stop))
-            ops.assign(buffer.value, forms.new_or_old(finite, moved, buffer.value))
-            start = stop
-
-
-def _assign(weight, part):
-    return ops.assign(weight, part.reshape(weight.shape))
-
-
-class _Update(Graph):
-    """One update as a graph. Only a Cell's ``construct`` in graph mode runs without a waiting thread that spins."""
-
-    def __init__(self, state, names):
-        super().__init__()
-        self.state, self.names = state, names
-
-    @ms.jit
-    def construct(self, total, scale, *hyper):
-        return self.state.update(total, scale, named(self.names, hyper))
-
-
-class _Average(Graph):
-    """The EMA of the weights as they are now, as a graph."""
-
-    def __init__(self, state):
-        super().__init__()
-        self.state = state
-
-    @ms.jit
-    def construct(self, beta):
-        state = self.state
-        ops.assign(state.average, state.flat + (state.average - state.flat) * beta)
-        return beta
-
-
-class _Write(Graph):
-    """A flat vector into the networks' own parameters, as a graph."""
-
-    def __init__(self, state):
-        super().__init__()
-        self.state = state
-
-    @ms.jit
-    def construct(self, flat):
-        self.state.spread(flat)
-        return flat[:1]

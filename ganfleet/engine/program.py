@@ -9,7 +9,9 @@ from ganfleet import nn
 from ganfleet.engine import contract
 from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer, Tensors
+from ganfleet.engine.shards import ShardedPlayer
 from ganfleet.errors import CheckpointMismatch, ConfigError
+from ganfleet.fleet import Fleet
 from ganfleet.nn import forms
 from ganfleet.nn import precision as precisions
 from ganfleet.store import weights
@@ -22,9 +24,25 @@ class Program:
     ``nets`` has each network by name as an attribute, ``players`` are what trains them, ``frozen`` has the SHA-256 of
     the weights of those that nobody trains, and ``phases`` are the step's, in order. ``form`` is the form of operators
     that was in force when it was built (see ``nn.forms``).
+
+    On a ``fleet`` that ``shards_optimizer`` state, all ranks must call ``tensors``, ``load``, ``adopt`` and
+    ``averaged`` together. With ``recompute``, blocks of the networks that players train are computed again for their
+    gradients, instead of keeping what they computed (see ``nn.recompute``).
+
+    Raises:
+        ConfigError: the strategy gives something that does not fit; an optimizer cannot be sharded; there is nothing
+            to recompute.
     """
 
-    def __init__(self, strategy: Strategy, stage: Stage, seed: int, precision: str = "float32"):
+    def __init__(
+        self,
+        strategy: Strategy,
+        stage: Stage,
+        seed: int,
+        precision: str = "float32",
+        recompute: bool = False,
+        fleet: Fleet | None = None,
+    ):
         self.form = forms.form()
         # In MindSpore's default mode the thread that waits for a graph spins, on the core the kernels are pinned to.
         ms.set_context(mode=ms.GRAPH_MODE)
@@ -35,6 +53,11 @@ class Program:
         nets = {}
         for name, player in declared.items():
             nets |= contract.networks(name, player)
+        if recompute and not sum(map(nn.recompute, nets.values())):
+            raise ConfigError(
+                "train.recompute is set, and no network has a block that can be computed again: leave it out, or give "
+                "blocks of the networks the attribute recomputable = True"
+            )
         for name, net in nets.items():
             _prefix(net, name)
             net.set_train(True)
@@ -46,7 +69,11 @@ class Program:
         for net in nets.values():
             precisions.set_compute_type(net, precision)
         self.nets = SimpleNamespace(**nets)
-        self.players = {name: FlatPlayer(name, player) for name, player in declared.items()}
+        sharded = fleet is not None and fleet.shards_optimizer
+        self.players = {
+            name: ShardedPlayer(name, player, fleet) if sharded else FlatPlayer(name, player)
+            for name, player in declared.items()
+        }
         self.phases = [
             CompiledPhase(phase, self.players[phase.player], self.nets, scaled=precision == "float16")
             for phase in contract.phases(strategy, stage, self.players)

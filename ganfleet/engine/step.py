@@ -136,7 +136,7 @@ class Stepper:
             lane.kept |= kept
             return flat
 
-        total = self.fleet.reduce(lane_flat)
+        total = compiled.player.sum(self.fleet, lane_flat)
         hyper = self._hyper(compiled.player, clock)
         summary = compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper, self.lr_factor)
         self.peaks[compiled.name] = max(peak.size() or 0, self.peaks.get(compiled.name, 0))

@@ -141,7 +141,7 @@ class Trainer:
         """The program of ``stage``, its networks as initialised."""
         train = self.config.train
         self.stage = stage
-        self.program = Program(self.strategy, stage, train.seed, train.precision)
+        self.program = Program(self.strategy, stage, train.seed, train.precision, train.recompute, self.fleet)
         if train.precision == "float16":
             for compiled in self.program.phases:
                 self.scales.setdefault(compiled.name, LossScale())

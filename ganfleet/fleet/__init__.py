@@ -48,7 +48,9 @@ def connect(settings, lanes: int, started: Launcher | None = None) -> Fleet:
     started = started or launcher.detect()
     backend, world_size = choose(settings, started)
     check_lanes(lanes, world_size, settings.reduction)
-    return _connect(backend, started, world_size, lanes, settings.reduction, settings.cpu_threads)
+    fleet = _connect(backend, started, world_size, lanes, settings.reduction, settings.cpu_threads)
+    fleet.shards_optimizer = settings.shard_optimizer and fleet.world_size > 1
+    return fleet
 
 
 def connect_for_sampling(cpu_threads: int = 1) -> Fleet:

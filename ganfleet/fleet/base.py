@@ -20,6 +20,8 @@ class Fleet:
 
     backend = "alone"
     on_cpu = True
+    scatters = False
+    """Whether ``reduce_scatter`` is there, which sends less than ``reduce``."""
 
     def __init__(self, lanes: int, reduction: str = "auto", rank: int = 0, world_size: int = 1):
         self.rank = rank
@@ -30,6 +32,8 @@ class Fleet:
             self.reduction = "exact" if self.on_cpu and power_of_two(world_size) else "fast"
         share = lanes // world_size
         self.lanes = range(rank * share, (rank + 1) * share)
+        self.ranks = range(rank, rank + 1)  # those that this process plays
+        self.shards_optimizer = False  # whether players' optimizer state is shared out, see ``engine.shards``
         self.at_close = ExitStack()
 
     def __enter__(self) -> "Fleet":
@@ -47,6 +51,18 @@ class Fleet:
         partial = tree_sum(self.lanes, lane_value)
         with heartbeat.collective("sum"):
             return self._combine(partial)
+
+    def reduce_scatter(self, lane_value: Callable[[int], Any], size: int) -> Any:
+        """What ``reduce`` gives, but of its first ``size`` values one part only, with zeros behind the last ones so
+        that all ranks' parts are as long, and then what stands behind these values."""
+        partial = tree_sum(self.lanes, lane_value)
+        with heartbeat.collective("sum"):
+            return self._scatter(partial, size)
+
+    def join(self, part: Any) -> Any:
+        """Every rank's ``part``, flat float32 tensors as long as each other, one behind the other in one tensor."""
+        with heartbeat.collective("joining parts"):
+            return self._join(part)
 
     def gather(self, value: Any) -> list:
         """Every rank's ``value`` (any picklable object, small), in rank order, on every rank."""
@@ -134,6 +150,9 @@ class Fleet:
 
     def _combine(self, partial: Any) -> Any:
         return partial
+
+    def _join(self, part: Any) -> Any:
+        return part
 
     def _gather(self, value: Any) -> list:
         return [value]

@@ -11,6 +11,7 @@ from ganfleet.errors import PeerLost
 from ganfleet.fleet import cpu
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.tree import tree_sum
+from ganfleet.nn import forms
 
 
 class MindSporeFleet(Fleet):
@@ -42,6 +43,9 @@ class MindSporeFleet(Fleet):
         super().__init__(lanes, reduction, communication.get_rank(), communication.get_group_size())
         self._all_gather = ops.AllGather()
         self._all_reduce = ops.AllReduce()
+        # mccl has none, and where the tree is to be kept the sums are gathered.
+        self.scatters = not self.on_cpu and self.reduction == "fast"
+        self._reduce_scatter = ops.ReduceScatter() if self.scatters else None
 
     def _gather(self, value):
         # int32 is the narrowest integer that both HCCL and mccl gather.
@@ -65,11 +69,24 @@ class MindSporeFleet(Fleet):
         else:
             rows = self._all_gather(partial).reshape(self.world_size, -1)
             total = tree_sum(range(self.world_size), lambda rank: rows[rank])
+        return self._finished(total)
+
+    def _scatter(self, partial, size):
+        gradient, padding = forms.span(partial, 0, size), -size % self.world_size
+        if padding:
+            gradient = ops.concat((gradient, ops.zeros(padding, mindspore.float32)))
+        rest = self._all_reduce(forms.span(partial, size, partial.size))
+        return ops.concat((self._reduce_scatter(gradient), rest))
+
+    def _join(self, part):
+        return self._finished(self._all_gather(part))
+
+    def _finished(self, result):
         if self.on_cpu:
             # MindSpore has only begun it. What follows needs it anyway, and so the wait for late ranks, and the error
             # of one that is gone, belong to this collective. On a CPU this copies nothing.
-            total.asnumpy()
-        return total
+            result.asnumpy()
+        return result
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ class MpiFleet(Fleet):
     """
 
     backend = "mpi"
+    scatters = True
 
     def __init__(self, lanes: int, reduction: str):
         try:
@@ -35,12 +36,14 @@ class MpiFleet(Fleet):
         return self._comm.allgather(value)
 
     def _combine(self, partial):
-        mine = partial.asnumpy()  # no copy on a CPU, and not ours to change
+        return Tensor.from_numpy(self._sum(partial.asnumpy()))  # no copy on a CPU, and not ours to change
+
+    def _sum(self, mine):
         theirs = np.empty_like(mine)
         if self.reduction == "fast":
             _wait(self._comm.Ibarrier())
             self._comm.Allreduce(mine, theirs)
-            return Tensor.from_numpy(theirs)
+            return theirs
         # Recursive doubling climbs the tree a level per exchange; a + b has the bits of b + a, so partners agree.
         total, distance = mine, 1
         while distance < self.world_size:
@@ -50,7 +53,39 @@ class MpiFleet(Fleet):
             np.add(total, theirs, out=theirs)
             total, theirs = theirs, np.empty_like(mine) if total is mine else total
             distance *= 2
-        return Tensor.from_numpy(total)
+        return total
+
+    def _scatter(self, partial, size):
+        partial = partial.asnumpy()
+        rows = np.zeros((self.world_size, -(-size // self.world_size)), np.float32)  # the part of each rank
+        rows.reshape(-1)[:size] = partial[:size]
+        return Tensor.from_numpy(np.concatenate((self._own_row(rows), self._sum(partial[size:]))))
+
+    def _own_row(self, rows):
+        """This rank's row of the sum over all ranks."""
+        if self.reduction == "fast":
+            own = np.empty_like(rows[0])
+            _wait(self._comm.Ibarrier())
+            self._comm.Reduce_scatter_block(rows, own)
+            return own
+        # Recursive halving climbs the same tree: of two partners, one goes on with the even rows, one with the odd.
+        distance = 1
+        while len(rows) > 1:
+            partner, odd = self.rank ^ distance, self.rank // distance % 2
+            mine, given = rows[odd::2].copy(), rows[1 - odd :: 2].copy()
+            rows = np.empty_like(mine)
+            self._meet(partner)
+            self._comm.Sendrecv(given, partner, recvbuf=rows, source=partner)
+            np.add(mine, rows, out=rows)
+            distance *= 2
+        return rows[0]
+
+    def _join(self, part):
+        mine = part.asnumpy()
+        joined = np.empty(self.world_size * mine.size, mine.dtype)
+        _wait(self._comm.Ibarrier())
+        self._comm.Allgather(mine, joined)
+        return Tensor.from_numpy(joined)
 
     def _meet(self, partner: int) -> None:
         """Wait until ``partner`` is here too."""

@@ -16,7 +16,7 @@ class SimulatedFleet(Fleet):
         super().__init__(lanes, reduction, rank=0, world_size=world_size)
         share = len(self.lanes)
         self._blocks = [range(first, first + share) for first in range(0, lanes, share)]
-        self.lanes = range(lanes)
+        self.lanes, self.ranks = range(lanes), range(world_size)
 
     def reduce(self, lane_value):
         partials = [tree_sum(block, lane_value) for block in self._blocks]

@@ -22,6 +22,7 @@ from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMS
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
 from ganfleet.nn.precision import LossScale, set_compute_type, supported
+from ganfleet.nn.recompute import recomputable, recompute
 from ganfleet.nn.resample import blur, depth_to_space, downsample, space_to_depth, upsample
 from ganfleet.nn.residual import ResidualBlock
 from ganfleet.nn.spectral import SpectralConv2d, SpectralDense, SpectralEmbedding, SpectralNorm
@@ -87,6 +88,8 @@ __all__ = [
     "parted",
     "pixel_norm",
     "r1",
+    "recomputable",
+    "recompute",
     "reflection_pad",
     "reproducible",
     "scored_r1",

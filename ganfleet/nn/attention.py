@@ -112,6 +112,8 @@ class PixelAttention(nn.Cell):
     normalised first. It starts as the identity.
     """
 
+    recomputable = True
+
     def __init__(self, channels, heads, context_features=None, joint=True):
         super().__init__()
         self.norm = GroupNorm(channels)

@@ -56,6 +56,11 @@ class Optimizer:
 
     ``lr`` is the base learning rate, which a strategy's schedule may replace. ``scheduled`` are the hyper-parameters
     that a schedule may set.
+
+    For ``fleet.shard_optimizer`` one that treats each weight by itself also has ``part(start, stop)``: the bound
+    optimizer for the weights from ``start`` to ``stop`` of the flat vector, most often itself; behind the last weight
+    there are zeros. One that must see the whole gradient first has ``of_whole(gradient, hyper)`` too, which gives what
+    is cut into parts.
     """
 
     lr: float
@@ -77,6 +82,17 @@ class Optimizer:
         tensors; what ``hyper`` leaves out stays the optimizer's own.
         """
         raise NotImplementedError
+
+
+def part_of(optimizer: Any, start: int, stop: int) -> Any:
+    """The bound ``optimizer`` for a part of the weights; None where it does not say that it can.
+
+    A class that inherits ``part`` and has an ``update`` of its own has not said so.
+    """
+    classes = type(optimizer).__mro__
+    of_update = next((i for i, each in enumerate(classes) if "update" in vars(each)), 0)
+    says = any("part" in vars(each) for each in classes[: of_update + 1])
+    return optimizer.part(start, stop) if says else None
 
 
 def bind(optimizer: Any, layout: list[Weight]) -> Any:
@@ -111,6 +127,9 @@ class Adam(Optimizer):
         weights, m, v = forms.adam(gradient, weights, *slots, (beta1, beta2), step, self.eps * root)
         return weights, (m, v)
 
+    def part(self, start, stop):
+        return self
+
 
 @dataclass(frozen=True)
 class AdamW(Adam):
@@ -135,7 +154,14 @@ class AdamW(Adam):
     def bind(self, layout):
         decay = self.decay or _has_two_dimensions
         sizes = [math.prod(weight.shape) for weight in layout]
-        mask = np.repeat(np.float32([decay(*weight) for weight in layout]), sizes)
+        return self._masked(np.repeat(np.float32([decay(*weight) for weight in layout]), sizes))
+
+    def part(self, start, stop):
+        mask, own = np.zeros(stop - start, np.float32), self.mask.asnumpy()[start:stop]
+        mask[: len(own)] = own
+        return self._masked(mask)
+
+    def _masked(self, mask):
         bound = replace(self)
         object.__setattr__(bound, "mask", ms.Tensor(mask))
         return bound
@@ -170,6 +196,9 @@ class RMSProp(Optimizer):
         v = forms.moving_average(slots[0], gradient * gradient, hyper.get("decay", self.decay))
         return weights - hyper["lr"] * (gradient / (ops.sqrt(v) + self.eps)), (v,)
 
+    def part(self, start, stop):
+        return self
+
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
@@ -203,6 +232,9 @@ class SGD(Optimizer):
         step = gradient + momentum * velocity if self.nesterov else velocity
         return weights - hyper["lr"] * step, (velocity,)
 
+    def part(self, start, stop):
+        return self
+
 
 @dataclass(frozen=True)
 class ClipByGlobalNorm(Optimizer):
@@ -235,11 +267,20 @@ class ClipByGlobalNorm(Optimizer):
         return replace(self, optimizer=bind(self.optimizer, layout))
 
     def update(self, gradient, weights, slots, t, hyper):
+        return self.optimizer.update(self._clipped(gradient, hyper), weights, slots, t, hyper)
+
+    def part(self, start, stop):
+        return part_of(self.optimizer, start, stop)
+
+    def of_whole(self, gradient, hyper):
+        gradient = self._clipped(gradient, hyper)
+        return self.optimizer.of_whole(gradient, hyper) if hasattr(self.optimizer, "of_whole") else gradient
+
+    def _clipped(self, gradient, hyper):
         max_norm = hyper.get("max_norm", self.max_norm)
         norm = ops.sqrt((gradient * gradient).sum())
         # Not min(1, max_norm / norm): a gradient of zeros has no direction to keep.
-        gradient = gradient * (max_norm / ops.maximum(norm, max_norm))
-        return self.optimizer.update(gradient, weights, slots, t, hyper)
+        return gradient * (max_norm / ops.maximum(norm, max_norm))
 
 
 def _has_two_dimensions(name, shape):

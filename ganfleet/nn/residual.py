@@ -18,6 +18,8 @@ class ResidualBlock(nn.Cell):
     at zero, so the block starts as its shortcut.
     """
 
+    recomputable = True
+
     def __init__(self, in_channels, out_channels, embedding_features=None, resample=None):
         super().__init__()
         self.resample = resample

@@ -15,6 +15,8 @@ class TransformerBlock(nn.Cell):
     The MLP has ``expansion`` times as many hidden features, and GELU between its layers.
     """
 
+    recomputable = True
+
     def __init__(self, features, heads, context_features=None, causal=False, expansion=4):
         super().__init__()
         self.norm = LayerNorm(features)

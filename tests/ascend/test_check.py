@@ -28,7 +28,7 @@ SECTION_END = {"event": "section", "stage": "8", "section": "end"}
 
 
 def sent(*collectives):
-    return {"event": "phase", "stage": "8", "section": "D", "sent": list(collectives), "bytes": 2**20}
+    return {"event": "phase", "stage": "8", "section": "D", "sent": list(collectives), "planned": 1, "bytes": 2**20}
 
 
 def kernel(operator, kind):
@@ -99,9 +99,9 @@ def test_a_log_without_mindspores_lines_proves_nothing():
 @pytest.mark.parametrize(
     "collectives, compiled, finding",
     [
-        ((), 0, "8/D: the engine sends 0 collectives, and one is planned"),
+        ((), 0, "8/D: the engine sends 0 collectives, and 1 is planned"),
         ((["AllReduce", 40],), 1, None),
-        ((["AllReduce", 40], ["AllReduce", 40]), 1, "8/D: the engine sends 2 collectives, and one is planned"),
+        ((["AllReduce", 40], ["AllReduce", 40]), 1, "8/D: the engine sends 2 collectives, and 1 is planned"),
         ((["AllReduce", 40],), 2, "8/D: AllReduce 2: more collectives than the engine sends"),
     ],
 )
@@ -171,6 +171,23 @@ def test_one_of_eight_cards_sends_one_all_reduce_per_phase():
     phases = [part for part in result["parts"] if part["is_phase"]]
     assert [name for part in phases for name, _ in part["collectives"]] == ["AllReduce"] * len(phases)
     assert all(part["kernels"]["collective"] == {"AllReduce": 1} for part in phases)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_ranks_that_share_out_the_optimizer_scatter_the_sum_and_gather_the_weights(tmp_path):
+    path = tmp_path / "gan.yaml"
+    path.write_text(
+        "strategy: {name: gan, resolution: 8, latent: 4, hidden: [8], optimizers: {D: {name: sgd, clip_norm: 1}}}\n"
+        "train: {batch_size: 16, lanes: 8}\n"
+        "fleet: {shard_optimizer: true}\n"
+    )
+    code, found = report("--config", str(path), "--world-size", "8")
+    [result] = found["configs"]
+    assert (code, result["findings"]) == (0, [])
+    sent = {part["name"]: [name for name, _ in part["collectives"]] for part in result["parts"] if part["is_phase"]}
+    # Clipping needs the whole gradient.
+    assert sent == {"D": ["AllReduce", "AllGather"], "G": ["AllReduce", "ReduceScatter", "AllGather"]}
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_steps_end_the_run_where_they_come_first(path, limit, steps, last):
 
 
 def test_every_possible_fleet_gets_its_lanes(planned):
-    assert planned["world_sizes"] == [
+    assert [{key: each[key] for key in ("world_size", "exact", "lanes")} for each in planned["world_sizes"]] == [
         {"world_size": 1, "exact": True, "lanes": [[0, 1, 2, 3, 4, 5]]},
         {"world_size": 2, "exact": True, "lanes": [[0, 1, 2], [3, 4, 5]]},
         {"world_size": 3, "exact": False, "lanes": [[0, 1], [2, 3], [4, 5]]},
@@ -70,9 +70,9 @@ def test_every_possible_fleet_gets_its_lanes(planned):
 
 def test_parameters_are_counted_by_network(planned):
     assert planned["stages"][1]["networks"] == [
-        {"name": "D", "player": "D", "parameters": D_WEIGHTS},
-        {"name": "Norm", "player": "D", "parameters": NORM_WEIGHTS},
-        {"name": "G", "player": "G", "parameters": G_WEIGHTS},
+        {"name": "D", "player": "D", "parameters": D_WEIGHTS, "recomputable": 0},
+        {"name": "Norm", "player": "D", "parameters": NORM_WEIGHTS, "recomputable": 0},
+        {"name": "G", "player": "G", "parameters": G_WEIGHTS, "recomputable": 0},
     ]
 
 
@@ -101,6 +101,22 @@ def test_memory_and_checkpoint_add_up(planned):
         "total": weights + optimizer + g + 2 * (d + g) + 4 * SEEN + 2 * 8 * 8 * 4,
     }
     assert planned["checkpoint_bytes"] == weights + optimizer + g
+
+
+def test_ranks_that_share_out_hold_a_part_of_each_vector_and_no_flat_weights(path, planned):
+    d, g = D_WEIGHTS + NORM_WEIGHTS, G_WEIGHTS
+    alone, fleet = planned["world_sizes"][0], planned["world_sizes"][2]
+    assert alone["sharded_bytes"] == max(stage["memory"]["total"] for stage in planned["stages"])
+    stages = plan(configs.load(path, ["fleet.shard_optimizer=true", f"fleet.world_size={fleet['world_size']}"]))[
+        "stages"
+    ]
+    assert fleet["sharded_bytes"] == max(stage["memory"]["total"] for stage in stages)
+    parts = -(-d // 3), -(-g // 3)
+    for whole, own in zip(planned["stages"], stages, strict=True):
+        whole, own = whole["memory"], own["memory"]
+        assert own["optimizer"] == 4 * (2 * parts[0] + parts[1]) and own["ema"] == 4 * parts[1]
+        assert own["flat"] == whole["flat"] - 4 * (d + g)
+        assert (own["weights"], own["batch"]) == (whole["weights"], whole["batch"])
 
 
 def test_a_stage_that_the_lanes_cannot_share_is_refused(path):

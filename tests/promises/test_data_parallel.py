@@ -32,6 +32,13 @@ def test_simulated_ranks_have_the_same_bits(alone):
     assert digest(trained) == digest(alone[0])
 
 
+def test_ranks_that_share_out_the_optimizer_have_the_same_bits(alone):
+    fleet = ganfleet.connect(lanes=4, backend="simulated", world_size=4, shard_optimizer=True)
+    trained, _ = train(10, fleet)
+    assert fleet.shards_optimizer and digest(trained) == digest(alone[0])
+    trained.close()
+
+
 def test_g_is_updated_when_its_phase_is_due_and_d_at_every_step(alone):
     trained, stats = alone
     assert ["Loss/G" in each for each in stats] == [False, True] * 5
