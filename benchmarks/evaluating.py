@@ -19,7 +19,6 @@ from statistics import median
 from ganfleet.fleet import cpu
 
 METRICS = ("fid", "kid")
-REAL = 500
 
 
 def main() -> None:
@@ -79,7 +78,7 @@ def untrained(asked: argparse.Namespace, folder: Path) -> Path:
 def evaluate(run: Path, count: int, seed: int) -> None:
     import ganfleet
 
-    ganfleet.evaluate(run, metrics=METRICS, count=count, real_count=REAL, seed=seed, warn=lambda message: None)
+    ganfleet.evaluate(run, metrics=METRICS, count=count, seed=seed, warn=lambda message: None)
 
 
 def by_hand(run: Path, count: int, seed: int) -> tuple[float, float]:
