@@ -1,11 +1,12 @@
 """``ganfleet pairs``: what two checkpoints make of the same latents, as pairs for a model that learns to translate."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ganfleet.cli import example
-from ganfleet.cli.translate import Progress
+from ganfleet.cli.progress import progress
 from ganfleet.cli.workers import start
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
@@ -54,8 +55,14 @@ def command(path_a, path_b, count, out, psi, seed, label, ema, workers, strategy
     from ganfleet.engine.guard import stopping_at_once
     from ganfleet.engine.loaded import load
 
-    with stopping_at_once(), load(path_a, strategy, ema) as a, load(path_b, strategy, ema) as b:
-        made, before = pairs.write(a, b, out, range(seed, seed + count), label, options, Progress())
+    with (
+        stopping_at_once(),
+        load(path_a, strategy, ema) as a,
+        load(path_b, strategy, ema) as b,
+        progress() as (_, show),
+    ):
+        shown = partial(show, "pairs")
+        made, before = pairs.write(a, b, out, range(seed, seed + count), label, options, shown)
         if a.fleet.rank == 0:
             click.echo(f"drew {made} pairs into {out}" + (f", {before} were there already" if before else ""))
 
