@@ -1,8 +1,9 @@
-"""What docs/arcanegan.md shows of a chain that was run: two pictures, and how far Fluent 3D is from Twemoji as it stands.
+"""What docs/arcanegan.md shows of a chain that was run: two pictures, and how far Fluent 3D is from Twemoji.
 
     python benchmarks/arcanegan.py runs data/emoji/pairs docs/img
 
-runs holds arcane-base, arcane-tuned, arcane-blended, arcane-student and arcane-bound, as the page calls them. Prints L1 and KID as `ganfleet evaluate` does, of images that nobody translated.
+runs holds arcane-base, arcane-tuned, arcane-blended, arcane-student and arcane-bound, as the page calls them. Prints L1
+and KID as `ganfleet evaluate` does, of images that nobody translated.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main(runs: Path, pairs: Path, pictures: Path) -> None:
         side = student.config.strategy.resolution
         inputs, true = (images(pairs / folder, side) for folder in ("testB", "testA"))
         l1, kid = distances(inputs, true)
-        print(f"{len(inputs)} inputs of {side}x{side}: l1 {l1:.4f}, kid {kid[0]:.4f} with a standard error of {kid[1]:.4f}")
+        print(f"{len(inputs)} inputs of {side}x{side}: l1 {l1:.4f}, kid {kid[0]:.4f} ± {kid[1]:.4f}")
 
         rows = {}
         for name in ("base", "tuned", "blended"):
