@@ -23,6 +23,7 @@ from ganfleet.chaos.events import FOLDER, PLAN, Events
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.step import Stepper
 from ganfleet.errors import ConfigError
+from ganfleet.fleet import Fleet
 from ganfleet.fleet.tree import tree_sum
 from ganfleet.store import checkpoint, publish
 
@@ -91,13 +92,14 @@ class Chaos(Callback):
         original, fleet = Stepper.run, run.fleet
 
         def patched(stepper, compiled, lanes, noise, clock, host):
-            step, reduce = clock.step + 1, fleet.reduce
+            step, sums = clock.step + 1, (fleet.reduce, fleet.reduce_scatter)
             with ExitStack() as stack:
                 for _ in self._due(step, plan.Nan, phase=compiled.name):
-                    spoilt = partial(_reduce_spoilt, reduce)
-                    stack.enter_context(_patched(fleet, "reduce", spoilt))
+                    for each in sums:
+                        stack.enter_context(_patched(fleet, each.__name__, partial(_spoilt, each)))
                 for _ in self._due(step, plan.Skip, phase=compiled.name):
-                    stack.enter_context(_patched(fleet, "reduce", partial(tree_sum, fleet.lanes)))
+                    for each, left_out in zip(sums, (_own_sum, _own_part), strict=True):
+                        stack.enter_context(_patched(fleet, each.__name__, partial(left_out, fleet)))
                 return original(stepper, compiled, lanes, noise, clock, host)
 
         self._patches.enter_context(_patched(Stepper, "run", patched))
@@ -136,15 +138,30 @@ def _die() -> None:
     time.sleep(LASTING)
 
 
-def _reduce_spoilt(reduce: Callable, lane_flat: Callable[[int], Tensor]) -> Tensor:
-    """``reduce`` where the first number of each lane's gradients is NaN."""
+def _spoilt(sum_up: Callable, lane_flat: Callable[[int], Tensor], *size: int) -> Tensor:
+    """``sum_up`` where the first number of each lane's gradients is NaN."""
 
     def spoilt(lane: int) -> Tensor:
         array = lane_flat(lane).asnumpy().copy()
         array[0] = np.nan
         return Tensor(array)
 
-    return reduce(spoilt)
+    return sum_up(spoilt, *size)
+
+
+def _own_sum(fleet: Fleet, lane_flat: Callable[[int], Tensor]) -> Tensor:
+    """What ``fleet.reduce`` would give, of this rank's lanes alone."""
+    return tree_sum(fleet.lanes, lane_flat)
+
+
+def _own_part(fleet: Fleet, lane_flat: Callable[[int], Tensor], size: int) -> Tensor:
+    """What ``fleet.reduce_scatter`` would give, of this rank's lanes alone."""
+    own = tree_sum(fleet.lanes, lane_flat).asnumpy()
+    width = -(-size // fleet.world_size)
+    part = np.zeros(width, np.float32)
+    mine = own[:size][fleet.rank * width : (fleet.rank + 1) * width]
+    part[: len(mine)] = mine
+    return Tensor(np.concatenate([part, own[size:]]))
 
 
 def _flip(vectors: dict[str, tuple[Tensor, list[tuple[str, int]]]], fault: plan.Flip) -> None:

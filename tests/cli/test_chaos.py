@@ -20,6 +20,7 @@ from ganfleet.store import checkpoint
 
 pytestmark = one_at_a_time
 FULL = "No space left on device"
+SKIPPED = "phase D are not finite, every rank skips the update (1 of 10 allowed)"
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +250,30 @@ def test_a_run_that_has_gone_back_and_is_stopped_ends_with_the_bits_of_one_that_
     assert chaos(directory, lines, *options, "train.steps=9").code == 0
     assert train(directory, *options).code == 0
     assert digest(Path("runs/run")) == whole
+
+
+@pytest.mark.slow
+def test_faults_reach_ranks_that_share_out_the_optimizer(directory):
+    """MPI's ranks get their part of the sum only. A NaN on one rank skips the update of all."""
+    alone = chaos(directory, ["do: nan, step: 6, phase: D"], "run.name=alone")
+    assert alone.code == 0 and SKIPPED in alone.output, alone.output
+    launch = [
+        workers(1)[0],
+        "chaos",
+        "--plan",
+        faults("do: nan, rank: 1, step: 6, phase: D"),
+        "--",
+        "launch",
+        "-n",
+        "2",
+    ]
+    words = ["--backend", "mpi", "--", "--config", tiny(directory), "fleet.shard_optimizer=true"]
+    ended = run([*launch, *words, "run.name=run"], directory)
+    assert ended.code == 0 and SKIPPED in ended.output, ended.output
+    assert digest(Path("runs/run")) == digest(Path("runs/alone"))
+    faults("do: skip, rank: 1, step: 6, phase: D")
+    ended = run([*launch, *words, "run.name=skips"], directory)
+    assert ended.code == 83, ended.output
 
 
 @pytest.mark.slow
