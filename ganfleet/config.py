@@ -575,8 +575,11 @@ def explain(problem: dict) -> str:
             expected = problem["ctx"]["expected"].replace("'", "")
             guess = closest(str(problem["input"]), expected.replace(" or ", ", ").split(", "))
             return f"expected {expected}, got {value}" + (f", did you mean {guess}?" if guess else "")
+        case "too_short":
+            return f"expected at least {problem['ctx']['min_length']}, got {value}"
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{message[:1].lower()}{message[1:]}, got {value}"
+    got = "" if isinstance(problem["input"], dict) else f", got {value}"  # of keys that do not go together
+    return f"{message[:1].lower()}{message[1:]}{got}"
 
 
 def _unknown_key(loc: tuple, schema: type[Config], given: Document) -> str:

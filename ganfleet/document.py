@@ -127,8 +127,9 @@ class Place(NamedTuple):
 class Document:
     """The data of one file with its overrides, and the problems found in them so far."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, what: str = "config"):
         self.path = Path(path)
+        self.what = what
         self.data: dict[str, Any] = {}
         self.places: dict[Keys, Place] = {(): Place(0, str(path))}
         self.problems: list[tuple[int, str]] = []
@@ -136,26 +137,26 @@ class Document:
         self._overrides = 0
 
     @classmethod
-    def read(cls, path: str | Path) -> "Document":
-        """The file at ``path``.
+    def read(cls, path: str | Path, what: str = "config", example: str = "sections such as `train:`") -> "Document":
+        """The file at ``path``, which is a ``what`` and has, for instance, what ``example`` says.
 
         Raises:
             ConfigError: no such file, not UTF-8, not YAML, or not a mapping.
         """
-        document = cls(path)
+        document = cls(path, what)
         try:
             node = _compose(document.path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from error
+            raise ConfigError(f"{path}: cannot read the {what}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: the config is not UTF-8 text: write it as such") from error
+            raise ConfigError(f"{path}: the {what} is not UTF-8 text: write it as such") from error
         except yaml.YAMLError as error:
             line, reason = _syntax_error(error)
             raise ConfigError(f"{path}:{line}: not valid YAML: {reason}") from error
         if node is None:
             return document
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}:1: expected sections such as `train:` with keys under them")
+            raise ConfigError(f"{path}:1: expected {example} with keys under them")
         document.data = document._build(node, (), None)
         return document
 
@@ -217,7 +218,7 @@ class Document:
         if not self.problems:
             return
         lines = [line for _, line in sorted(self.problems, key=lambda problem: problem[0])]
-        heading = [] if len(lines) == 1 else [f"{len(lines)} problems in the configuration"]
+        heading = [] if len(lines) == 1 else [f"{len(lines)} problems in the {self.what}"]
         raise ConfigError("\n".join(heading + lines))
 
     def _add(self, place: Place, keys: Keys, message: str) -> None:

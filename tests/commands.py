@@ -1,7 +1,10 @@
 """Run ``ganfleet`` in this process, and the tiny config that tests of its behaviour share."""
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,18 @@ def tiny(directory: Path) -> str:
     path = directory / "tiny.yaml"
     path.write_text(TINY)
     return str(path)
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """A disk of ``size``, such as 2m, at the new folder ``place``."""
+    place.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def one_error(ended: Ended, code: int) -> str:

@@ -695,7 +695,7 @@ def test_what_is_wrong_in_a_dict_is_told_as_of_a_file():
     with pytest.raises(ConfigError) as raised:
         Config.from_dict(sections, "train.sed=1")
     assert str(raised.value).splitlines() == [
-        "5 problems in the configuration",
+        "5 problems in the config",
         'in the dict given: strategy.betas.1: expected a number, got "high"',
         "in the dict given: train.batchsize: unknown key, did you mean batch_size?",
         'in the dict given: train.lanes: expected an integer, got "8"',

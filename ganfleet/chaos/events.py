@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ganfleet.errors import ConfigError
+
 FOLDER = "GANFLEET_CHAOS"  # names the folder with both files
 PLAN, EVENTS = "plan.yaml", "events.jsonl"
 
@@ -25,8 +27,22 @@ class Events:
             os.close(handle)
 
     def read(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+        """
+        Raises:
+            ConfigError: a line is no event.
+        """
+        lines = self._path.read_text(errors="replace").splitlines() if self._path.exists() else []
+        return [self._parsed(number, line) for number, line in enumerate(lines, start=1)]
 
     def happened(self) -> set[tuple[int, int]]:
         """The faults that have happened, by their place in the plan, and at which step."""
         return {(each["fault"], each["step"]) for each in self.read() if each["event"] == "fault"}
+
+    def _parsed(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            event = json.loads(line)
+            if event.keys() >= {"event", "time", "step"} and (event["event"] != "fault" or "fault" in event):
+                return event
+        except (ValueError, AttributeError):
+            pass
+        raise ConfigError(f"{self._path}:{number}: this is no event: choose another folder with --keep")

@@ -185,10 +185,17 @@ def _flip(vectors: dict[str, tuple[Tensor, list[tuple[str, int]]]], fault: plan.
 
 
 def _damage(path: Path, how: str) -> None:
+    """
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if not path.is_file():
+        known = ", ".join(sorted(each.name for each in path.parent.iterdir()))
+        raise ConfigError(f"the plan damages {path}, and there is no such file: name one of {known}")
     if how == "remove":
         path.unlink()
         return
-    content = bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes())  # none of them is empty
     content[len(content) // 2] ^= 1
     path.write_bytes({"flip": content, "truncate": content[: len(content) // 2], "empty": b""}[how])
 

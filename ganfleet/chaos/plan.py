@@ -137,11 +137,13 @@ def read(path: Path | str) -> Plan:
     Raises:
         ConfigError: all problems found, one per line, each with file:line.
     """
-    given = Document.read(path)
+    given = Document.read(path, "plan", "`faults:`")
     try:
         return TypeAdapter(Plan).validate_json(json.dumps(given.data), strict=True)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
+            if problem["type"] == "too_short" and problem["input"]:  # pydantic counts those that are in order
+                continue
             # The third word of a place in a list of kinds is the kind, which is no key of the file.
             loc = tuple(word for index, word in enumerate(problem["loc"]) if index != 2)
             keys = loc if problem["type"] in ("missing", "extra_forbidden") else given.known_part(loc)
@@ -157,8 +159,8 @@ def _words(problem: dict, loc: tuple) -> str:
             return f"missing: say what to do, one of {kinds}"
         case "union_tag_invalid":
             return f"do must be one of {kinds}, got {problem['ctx']['tag']}"
-        case "missing" if loc == ("faults",):
-            return "missing: list faults, such as - {do: kill, rank: 1, step: 30}"
+        case "missing" | "too_short" if loc == ("faults",):
+            return "list at least one, such as - {do: kill, rank: 1, step: 30}"
         case "extra_forbidden":
             return "unknown key"
     return explain(problem)

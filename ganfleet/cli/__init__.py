@@ -8,6 +8,7 @@ import contextlib
 import errno
 import importlib
 import io
+import math
 import os
 import sys
 import traceback
@@ -133,6 +134,16 @@ def _usage(error: click.ClickException) -> list[str]:
     shown = io.StringIO()
     error.show(shown)
     return [shown.getvalue().rstrip()]
+
+
+class Number(click.FloatRange):
+    """An option's number; nan and inf, which Python takes for numbers too, are none."""
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not finite.", param, ctx)
+        return number
 
 
 def example(*lines: str) -> str:

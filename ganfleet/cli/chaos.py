@@ -1,7 +1,6 @@
 """``ganfleet chaos``: train while the faults of a plan happen, and say what came of them."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ import click
 
 from ganfleet.cli import example, main
 from ganfleet.errors import ConfigError
+from ganfleet.store import publish
 
 INJECTOR = "ganfleet.chaos.inject:Chaos"
 
@@ -42,11 +42,28 @@ def command(path: Path, keep: Path | None, words: tuple[str, ...]):
         raise ConfigError("the command after -- must be another one than chaos: give the options of `ganfleet train`")
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ganfleet-chaos-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / "plan.yaml")
+        _keep(path, folder)
         stack.callback(_report, faults, folder.resolve())
         stack.enter_context(_variables(GANFLEET_CHAOS=str(folder.resolve()), GANFLEET_CALLBACKS=_with_injector()))
         return main.main(list(words), standalone_mode=False)
+
+
+def _keep(path: Path, folder: Path) -> None:
+    """Put the plan ``path`` where the ranks look for it.
+
+    Raises:
+        ConfigError: the faults that have happened there are those of another plan.
+        StorageError: it cannot be written.
+    """
+    from ganfleet.chaos.events import PLAN, Events
+
+    kept = folder / PLAN
+    with publish.writing(folder, "another folder with --keep"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if Events(folder).happened() and kept.read_bytes() != path.read_bytes():
+            raise ConfigError(f"{folder} keeps which faults of another plan have happened: choose another with --keep")
+        if not (kept.exists() and kept.samefile(path)):
+            publish.file(kept, path.read_bytes())
 
 
 def _with_injector() -> str:

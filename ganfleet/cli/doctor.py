@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ganfleet.cli import example
+from ganfleet.cli import Number, example
 from ganfleet.cli.workers import start
 from ganfleet.doctor import CHECKS, Finding, Settings, alone, environment, examine, worst
 from ganfleet.doctor.finding import FAILURE, OK, SKIPPED, WARNING
@@ -28,7 +28,7 @@ COLOURS = {OK: "green", WARNING: "yellow", FAILURE: "bold red", SKIPPED: "dim"}
     "--run-dir", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are (run.dir)."
 )
 @click.option("--workers", type=click.IntRange(2), default=2, show_default=True, help="Ranks of the all-reduce.")
-@click.option("--timeout", type=click.FloatRange(1), default=120, show_default=True, help="Seconds for a check.")
+@click.option("--timeout", type=Number(1, 86400), default=120, show_default=True, help="Seconds for a check.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--alone", "here", is_flag=True, hidden=True, help="Run one check in this process.")
 @click.option("--fleet", type=click.Path(path_type=Path), hidden=True, help="Start --workers, which log there.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ganfleet.cli import example, train, workers
+from ganfleet.cli import Number, example, train, workers
 from ganfleet.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ from ganfleet.errors import ConfigError
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(1),
+    type=Number(1),
     default=600,
     show_default=True,
     help="Seconds for the other nodes to come.",
@@ -38,7 +38,7 @@ from ganfleet.errors import ConfigError
 @click.option("--backend", type=click.Choice(["msrun", "mpi"]), default="msrun", show_default=True)
 @click.option(
     "--hang-after",
-    type=click.FloatRange(1),
+    type=Number(1),
     default=600,
     show_default=True,
     help="Seconds without a sign of life of any rank; compiling is one.",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ganfleet.cli import example
+from ganfleet.cli import Number, example
 from ganfleet.cli.progress import progress
 from ganfleet.cli.workers import start
 from ganfleet.errors import ConfigError
@@ -27,7 +27,7 @@ PSI = "truncation"  # the sample option that --psi is short for
 @click.option("--b", "path_b", required=True, type=PATH, help="The one that draws what they are to become.")
 @click.option("--count", required=True, type=click.IntRange(1), help="How many pairs.")
 @click.option("--out", required=True, type=PATH, help="The folder for trainA, trainB and pairs.json.")
-@click.option("--psi", type=float, help="Truncation, such as 0.7: short for truncation=0.7.")
+@click.option("--psi", type=Number(), help="Truncation, such as 0.7: short for truncation=0.7.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The first of the seeds.")
 @click.option("--class", "label", type=click.IntRange(0), help="Draw this class only.  [default: that of each seed]")
 @click.option("--ema/--no-ema", default=None, help="Averaged weights or the last ones; averaged where there are any.")

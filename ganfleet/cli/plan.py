@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ganfleet import config as configs
-from ganfleet.cli import Read, example, scaling
+from ganfleet.cli import Number, Read, example, scaling
 from ganfleet.config import Config, FleetConfig
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
@@ -45,7 +45,7 @@ COVERS = (
 @click.option("--link", type=Read("latency,bandwidth", Link.parse), help="Between nodes, of each card: 20us,25GB/s.")
 @click.option("--node-link", type=Read("latency,bandwidth", Link.parse), help="Within a node.  [default: --link]")
 @click.option("--cards-per-node", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--lane-seconds", type=click.FloatRange(0, min_open=True), help="What one lane computes in a step.")
+@click.option("--lane-seconds", type=Number(0, min_open=True), help="What one lane computes in a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(path: str, measure: bool, as_json: bool, overrides: tuple[str, ...], cards, link, **fleet) -> None:

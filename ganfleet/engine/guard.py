@@ -51,9 +51,11 @@ class StopSignal:
 
     def __enter__(self):
         self._before = _handle(self._receive) | {SAVE: signal.signal(SAVE, self._receive_save)}
+        launcher.end_with_msrun_by(signal.SIGTERM)
         return self
 
     def __exit__(self, *_):
+        launcher.end_with_msrun_by(signal.SIGKILL)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -86,6 +86,7 @@ def host() -> str:
 _rank: int | None = None  # in the connected fleet
 _has_connected = False
 _followed: int | None = None  # the launcher that this process ends with
+_is_waited_for = False  # by msrun, which tells its ranks nothing
 _PR_SET_PDEATHSIG = 1
 
 
@@ -102,8 +103,19 @@ def follow() -> None:
     if parent is not None:
         end_with(int(parent), signal.SIGKILL)
     elif "MS_ROLE" in os.environ and _is_waiting_msrun(parent := os.getppid()):
-        # A rank has time for a checkpoint. A scheduler has none to write, and does not heed SIGTERM.
-        end_with(parent, signal.SIGKILL if os.environ["MS_ROLE"] == "MS_SCHED" else signal.SIGTERM)
+        global _is_waited_for
+        _is_waited_for = True
+        end_with(parent, signal.SIGKILL)
+
+
+def end_with_msrun_by(number: signal.Signals) -> None:
+    """Have this process get the signal ``number`` when the msrun that waits for it ends; nothing under other launchers.
+
+    SIGTERM leaves a rank time for a checkpoint, once all of them can agree on a step. Before and after, a rank that
+    has left by itself would be waited for in a collective, where Python sees no signal: only SIGKILL ends that.
+    """
+    if _is_waited_for and not is_abandoned():
+        end_with(_followed, number)
 
 
 def is_abandoned() -> bool:

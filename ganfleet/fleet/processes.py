@@ -10,20 +10,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import psutil
 
 from ganfleet.errors import ConfigError, StorageError
 from ganfleet.fleet.heartbeat import STARTING, Board
 from ganfleet.fleet.launcher import ECHO_SECONDS, HEARTBEAT, LAUNCHER_PID, STACKS, TERMINAL, end_with, host
+from ganfleet.fleet.output import Output
 from ganfleet.fleet.watchdog import Seen
 
 SCHEDULER_SECONDS = 60  # for ranks to end by themselves that have no scheduler any more
@@ -102,8 +101,8 @@ class Family:
         self.place, self._log_dir, self._again = place, log_dir, again
         self._command, self._is_mpi = command, backend == "mpi"
         self._ranks: dict[int, psutil.Process] = {}
-        self._outputs: dict[int, BinaryIO] = {}
-        self._begins: dict[int, int] = {}  # where in its output's file a rank's own begins
+        self._outputs: dict[int, Output] = {}  # of ranks; under mpiexec it is one
+        self._all_outputs: list[Output] = []
         self._scheduler: psutil.Popen | None = None
         self._scheduler_failed_at: float | None = None
         self._processes: list[psutil.Popen] = []
@@ -118,15 +117,17 @@ class Family:
             ConfigError: there is no mpiexec.
         """
         with ExitStack() as stack:
+            self._stack = stack
             self._board = Board(self.place.world_size)
             stack.callback(self._board.close)
+            stack.callback(self._close_outputs)
             stack.callback(_end, self._processes)
             if self._log_dir:
                 self._clear_logs()
             if self._is_mpi:
                 self._start_mpi()
             else:
-                self._start_as_msrun(stack)
+                self._start_as_msrun()
             self._stack = stack.pop_all()
         return self
 
@@ -135,7 +136,7 @@ class Family:
 
     # ── Starting
 
-    def _start_as_msrun(self, stack: ExitStack) -> None:
+    def _start_as_msrun(self) -> None:
         place = self.place
         common = {
             "MS_WORKER_NUM": place.world_size,
@@ -147,16 +148,15 @@ class Family:
         }
         if place.has_scheduler:
             log = self._log_dir and self._log_dir / "scheduler.log"
-            self._scheduler, _, _ = self._start(self._command, log, {**common, "MS_ROLE": "MS_SCHED", "RANK_ID": 0})
+            own = {"MS_ROLE": "MS_SCHED", "RANK_ID": 0}
+            self._scheduler, _ = self._start(self._command, log, {**common, **own})
         common[HEARTBEAT] = f"/dev/fd/{self._board.handle}"
         if not self._log_dir and sys.stdout.isatty():
             common |= {TERMINAL: 1, "COLUMNS": shutil.get_terminal_size().columns}
-            stack.callback(show, SHOW_CURSOR)  # the bar of a rank that is killed hides it
+            self._stack.callback(show, SHOW_CURSOR)  # the bar of a rank that is killed hides it
         for rank in place.ranks:
             own = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank, "RANK_ID": rank, "DEVICE_ID": rank - place.first}
-            self._ranks[rank], self._outputs[rank], self._begins[rank] = self._start(
-                self._command, self.log(rank), {**common, **own}
-            )
+            self._ranks[rank], self._outputs[rank] = self._start(self._command, self.log(rank), {**common, **own})
 
     def _start_mpi(self) -> None:
         beside = Path(sys.executable).with_name("mpiexec")
@@ -169,35 +169,33 @@ class Family:
         command = [mpiexec, "-n", str(self.place.world_size), python, "-m", "mpi4py", *words]
         # They are no children of this process, so that no handle of its own reaches them.
         variables = {HEARTBEAT: f"/proc/{os.getpid()}/fd/{self._board.handle}"}
-        process, output, begins = self._start(command, self.log(0), variables, ends_with_this=True)
+        process, output = self._start(command, self.log(0), variables, ends_with_this=True)
         self._outputs = dict.fromkeys(self.place.ranks, output)  # all that they print is one output
-        self._begins = dict.fromkeys(self.place.ranks, begins)
         self._ranks = dict.fromkeys(self.place.ranks, process)
 
     def _start(
         self, command: list[str], log: Path | None, variables: dict[str, object], ends_with_this: bool = False
-    ) -> tuple[psutil.Popen, BinaryIO, int]:
-        """Start a process in a session of its own: a terminal's Ctrl-C must reach it only through here.
-
-        Returns the process, what it prints, and where that begins.
-        """
+    ) -> tuple[psutil.Popen, Output]:
+        """Start a process in a session of its own: a terminal's Ctrl-C must reach it only through here."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("MS_NODE_ID", TERMINAL)}
-        with _storing(log or "the workers' output"):
-            written, read = _output(log)
-            begins = read.seek(0, os.SEEK_END)
-        with written:
+        with _storing(log):
+            output = Output(log)
+        self._all_outputs.append(output)
+        try:
             process = psutil.Popen(
                 command,
                 env=inherited | {name: str(value) for name, value in variables.items()},
-                stdout=written,
+                stdout=output.handle,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[self._board.handle],
                 start_new_session=True,
                 preexec_fn=partial(end_with, os.getpid(), signal.SIGKILL) if ends_with_this else None,
             )
+        finally:
+            output.started()
         self._processes.append(process)
-        return process, read, begins
+        return process, output
 
     def _clear_logs(self) -> None:
         with _storing(self._log_dir):
@@ -242,19 +240,25 @@ class Family:
                 self._ranks[rank] = psutil.Process(pid) if pid else self._ranks[rank]
         return self._ranks[rank]
 
+    def listen(self) -> list[str]:
+        """Take what the processes have printed, which they wait for once much of it has not been taken; warnings."""
+        for output in self._all_outputs:
+            output.read()
+        return [warning for output in self._all_outputs if (warning := output.warning())]
+
     def news(self, rank: int) -> bytes:
         """What a rank has printed since the last time, without what MindSpore's libraries say as they unload."""
-        lines = self._outputs[rank].readlines()
+        lines = self._outputs[rank].news().splitlines(keepends=True)
         return b"".join(line for line in lines if not line.startswith(b"[INFO] DISTRIBUTED("))
 
     def printed(self, rank: int) -> list[str]:
-        """The lines that a rank has printed."""
-        output = self._outputs[rank]
-        before = output.tell()
-        output.seek(self._begins[rank])
-        lines = output.read().decode(errors="replace").splitlines()
-        output.seek(before)
-        return lines
+        """The last lines that a rank has printed."""
+        return self._outputs[rank].lines()
+
+    def _close_outputs(self) -> None:
+        self.listen()  # to what came while the processes ended
+        for output in self._all_outputs:
+            output.close()
 
     def lost_scheduler(self) -> str | None:
         """What ended the scheduler, if it was killed, or failed and the ranks have had time to say why: they meet the
@@ -283,13 +287,15 @@ class Family:
 
     def stacks(self, seconds: float) -> dict[int, list[str]]:
         """What each rank is doing, line by line. Ranks that a signal has stopped go on for this: they shall end."""
-        before = {rank: len(self.printed(rank)) for rank in self.place.ranks}
+        self.listen()
+        before = {rank: self._outputs[rank].size for rank in self.place.ranks}
         for rank in self.place.ranks:
             if self._board.read(rank).pid:  # before, the signal would end it
                 self._send(rank, STACKS)
                 self._send(rank, signal.SIGCONT)
         time.sleep(seconds)
-        return {rank: self.printed(rank)[before[rank] :] for rank in self.place.ranks}
+        self.listen()
+        return {rank: self._outputs[rank].lines(since=before[rank]) for rank in self.place.ranks}
 
     def _send(self, rank: int, number: int) -> None:
         with suppress(psutil.NoSuchProcess):
@@ -301,17 +307,6 @@ def show(text: bytes) -> None:
     with suppress(OSError):  # the terminal is closed; the ranks must not end for that
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
-
-
-def _output(log: Path | None) -> tuple[BinaryIO, BinaryIO]:
-    """A file to write and to read at once: ``log``, or one that has no name any more, and so needs no removal."""
-    if log:
-        return open(log, "ab"), open(log, "rb")
-    handle, name = tempfile.mkstemp(prefix="ganfleet-")
-    try:
-        return open(handle, "wb"), open(name, "rb")
-    finally:
-        os.unlink(name)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class _Supervisor:
             else:
                 pause, ending = self._next(ending, before)
                 if pause is not None or not ending.error:  # what is raised is told by ``launch``
-                    self._peers.decide(Decision(ending.code, ending.error and str(ending.error), pause))
+                    self._peers.decide(Decision(ending.code, _why(ending), pause))
             if pause is None:
                 if ending.error:
                     raise ending.error
@@ -197,6 +197,16 @@ def fewer(workers: int, least: int) -> int:
     return next((n for n in range(workers - 1, least - 1, -1) if workers % n == 0), workers)
 
 
+def _why(ending: Ending) -> str | None:
+    """What other nodes are told; the ranks of this one may have said more."""
+    if ending.error or not ending.code:
+        return ending.error and str(ending.error)
+    if ending.rank is None:
+        return "interrupted twice"
+    by_signal = "stopped by a signal: " if ending.code == Stopped.exit_code else ""
+    return f"{by_signal}rank {ending.rank} ended first, with {ending.code}, {ending.place}"
+
+
 def _same(ending: Ending, before: Ending) -> bool:
     return (ending.rank, ending.place) == (before.rank, before.place)
 
@@ -220,6 +230,7 @@ class _Watch:
         while True:
             self._family.deliver(self._signals)
             mine = self._family.seen()
+            self._listen()
             self._show(mine)
             try:
                 self._ranks = self._peers.share(mine)
@@ -244,6 +255,10 @@ class _Watch:
                 deadline = min(deadline, now + GRACE_SECONDS)
             time.sleep(POLL_SECONDS)
 
+    def _listen(self) -> None:
+        for warning in self._family.listen():
+            _tell(f"warning: {warning}")
+
     def _show(self, mine: dict[int, Seen]) -> None:
         """Pass on what the first rank here has printed; once another has failed, hold it back: that one comes first."""
         news = self._family.news(self._place.first)
@@ -254,6 +269,7 @@ class _Watch:
 
     def _end(self, ending: Ending) -> Ending:
         """Show what was held back, behind what the first rank to fail has said."""
+        self._listen()
         self._held.append(self._family.news(self._place.first))
         show(b"".join(self._held))
         steps = any(seen.heartbeat.steps for seen in self._ranks.values())

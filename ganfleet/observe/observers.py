@@ -118,7 +118,7 @@ class Observers:
         """A block that compiles a graph. It says so, once per step, and is left out of sec_per_kimg."""
         if not self._compiling_told:
             self._compiling_told = True
-            self.say(f"compiling graphs for step {self._step + 1} ...")
+            self.say(f"compiling graphs after step {self._step} ...")
         with self.pause():
             yield
 

@@ -3,6 +3,7 @@
 What goes into a snapshot, and when one is taken, is the trainer's business; so is fitting it to a config.
 """
 
+import itertools
 import json
 import os
 import re
@@ -39,6 +40,8 @@ SUFFIX = ".safetensors"
 
 # A second write of one step gets a generation (``step-00000030.1``) until the first write is gone.
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
+# Those that this process has written or read whole, with what their files looked like then.
+_valid: dict[Path, list[tuple]] = {}
 
 
 def save(
@@ -54,6 +57,9 @@ def save(
     At every moment either the checkpoints of before or the new one are complete under a name that `newest_valid`
     reads. A checkpoint of the same step is replaced. One process may write to ``root`` at a time.
 
+    What is older than ``keep`` valid checkpoints goes. Damaged ones do not count. Neither do those of later steps, from
+    which the run did not go on: they stay until the run has passed them.
+
     Args:
         keep_every_nimg: the first checkpoint at or past each multiple of so many images is never pruned; its images
             are the ``nimg`` of the fact ``clock``. None prunes by ``keep`` alone.
@@ -65,22 +71,26 @@ def save(
     try:
         root.mkdir(parents=True, exist_ok=True)
         publish.sweep(root, every=True)
-        final = root / f"step-{step:08d}"
         older = [path for path in checkpoints(root) if _order(path)[0] == step]
-        name = f"{final.name}.{_order(older[-1])[1] + 1}" if older else final.name
-        with publish.directory(root / name) as made:
+        final = path = root / f"step-{step:08d}"
+        generations = itertools.count(_order(older[-1])[1] + 1 if older else 1)
+        while os.path.lexists(path):  # an older one, or somebody's file
+            path = root / f"{final.name}.{next(generations)}"
+        with publish.directory(path) as made:
             _write(made, snapshot)
-        if older:  # they go only now that the new one is durable
-            for path in older:
-                publish.remove(path)
-            publish.rename(root / name, final)
-        _prune(root, keep, keep_every_nimg, final, best)
+        for each in older:  # they go only now that the new one is durable
+            publish.remove(each)
+        if not os.path.lexists(final):
+            publish.rename(path, final)
+            path = final
+        _valid[path] = _files(path)
+        _prune(root, keep, keep_every_nimg, step, best)
     except OSError as error:
         raise StorageError(
             f"Writing the checkpoint of step {step} in {root} failed: {error}. Still there: {_left(root)}. "
             "Free space or correct the permissions, then resume."
         ) from error
-    return final
+    return path
 
 
 def write(path: Path, snapshot: Snapshot) -> None:
@@ -133,7 +143,7 @@ def checkpoints(root: Path) -> list[Path]:
         StorageError: the directory is there and cannot be read. To take it for an empty one would start a run anew.
     """
     try:
-        names = os.listdir(root)
+        entries = [entry for entry in os.scandir(root) if _NAME.fullmatch(entry.name) and not entry.is_file()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -141,7 +151,7 @@ def checkpoints(root: Path) -> list[Path]:
             f"cannot read the checkpoints in {root}: {error.strerror or error}. Correct its permissions, or mount it "
             "again."
         ) from error
-    return sorted((root / name for name in names if _NAME.fullmatch(name)), key=_order)
+    return sorted((root / entry.name for entry in entries), key=_order)
 
 
 def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
@@ -207,13 +217,32 @@ def _write(path: Path, snapshot: Snapshot) -> None:
     publish.new_file(path / manifest.NAME, manifest.render(files))
 
 
-def _prune(root: Path, keep: int, keep_every_nimg: int | None, written: Path, best: int | None) -> None:
+def _prune(root: Path, keep: int, keep_every_nimg: int | None, step: int, best: int | None) -> None:
     found = checkpoints(root)
-    kept = {written, *found[-keep:]} | (_milestones(found, keep_every_nimg) if keep_every_nimg else set())
-    kept |= {path for path in found if _order(path)[0] == best}
-    for path in found:
-        if path not in kept:
+    milestones = _milestones(found, keep_every_nimg) if keep_every_nimg else set()
+    valid = 0
+    for path in reversed([path for path in found if _order(path)[0] <= step]):
+        if valid < keep:
+            valid += _is_valid(path)
+        elif path not in milestones and _order(path)[0] != best:
+            _valid.pop(path, None)
             publish.remove(path)
+
+
+def _is_valid(path: Path) -> bool:
+    """Whether a checkpoint has every byte that was written; each is read once, or again when its files change."""
+    try:
+        files = _files(path)
+        if _valid.get(path) != files:
+            manifest.verify(path)
+            _valid[path] = files
+    except (OSError, CheckpointDamaged):
+        return False
+    return True
+
+
+def _files(path: Path) -> list[tuple]:
+    return sorted((each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in os.scandir(path))
 
 
 def _milestones(oldest_first: list[Path], every: int) -> set[Path]:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def read_verified(path: Path, entry: dict[str, Any]) -> bytes:
     return data
 
 
+def verify(path: Path) -> None:
+    """Read every file of the checkpoint in ``path``.
+
+    Raises:
+        CheckpointDamaged: one is missing, unreadable, unexpected or altered; the message names it.
+    """
+    for name, entry in read(path).items():
+        read_verified(path / name, entry)
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -72,6 +83,8 @@ def canonical(value: Any) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise CheckpointDamaged(f"{path} is no regular file: put the file back that was written.")
         return path.read_bytes()
     except OSError as error:
         reason = "is missing" if error.errno == errno.ENOENT else f"cannot be read: {error.strerror}"

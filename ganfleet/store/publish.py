@@ -110,10 +110,13 @@ def rename(source: Path, target: Path, durable: bool = True) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory: out of sight in one step, so that a kill on the way leaves nothing that looks damaged."""
+    """Remove a directory: out of sight in one step, so that a kill on the way leaves nothing that looks damaged.
+
+    Of a link only the link goes.
+    """
     trash = temporary(path.parent)
     os.rename(path, trash)
-    shutil.rmtree(trash, ignore_errors=True)
+    _erase(trash)
 
 
 def fsync(path: Path) -> None:
@@ -144,7 +147,14 @@ def sweep(folder: Path, every: bool = False) -> None:
         for path in [Path(entry) for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]:
             with suppress(OSError):
                 if every or _abandoned(path):
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                    _erase(path)
+
+
+def _erase(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
 
 
 def _abandoned(path: Path) -> bool:

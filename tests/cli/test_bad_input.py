@@ -5,11 +5,14 @@ import re
 import shutil
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from commands import ganfleet, one_error, tiny
 from fleets import digest, mpiexec, msrun, one_at_a_time, run, workers
 from PIL import Image
+
+from ganfleet.cli import main
 
 
 @pytest.fixture(params=["alone", pytest.param("2 workers", marks=pytest.mark.slow)])
@@ -208,3 +211,23 @@ def test_a_config_that_would_give_another_model_ends_with_85_and_both_values(tra
 def test_a_named_run_that_must_not_be_resumed_is_not_begun_again(train, stopped):
     message = one_error(train("run.name=stopped", "checkpoint.resume=never"), 2)
     assert "runs/stopped has checkpoints and checkpoint.resume is never" in message
+
+
+def options(command, words):
+    """Every option of ``command`` and of its own commands that takes a number which may be no integer."""
+    context = click.Context(command)
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        yield from options(command.get_command(context, name), [*words, name])
+    for option in command.params:
+        if isinstance(option.type, click.FloatRange | click.types.FloatParamType):
+            yield [*words, option.opts[0]]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_not_finite_is_refused_by_every_option(value):
+    """A limit that is nan is never reached."""
+    found = list(options(main, []))
+    assert ["launch", "--hang-after"] in found and ["pairs", "--psi"] in found
+    for words in found:
+        told = one_error(ganfleet(*words, value), 2)
+        assert f"'{words[-1]}'" in told and value in told

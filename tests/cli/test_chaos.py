@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ganfleet, one_error, tiny
+from commands import ganfleet, one_error, small_disk, tiny
 from fleets import digest, one_at_a_time, run, workers
 
 import ganfleet as library
@@ -85,10 +84,52 @@ def test_every_mistake_in_a_plan_is_told_with_its_line():
         assert words in line
 
 
-def test_a_plan_that_is_refused_starts_nothing(directory):
-    Path("plan.yaml").write_text("faults: []\n")
-    assert "plan.yaml:1: faults: " in one_error(chaos(directory, []), 2)
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("faults: []\n", "plan.yaml:1: faults: list at least one, such as"),
+        ("faults:\n  - {do: kill, step: 0}\n", "plan.yaml:2: faults.0.step: must be greater than or equal to 1, got 0"),
+        ("train\n", "plan.yaml:1: expected `faults:` with keys under them"),
+        (None, "plan.yaml: cannot read the plan: No such file"),
+    ],
+)
+def test_a_plan_that_is_refused_is_told_as_one_and_starts_nothing(text, told, directory):
+    if text:
+        Path("plan.yaml").write_text(text)
+    assert told in one_error(ganfleet("chaos", "--plan", "plan.yaml", "--", "--config", tiny(directory)), 2)
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "keep, code, told",
+    [
+        ("plan.yaml", 74, "cannot write plan.yaml: File exists"),
+        ("torn", 2, "torn/events.jsonl:2: this is no event: choose another folder"),
+        ("other", 2, "other keeps which faults of another plan have happened"),
+    ],
+)
+def test_a_folder_that_cannot_keep_the_faults_is_refused(keep, code, told, directory):
+    event = '{"event": "fault", "time": 1.5, "step": 3, "fault": 0}\n'
+    for name, text in (("torn", event + event[:20]), ("other", event)):
+        Path(name).mkdir()
+        Path(name, "plan.yaml").write_text("faults: [{do: kill, step: 5}]\n")
+        Path(name, "events.jsonl").write_text(text)
+    words = ["--plan", faults("do: kill, step: 3"), "--keep", keep, "--", "--config", tiny(directory)]
+    assert told in one_error(ganfleet("chaos", *words), code)
+    assert not Path("runs").exists()
+
+
+def test_a_plan_in_the_folder_that_keeps_it_is_left_there(directory):
+    Path("kept").mkdir()
+    path = Path("kept", "plan.yaml")
+    path.write_text("faults: [{do: kill, step: 50}]\n")
+    assert ganfleet("chaos", "--plan", str(path), "--keep", "kept", "--", "--config", tiny(directory)).code == 0
+    assert path.read_text() == "faults: [{do: kill, step: 50}]\n"
+
+
+def test_a_file_to_be_damaged_that_no_checkpoint_has_is_told(directory):
+    told = one_error(chaos(directory, ["do: damage, step: 4, file: G.last"]), 2)
+    assert "damages runs/run/checkpoints/step-00000004/G.last, and there is no such file: name one of D.buffers" in told
 
 
 def test_faults_happen_once_however_often_the_run_is_started(directory, straight):
@@ -155,11 +196,7 @@ class Fills(library.Callback):
 
 def test_a_small_disk_that_is_full_keeps_its_checkpoints_and_takes_more_once_there_is_room(directory, straight):
     """Log, TensorBoard and grids are on it too."""
-    disk = directory / "disk"
-    disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]).returncode:
-        pytest.skip("only root can mount a small disk")
-    try:
+    with small_disk(directory / "disk", "2m") as disk:
         fills = Fills()
         arguments = [tiny(directory), f"run.dir={disk}", "run.name=run", "log.every_steps=1"]
         library.train(*arguments, "checkpoint.on_full=continue", callbacks=[fills])
@@ -172,8 +209,6 @@ def test_a_small_disk_that_is_full_keeps_its_checkpoints_and_takes_more_once_the
             library.train(*arguments, callbacks=[fills])
         found, damaged = checkpoint.newest_valid(disk / "run/checkpoints")
         assert (found.name, damaged) == ("step-00000004", [])
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 # ── Checkpoints

@@ -182,7 +182,7 @@ train:
     assert done.returncode == 2
     assert done.stdout == ""
     heading, *lines = done.stderr.splitlines()
-    assert heading == "ganfleet: error: 5 problems in the configuration"
+    assert heading == "ganfleet: error: 5 problems in the config"
     assert lines[0].startswith("five.yaml:2: strategy.name: unknown strategy 'dcgam', did you mean dcgan?")
     assert lines[1].startswith("five.yaml:4: data.source: unknown source 'foldr', did you mean folder? (known: ")
     assert lines[2:] == [

@@ -133,6 +133,49 @@ def test_the_ranks_of_an_msrun_that_waits_for_them_stop_when_it_is_killed(join, 
     assert len(living) == left
 
 
+DEAF = """\
+import os, signal, time
+import click
+from ganfleet.cli import run
+from ganfleet.engine.guard import StopSignal, stopping_at_once
+
+@click.command()
+def command():
+    if "MS_NODE_ID" not in os.environ:  # MindSpore's scheduler
+        print("ready", flush=True)
+        time.sleep(300)
+    with stopping_at_once():
+        with StopSignal() as signals:
+            while {trains} and not signals.received:
+                print("ready", flush=True)
+                time.sleep(0.05)
+            time.sleep(0.5)  # the step's end, the checkpoint
+        if {trains}:
+            print("saved", flush=True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # Python sees none in a collective either
+        print("ready", flush=True)
+        time.sleep(0 if {trains} else 300)
+
+run(command)
+"""
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_when_msrun_is_killed_a_rank_that_trains_may_save_and_one_that_cannot_hear_ends(trains, tmp_path):
+    (tmp_path / "rank.py").write_text(DEAF.format(trains=trains))
+    (tmp_path / "msrun").write_text(MSRUN)
+    logs = [tmp_path / "MS_SCHED.log", tmp_path / "MS_WORKER.log"]
+    process = start([sys.executable, "msrun", "--join=True"], tmp_path)
+    until(lambda: all(log.exists() and "ready" in log.read_text() for log in logs))
+    process.kill()
+    living = survivors(tmp_path)
+    for each in living:
+        each.kill()
+    process.communicate()
+    assert not living
+    assert ("saved" in logs[1].read_text()) == trains
+
+
 def test_what_a_rank_starts_may_use_ganfleet_and_is_no_rank(tmp_path):
     """It does not report an exit code for the rank, nor end because its parent is not the launcher."""
     nested = "__import__('subprocess').run([sys.executable, '-m', 'ganfleet', '-V'], check=True)"

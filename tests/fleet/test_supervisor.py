@@ -245,3 +245,4 @@ def test_a_signal_to_one_launcher_stops_all_nodes(tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     one, other = nodes.ended(*processes)
     assert (one.code, other.code) == (75, 75), (one, other)
+    assert "ganfleet: error: node 0 says: stopped by a signal: rank " in other.output

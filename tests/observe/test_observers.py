@@ -183,7 +183,7 @@ def test_what_compiles_is_told_once_per_step_and_not_part_of_the_pace(run_dir, m
         train(observers, clock, lambda step: {}, steps=1)
     observers.close()
     told = [line for line in stream.getvalue().splitlines() if "compiling" in line]
-    assert told == ["compiling graphs for step 1 ...", "compiling graphs for step 3 ..."]
+    assert told == ["compiling graphs after step 0 ...", "compiling graphs after step 2 ..."]
     assert [line["images_per_sec"] for line in lines(run_dir)] == [64.0, 64.0, 64.0]
 
 

@@ -185,7 +185,7 @@ def test_a_renamed_reshaped_or_recast_tensor_changes_the_digest():
 
 
 def test_pruning_keeps_the_newest(tmp_path):
-    for step in (10, 20_000_000, 100_000_000, 30):
+    for step in (10, 30, 20_000_000, 100_000_000):
         save(tmp_path, snapshot(step=step), step, keep=3)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000030", "step-20000000", "step-100000000"]
 
@@ -197,12 +197,45 @@ def test_pruning_never_removes_the_checkpoint_just_written(tmp_path):
     assert content(load(path))[1:] == content(snapshot(step=10))[1:]
 
 
-def test_pruning_leaves_files_that_are_no_checkpoints(tmp_path):
+def test_pruning_leaves_what_is_no_checkpoint(tmp_path):
     (tmp_path / "step-best").mkdir()
-    (tmp_path / "notes.txt").write_text("mine")
-    save(tmp_path, snapshot(), 10, keep=1)
-    save(tmp_path, snapshot(), 20, keep=1)
-    assert names(tmp_path) == ["notes.txt", "step-00000020", "step-best"]
+    mine = ["notes.txt", "step-00000005", "step-00000020"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    for step in (10, 20, 20, 30):
+        path = save(tmp_path, snapshot(step=step), step, keep=2)
+        assert content(load(path))[1:] == content(snapshot(step=step))[1:]
+    assert names(tmp_path) == sorted([*mine, "step-00000020.2", "step-00000030", "step-best"])
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+
+
+def flipped(path):
+    file = path / "G.weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flipped,
+        lambda path: (path / "state.json").unlink(),
+        lambda path: [each.unlink() for each in path.iterdir()],
+        lambda path: (shutil.rmtree(path), path.symlink_to("nowhere")),
+        lambda path: ((path / "state.json").unlink(), os.mkfifo(path / "state.json")),
+    ],
+)
+@pytest.mark.parametrize("step", [30, 40])
+def test_a_damaged_checkpoint_takes_no_valid_ones_place(damage, step, tmp_path):
+    """Two are kept; the run went on from 20, so that 40 is not one of its own."""
+    for each in (10, 20, step):
+        save(tmp_path, snapshot(step=each), each, keep=3)
+    damage(tmp_path / f"step-{step:08d}")
+    save(tmp_path, snapshot(step=35), 35, keep=2)
+    assert names(tmp_path) == sorted(["step-00000020", f"step-{step:08d}", "step-00000035"])
+    assert newest_valid(tmp_path)[0].name == "step-00000035"
+    for each in (50, 60):
+        save(tmp_path, snapshot(step=each), each, keep=2)
+    assert names(tmp_path) == ["step-00000050", "step-00000060"]
 
 
 def test_stale_temporary_directories_are_removed(tmp_path):
@@ -346,7 +379,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path,
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     for reading in (checkpoints, newest_valid, resolve):
         with pytest.raises(StorageError, match=f"cannot read the checkpoints in {tmp_path}.*Permission denied"):
             reading(tmp_path)
