@@ -62,7 +62,8 @@ class Checkpoints(Callback):
         return self._writing is not None and self._writing.done()
 
     def on_news(self, run):
-        self._settle(run)
+        if self._saved_step != run.clock.step:  # otherwise it was told as that one was begun
+            self._settle(run)
 
     def at_save(self, run):
         if self._saved_step != run.clock.step:

@@ -170,9 +170,15 @@ def test_a_full_disk_ends_the_run_within_a_step_where_it_shall_stop(directory, s
     assert digest(Path("runs/run")) == straight
 
 
-@pytest.mark.parametrize("when", ["do: full, step: 12", "do: signal, step: 7, to: rank}\n  - {do: full, step: 8"])
+SIGNAL = "do: signal, step: 7, to: rank"
+LATE = "do: slow, step: 7, seconds: 0.5"  # so that the checkpoint of step 4 is there before step 8
+
+
+@pytest.mark.parametrize(
+    "when", [["do: full, step: 12"], [SIGNAL, "do: full, step: 8"], [LATE, SIGNAL, "do: full, step: 8"]]
+)
 def test_the_last_checkpoint_of_a_process_must_be_written_whatever_the_config_says(directory, when):
-    assert FULL in one_error(chaos(directory, [when], "checkpoint.on_full=continue"), 74)
+    assert FULL in one_error(chaos(directory, when, "checkpoint.on_full=continue"), 74)
 
 
 class Fills(library.Callback):
