@@ -49,12 +49,14 @@ class Waiting(ganfleet.Callback):
         self.counts = dict(compile_cache.counts)
 
 
+@pytest.mark.slow
 def test_the_graphs_of_the_next_stage_are_there_when_it_begins(room, tmp_path):
     waiting = Waiting()
     ganfleet.train(CONFIG, f"run.dir={tmp_path}", callbacks=[waiting])
     assert not waiting.counts.get("compiled") and waiting.counts["loaded"] >= 6, waiting.counts
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_run_and_there_is_none_where_no_core_is_free(room, tmp_path, monkeypatch):
     class Looking(ganfleet.Callback):
         def after_step(self, run, stats):

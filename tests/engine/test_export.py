@@ -119,6 +119,7 @@ def translating(tmp_path_factory):
     return folder / "model", tensors
 
 
+@pytest.mark.slow
 def test_translations_are_the_same_for_any_size(translating, tmp_path):
     model, tensors = translating
     by_onnx = session(exported(model, "onnx", tmp_path / "g.onnx", "--graph", "B2A"))

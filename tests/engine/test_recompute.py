@@ -4,6 +4,7 @@ from collections import Counter
 
 import mindspore as ms
 import numpy as np
+import pytest
 from commands import ganfleet, one_error, tiny
 from fleets import digest
 from mindspore import Tensor
@@ -65,6 +66,7 @@ def test_a_gradient_has_the_same_bits_and_computes_each_block_again():
     assert once["Softmax"] == 2 and twice["Softmax"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_and_without_and_its_graphs_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(

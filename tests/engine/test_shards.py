@@ -220,6 +220,7 @@ def in_turn(train, folder, turns):
     assert "D.optimizer" in newest(folder / "runs" / "alone").tensors
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_parts_and_without(train, tmp_path):
     in_turn(train, tmp_path, {3: ("simulated 4", True), 5: ("simulated 1", False), 8: ("simulated 2", True)})
 

@@ -453,6 +453,7 @@ def test_a_sound_file_in_the_cache_is_used_without_a_compiler_and_a_broken_one_c
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_kernels_that_compute_something_else_are_not_used(anew, capfd, monkeypatch, tmp_path):
     source = tmp_path / "kernels.cc"

@@ -99,6 +99,7 @@ def weights_of(program):
     return float64.Weights({n: jnp.asarray(a, jnp.float64) for n, a in program.tensors()["unet.weights"].items()})
 
 
+@pytest.mark.slow
 def test_loss_and_gradients_equal_float64_for_every_weight(program):
     strategy, [compiled] = program.strategy, program.phases
     real = {"image": np.tanh(normal(4, 1, SIZE, SIZE, seed=1)), "label": np.int32([0, 1, 2, 0])}
@@ -160,6 +161,7 @@ def test_the_bound_is_a_divergence_and_a_likelihood():
         assert found[i] == pytest.approx(nats / math.log(2), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_u_net_of_patches_is_one_of_fewer_pixels_with_more_channels():
     sizes = {"width": 4, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_width": 4}
     net, plain = UNet(1, 2, height=8, patch=2, **sizes), UNet(4, 8, height=4, **sizes)
@@ -176,6 +178,7 @@ def test_a_u_net_of_patches_is_one_of_fewer_pixels_with_more_channels():
 # ── Drawing
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_what_the_network_says_step_by_step(program):
     strategy, w = program.strategy, weights_of(program)
     inputs = [strategy.sample_inputs(rng.stream(seed, "sample"), CLOCK, label) for seed, label in ((5, 2), (6, 0))]

@@ -159,6 +159,7 @@ def adapted():
     return simulated(augment={"name": "ada", "p": 0.25, "target": 0.0, "every": 3, "kimg": 0.24})
 
 
+@pytest.mark.slow
 def test_p_moves_as_the_logged_signs_say(adapted):
     signs = [float(step["augment/sign"]) for step in adapted.stats]
     p = 0.25
@@ -179,6 +180,7 @@ def test_ranks_and_a_resume_leave_every_bit_of_an_adapting_run(adapted):
     assert half.snapshot.tensors["D.buffers"]["ada.state.value"][2] == 1
 
 
+@pytest.mark.slow
 def test_at_p_0_training_has_the_bits_of_a_run_without_augmentation():
     plain, at_zero = simulated(steps=3), simulated(steps=3, augment={"name": "ada", "target": 0.99})
     for component in ("G.weights", "D.weights", "G.optimizer"):

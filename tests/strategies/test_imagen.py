@@ -129,6 +129,7 @@ def test_a_tenth_of_the_texts_is_left_out(name):
 # ── Drawing
 
 
+@pytest.mark.slow
 def test_a_step_of_drawing_is_what_the_networks_say_of_prompt_and_small_image(programs):
     program = programs["imagen_sr"]
     strategy, w = program.strategy, float64.Weights(weights_of(program))
@@ -184,6 +185,7 @@ def test_sizes_that_cannot_be_are_one_error(words, message, tmp_path):
 # ── What a fleet promises
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_any_fleet_trains_it_to_the_same_bits(name):
     strategy, options = MODELS[name]

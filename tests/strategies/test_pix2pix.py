@@ -25,6 +25,7 @@ def made(found=Pix2Pix, channels=3, **options):
     return found(found.Options(**options), ImageSpec(channels), batch_size=4)
 
 
+@pytest.mark.slow
 def test_pix2pix_ends_with_the_same_bits_on_any_fleet_and_through_a_resume():
     assert_resumes(Pix2Pix, steps=2, options=TINY, source=PAIRS)
 

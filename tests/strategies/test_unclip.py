@@ -169,6 +169,7 @@ def test_the_prior_predicts_the_embedding_itself(programs):
     assert_learns(program, given, noise, loss)
 
 
+@pytest.mark.slow
 def test_the_decoder_is_told_the_embedding_as_a_condition_and_as_tokens(programs):
     program, towers = programs["decoder"], float64.Weights(arrays_of(programs["towers"]))
     noise = program.strategy.draw(np.random.default_rng(2), 4, CLOCK)
@@ -202,6 +203,7 @@ def test_of_two_embeddings_the_one_nearer_to_the_captions_is_kept():
     np.testing.assert_allclose(found, [[1, 0, 0, 0]] * 3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_prompt_goes_through_towers_prior_and_decoder(programs):
     program = programs["decoder"]
     strategy = program.strategy
@@ -289,6 +291,7 @@ def test_a_blurred_pixel_is_the_gaussian_mean_of_its_neighbours():
     assert_close(found, expected, 1e-5)
 
 
+@pytest.mark.slow
 def test_the_upsampler_is_told_the_small_image_blurred_for_half_of_the_samples():
     program = built(UnclipSR, UPSAMPLER)
     strategy, given = program.strategy, {"image": real()["image"]}
@@ -315,10 +318,12 @@ def test_the_upsampler_is_told_the_small_image_blurred_for_half_of_the_samples()
 # ── What a fleet promises
 
 
+@pytest.mark.slow
 def test_any_fleet_trains_the_towers_to_the_same_bits():
     testing.assert_fleet_invisible(Towers, steps=2, options=TOWERS, source=Captioned(1, 0))
 
 
+@pytest.mark.slow
 def test_any_fleet_trains_the_upsampler_to_the_same_bits_and_it_resumes():
     testing.assert_fleet_invisible(UnclipSR, steps=2, options=UPSAMPLER, source=Captioned(1, 0))
     testing.assert_resumes(UnclipSR, steps=2, options=UPSAMPLER, source=Captioned(1, 0))
