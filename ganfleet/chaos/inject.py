@@ -25,6 +25,7 @@ from ganfleet.engine.step import Stepper
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.fleet.tree import tree_sum
+from ganfleet.nn.optim import cut
 from ganfleet.store import checkpoint, publish
 
 WRITES = ("mkdir", "open", "write", "fsync", "rename", "unlink", "rmdir")  # system calls
@@ -158,9 +159,7 @@ def _own_part(fleet: Fleet, lane_flat: Callable[[int], Tensor], size: int) -> Te
     """What ``fleet.reduce_scatter`` would give, of this rank's lanes alone."""
     own = tree_sum(fleet.lanes, lane_flat).asnumpy()
     width = -(-size // fleet.world_size)
-    part = np.zeros(width, np.float32)
-    mine = own[:size][fleet.rank * width : (fleet.rank + 1) * width]
-    part[: len(mine)] = mine
+    part = cut(own[:size], fleet.rank * width, (fleet.rank + 1) * width)
     return Tensor(np.concatenate([part, own[size:]]))
 
 

@@ -4,12 +4,20 @@ import sys
 import time
 from contextlib import contextmanager
 
+from ganfleet.fleet import launcher
+
 LINE_SECONDS = 10  # between two lines of progress where nobody watches a terminal
 
 
 @contextmanager
 def progress():
-    """What shows a line above the progress, and what shows the progress: a bar where a person looks, else lines."""
+    """What shows a line above the progress, and what shows the progress: a bar where a person looks, else lines.
+
+    Both are rank 0's; those of other ranks show nothing.
+    """
+    if not launcher.detect().speaks:
+        yield lambda line: None, lambda what, done, total: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,7 +1,7 @@
 """``ganfleet sample``: grids, figures, animations and single images from a checkpoint."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -138,9 +138,9 @@ class Rows:
 
     @contextmanager
     def _progress(self, seeds: Sequence[int]):
-        """What is told how many images are done; rank 0 shows it."""
+        """What is told how many images are done."""
         total = sum(len(rows) for *_, rows in self._batches) * len(seeds)
-        with progress() if self.fleet.rank == 0 else nullcontext((None, lambda *_: None)) as (_, show):
+        with progress() as (_, show):
             yield lambda done: show("images", done, total)
 
 

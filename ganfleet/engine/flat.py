@@ -71,6 +71,9 @@ class WholeState(State):
         self.move_buffers(total, self.size, finite)
         self.spread(weights)
 
+    def move_average(self, beta):
+        ops.assign(self.average, self.flat + (self.average - self.flat) * beta)
+
 
 def vector(player, name: str, data: np.ndarray) -> Parameter:
     """A vector of ``player``'s that is no network's."""
@@ -107,8 +110,7 @@ class Average(Graph):
 
     @ms.jit
     def construct(self, beta):
-        state = self.state
-        ops.assign(state.average, state.flat + (state.average - state.flat) * beta)
+        self.state.move_average(beta)
         return beta
 
 

@@ -17,14 +17,14 @@ import numpy as np
 from mindspore import Tensor, mint, nn, ops
 
 from ganfleet.engine.compile_cache import Graph
-from ganfleet.engine.flat import State, Write, summary, vector
+from ganfleet.engine.flat import Average, State, Write, summary, vector
 from ganfleet.engine.phase import flatten
 from ganfleet.engine.player import FlatPlayer, copy
 from ganfleet.engine.tensors import named
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.nn import forms
-from ganfleet.nn.optim import part_of
+from ganfleet.nn.optim import cut, part_of
 from ganfleet.strategies.base import Player
 
 
@@ -51,7 +51,7 @@ class ShardedPlayer(FlatPlayer):
         names = [*self._slots(), *(["ema"] if self.ema is not None else [])]
         self._parts = {name: [part.vectors[i] for part in state.parts] for i, name in enumerate(names)}
         self._vectors = {}
-        self._average, self._write, self._accept = AverageParts(state), Write(state), Accept(state)
+        self._average, self._write, self._accept = Average(state), Write(state), Accept(state)
         self._own = None  # the weights, while the networks hold others
 
     def sum(self, fleet, lane_value):
@@ -113,10 +113,7 @@ class Part(nn.Cell):
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """This part of a whole vector."""
-        part = np.zeros(self.stop - self.start, np.float32)
-        own = values[self.start : self.stop]
-        part[: len(own)] = own
-        return part
+        return cut(values, self.start, self.stop)
 
 
 class ShardedState(State):
@@ -176,6 +173,12 @@ class ShardedState(State):
         self.move_buffers(total, self.start, finite)
         self.spread(weights)
 
+    def move_average(self, beta):
+        flat = self.flat()
+        for part in self.parts:
+            own = forms.span(flat, part.start, part.stop)
+            ops.assign(part.average, own + (part.average - own) * beta)
+
 
 class Propose(Graph):
     """What this process's parts become as a graph: [the part's weights, 1 if the sum is finite] for each, and slots."""
@@ -199,19 +202,3 @@ class Accept(Graph):
     @ms.jit
     def construct(self, rows, total, *slots):
         return self.state.accept(rows, total, slots)
-
-
-class AverageParts(Graph):
-    """The EMA of the weights as they are now, part by part, as a graph."""
-
-    def __init__(self, state):
-        super().__init__()
-        self.state = state
-
-    @ms.jit
-    def construct(self, beta):
-        flat = self.state.flat()
-        for part in self.state.parts:
-            own = forms.span(flat, part.start, part.stop)
-            ops.assign(part.average, own + (part.average - own) * beta)
-        return beta

@@ -84,6 +84,14 @@ class Optimizer:
         raise NotImplementedError
 
 
+def cut(values: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """float32 (stop − start,): values ``start`` to ``stop`` of the vector ``values``, zeros behind its end."""
+    part = np.zeros(stop - start, np.float32)
+    own = values[start:stop]
+    part[: len(own)] = own
+    return part
+
+
 def part_of(optimizer: Any, start: int, stop: int) -> Any:
     """The bound ``optimizer`` for a part of the weights; None where it does not say that it can.
 
@@ -157,9 +165,7 @@ class AdamW(Adam):
         return self._masked(np.repeat(np.float32([decay(*weight) for weight in layout]), sizes))
 
     def part(self, start, stop):
-        mask, own = np.zeros(stop - start, np.float32), self.mask.asnumpy()[start:stop]
-        mask[: len(own)] = own
-        return self._masked(mask)
+        return self._masked(cut(self.mask.asnumpy(), start, stop))
 
     def _masked(self, mask):
         bound = replace(self)
