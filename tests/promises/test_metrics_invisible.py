@@ -14,7 +14,7 @@ data: {source: embedded}
 train: {steps: 2, batch_size: 16, lanes: 2}
 log: {samples: 4}
 """
-MEASURE = ["--checkpoint", "runs/tiny", "--count", "96", "--real-count", "64", "--metrics", "fid,kid,pr"]
+MEASURE = ["--checkpoint", "runs/tiny", "--count", "40", "--real-count", "40", "--metrics", "fid,kid,pr"]
 
 
 def fleet(ranks):
