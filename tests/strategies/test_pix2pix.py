@@ -75,6 +75,11 @@ def test_images_that_are_no_pairs_are_refused(tmp_path):
         (Pix2Pix, {"resolution": 20}, "20, which a U-Net cannot halve three times: use multiples of 8"),
         (Pix2Pix, {"resolution": 96, "depth": 6}, "96, and this G needs multiples of 64, 64 or more"),
         (Pix2Pix, {"resolution": [64, 20], "generator": "resnet", "layers": 3}, "lower strategy.layers to 2 or less"),
+        (
+            Pix2Pix,
+            {"resolution": 31, "generator": "resnet", "downs": 1},
+            "31, and this G needs multiples of 2, 4 or more",
+        ),
         (Pix2PixHD, {"resolution": 24}, "24, and this G needs multiples of 16, 32 or more"),
         (Pix2PixHD, {"resolution": 48, "generator": "local"}, "48, and this G needs multiples of 32, 64 or more"),
     ],
@@ -83,6 +88,19 @@ def test_a_size_that_the_networks_cannot_have_is_refused_by_name(found, options,
     strategy = made(found, **options)
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         strategy.check(strategy.schedule()[0], 1)
+
+
+def test_a_resnet_that_halves_once_takes_sizes_that_one_that_halves_twice_refuses():
+    for downs, fits in ((1, True), (2, False)):
+        strategy = made(Pix2Pix, resolution=30, generator="resnet", downs=downs, blocks=1, ngf=1, ndf=1)
+        assert strategy.translations()["A2B"].multiple == 2**downs
+        if fits:
+            strategy.check(strategy.schedule()[0], 1)
+            image = ms.Tensor(np.zeros((1, 3, 30, 34), np.float32))
+            assert strategy.generator()(image).shape == (1, 3, 30, 34)
+        else:
+            with pytest.raises(ConfigError, match="multiples of 4"):
+                strategy.check(strategy.schedule()[0], 1)
 
 
 @pytest.mark.parametrize("resolution", [8, 16, 64, 256, 512, [8, 24]])

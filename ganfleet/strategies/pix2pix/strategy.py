@@ -14,7 +14,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.size import Size
 from ganfleet.strategies.base import Frozen, Phase, Player
 from ganfleet.strategies.between_images import BetweenImages
-from ganfleet.strategies.cyclegan.networks import DOWNSCALE, SMALLEST, ResNetGenerator
+from ganfleet.strategies.cyclegan.networks import ResNetGenerator
 from ganfleet.strategies.pix2pix import perceptual
 from ganfleet.strategies.pix2pix.networks import (
     DEEPEST,
@@ -159,27 +159,30 @@ class Pix2Pix(PairTranslation):
         """``generator: unet`` halves images ``depth`` times; None for as often as that can be, up to eight times.
 
         ``dropout`` is the share of values that it leaves out in inner layers, with ``test_dropout`` in translations
-        too. ``generator: resnet`` is CycleGAN's, with ``blocks``; None for nine at 256 pixels and more, six below.
+        too. ``generator: resnet`` is CycleGAN's, which halves images ``downs`` times, once for small ones, and has
+        ``blocks``; None for nine at 256 pixels and more, six below.
         """
 
         generator: Literal["unet", "resnet"] = "unet"
         depth: int | None = Field(None, ge=3)
         dropout: float = Field(0.5, ge=0, lt=1)
         test_dropout: bool = True
+        downs: PositiveInt = 2
         blocks: PositiveInt | None = None
         l1: NonNegativeFloat = 100.0
         lr_constant_kimg: NonNegativeFloat = 40.0
         lr_decay_kimg: float = Field(40.0, gt=0)
 
         def without_effect(self):
-            unread = {"blocks"} if self.generator == "unet" else {"depth", "dropout", "test_dropout"}
+            unread = {"downs", "blocks"} if self.generator == "unet" else {"depth", "dropout", "test_dropout"}
             return unread | (set() if self.perceptual else {"perceptual_weight"})
 
     def __init__(self, options, image, batch_size):
         super().__init__(options, image, batch_size)
         self.depth = options.depth or halvings(Size.of(options.resolution))
         is_unet = options.generator == "unet"
-        self.divisor, self.smallest = (2**self.depth, 2**self.depth) if is_unet else (DOWNSCALE, SMALLEST)
+        self.divisor = 2 ** (self.depth if is_unet else options.downs)
+        self.smallest = self.divisor if is_unet else 2 * self.divisor
         shapes = dropped(options.ngf, self.depth, Size.of(options.resolution)) if self.depth >= 3 else []
         self.shapes = shapes if is_unet and options.dropout else []
         self.mask_names = tuple(f"dropout{i}" for i in range(len(self.shapes)))
@@ -203,7 +206,8 @@ class Pix2Pix(PairTranslation):
     def generator(self):
         options, channels = self.options, self.image.channels
         if options.generator == "resnet":
-            return ResNetGenerator(channels, options.ngf, options.blocks or blocks_at(options.resolution))
+            blocks = options.blocks or blocks_at(options.resolution)
+            return ResNetGenerator(channels, options.ngf, blocks, options.downs)
         still = still_masks(options.dropout, self.shapes) if options.test_dropout else []
         return UNetGenerator(channels, options.ngf, self.depth, still)
 
