@@ -78,7 +78,7 @@ def test_images_that_are_no_pairs_are_refused(tmp_path):
         (
             Pix2Pix,
             {"resolution": 31, "generator": "resnet", "downs": 1},
-            "31, and this G needs multiples of 2, 4 or more",
+            "31, and this G needs multiples of 2, 4 or",
         ),
         (Pix2PixHD, {"resolution": 24}, "24, and this G needs multiples of 16, 32 or more"),
         (Pix2PixHD, {"resolution": 48, "generator": "local"}, "48, and this G needs multiples of 32, 64 or more"),
