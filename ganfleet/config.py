@@ -132,6 +132,7 @@ class FleetConfig(Section):
     cpu_threads: int = Field(1, ge=1, le=4096)
     kernels: Literal["auto", "stock"] = "auto"
     shard_optimizer: bool = False
+    hf32: bool = False
 
 
 class KeepBest(Section):

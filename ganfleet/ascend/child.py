@@ -76,11 +76,7 @@ def _of(wanted: dict):
         "data": {"source": "given"},
         "train": {"batch_size": 4 * lanes, "lanes": lanes},
     }
-    for override in wanted["overrides"]:
-        key, _, value = override.partition("=")
-        section, _, name = key.partition(".")
-        given.setdefault(section, {})[name] = json.loads(value) if value[:1] in "0123456789[{" else value
-    return Config.from_dict(given)
+    return Config.from_dict(given, *wanted["overrides"])
 
 
 def _compile(config, fleet, tell: Callable) -> None:

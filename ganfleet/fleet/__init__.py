@@ -41,14 +41,14 @@ def connect(settings, lanes: int, started: Launcher | None = None) -> Fleet:
     come back from here. On a CPU this process is bound to ``settings.cpu_threads`` cores until the fleet is closed.
 
     Raises:
-        ConfigError: a backend that the launcher did not start or that cannot use the cards, or lanes that do not
-            divide among the ranks.
+        ConfigError: a backend that the launcher did not start or that cannot use the cards, lanes that do not divide
+            among the ranks, or HF32 on a CPU.
         PeerLost: the rendezvous failed.
     """
     started = started or launcher.detect()
     backend, world_size = choose(settings, started)
     check_lanes(lanes, world_size, settings.reduction)
-    fleet = _connect(backend, started, world_size, lanes, settings.reduction, settings.cpu_threads)
+    fleet = _connect(backend, started, world_size, lanes, settings.reduction, settings.cpu_threads, settings.hf32)
     fleet.shards_optimizer = settings.shard_optimizer and fleet.world_size > 1
     return fleet
 
@@ -70,7 +70,15 @@ def connect_for_sampling(cpu_threads: int = 1) -> Fleet:
     return _connect(backend, started, started.world_size, started.world_size, "fast", min(cpu_threads, cpu.count()))
 
 
-def _connect(backend: str, started: Launcher, world_size: int, lanes: int, reduction: str, cpu_threads: int) -> Fleet:
+def _connect(
+    backend: str,
+    started: Launcher,
+    world_size: int,
+    lanes: int,
+    reduction: str,
+    cpu_threads: int,
+    hf32: bool | None = None,
+) -> Fleet:
     mindspore = start_mindspore()  # two seconds, which a config error should not cost
     on_cpu = mindspore.get_context("device_target") == "CPU"
     if backend == "mpi" and not on_cpu:
@@ -78,11 +86,13 @@ def _connect(backend: str, started: Launcher, world_size: int, lanes: int, reduc
             "mpiexec is for fleets of CPUs, where ranks sum on the host: on Ascend cards every rank would take card 0. "
             f"Start the cards with {MSRUN}"
         )
+    if hf32 and on_cpu:
+        raise ConfigError("fleet.hf32 is for Ascend cards, and this process computes on a CPU: set it to false here")
     with ExitStack() as taken:
         if on_cpu:
             taken.enter_context(cpu.pin(cpu_threads, started.local_rank or 0))
         else:
-            ascend.make_deterministic()
+            ascend.make_deterministic(hf32)
         fleet = _open(backend, world_size, lanes, reduction)
         if fleet.world_size != world_size:
             raise ConfigError(

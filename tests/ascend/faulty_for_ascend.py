@@ -4,6 +4,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
+from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase
 from ganfleet.strategies.gan import GAN
 
@@ -31,3 +32,13 @@ class Faulty(GAN):
 
     def again(self, nets, real, noise):
         return self.non_saturating_g_loss(nets, real, noise)[0] + 0 * noise["waited_for"].sum(), {}
+
+
+class Tells(GAN):
+    """Ends the check with what MindSpore was told of HF32."""
+
+    def phases(self, stage):
+        from mindspore._c_expression import AscendOpPrecisionConf
+
+        told = AscendOpPrecisionConf.get_instance()
+        raise ConfigError(f"conv {told.conv_allow_hf32()}, matmul {told.matmul_allow_hf32()}")

@@ -214,3 +214,12 @@ def test_the_check_fails_where_mindspore_logs_nothing(monkeypatch):
     code, found = report("--strategy", "gan", *small)
     assert code == 2
     assert "MindSpore's log names no kernel: nothing is known, whatever compiled" in found["configs"][0]["findings"]
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("value, told", [("true", "conv 1, matmul 1"), ("false", "conv 0, matmul 0")])
+def test_mindspore_is_told_of_hf32_as_the_config_says(value, told, monkeypatch):
+    monkeypatch.chdir(HERE)
+    ended = ganfleet("ascend", "check", "--strategy", "faulty_for_ascend:Tells", f"fleet.hf32={value}")
+    assert told in one_error(ended, 2)

@@ -200,9 +200,25 @@ def test_a_process_that_mpiexec_has_not_started_finds_its_fleet_too_small(monkey
 
 
 def test_the_settings_of_a_card_are_made_once_and_a_second_connection_may_follow():
-    """MindSpore refuses to be told twice, on a CPU too."""
-    twice = "from ganfleet.fleet import ascend; ascend.make_deterministic(); ascend.make_deterministic()"
-    subprocess.run([sys.executable, "-c", twice], check=True)
+    """MindSpore refuses to be told twice, on a CPU too, where it takes no note of HF32."""
+    script = """
+from mindspore.device_context.ascend import op_precision
+from ganfleet.fleet import ascend
+for name in ("conv_allow_hf32", "matmul_allow_hf32"):
+    setattr(op_precision, name, lambda value, name=name: print(name, value))
+ascend.make_deterministic(HF32)
+ascend.make_deterministic()
+ascend.make_deterministic(HF32)
+"""
+    for hf32 in (False, True):
+        words = [sys.executable, "-c", script.replace("HF32", str(hf32))]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        assert done.stdout.split("\n") == [f"conv_allow_hf32 {hf32}", f"matmul_allow_hf32 {hf32}", ""], done
+
+
+def test_hf32_is_refused_on_a_cpu():
+    with pytest.raises(ConfigError, match=r"fleet\.hf32 is for Ascend cards.*set it to false"):
+        fleet.connect(FleetConfig(hf32=True), 1)
 
 
 def test_a_card_that_was_set_otherwise_is_refused():
@@ -217,7 +233,7 @@ except ConfigError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", otherwise], check=True, capture_output=True, text=True)
-    assert "leave mindspore.set_deterministic and conv_allow_hf32 to ganfleet" in done.stdout
+    assert "leave mindspore.set_deterministic, conv_allow_hf32 and matmul_allow_hf32 to ganfleet" in done.stdout
 
 
 @pytest.mark.parametrize("version", ["2.7.2", "2.7.0rc1", "1.10.1"])
