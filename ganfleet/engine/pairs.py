@@ -10,6 +10,7 @@ import numpy as np
 from ganfleet import __version__
 from ganfleet.engine.chain import whole
 from ganfleet.engine.loaded import Loaded
+from ganfleet.engine.picture_files import is_there
 from ganfleet.engine.sampler import CHUNK, shares
 from ganfleet.errors import ConfigError
 from ganfleet.observe.grid import picture_of, save_picture
@@ -128,7 +129,7 @@ def begin(out: Path, facts: dict[str, Any], seeds: range) -> list[int]:
         for folder in FOLDERS:
             (out / folder).mkdir(parents=True, exist_ok=True)
     _write(out, facts | {"seeds": (before or {}).get("seeds"), "ganfleet": __version__})
-    return [seed for seed in seeds if not all((out / folder / name_of(seed)).exists() for folder in FOLDERS)]
+    return [seed for seed in seeds if not all(is_there(out / folder / name_of(seed)) for folder in FOLDERS)]
 
 
 def end(out: Path, seeds: range) -> None:

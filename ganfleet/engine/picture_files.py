@@ -18,6 +18,22 @@ COMMENT = f"{DIRECTION}: "  # what the comment in a GIF file begins with
 LARGEST = 2**27  # pixels of an image, or of all frames of an animation
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file at ``path`` that is not empty, nor a PNG or GIF file without its end."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(8)
+            file.seek(-min(len(begin), 8), 2)
+            end = file.read()
+    except FileNotFoundError:
+        return False
+    except OSError:  # a folder, or what may not be read: not ours to replace
+        return True
+    if begin == b"\x89PNG\r\n\x1a\n":
+        return end[:4] == b"IEND"
+    return end.endswith(b";") if begin.startswith(b"GIF8") else bool(begin)
+
+
 def direction_of(path: Path) -> str | None:
     """In which direction the PNG or GIF file at ``path`` was translated, if it says so."""
     try:

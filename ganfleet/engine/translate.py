@@ -10,7 +10,7 @@ import numpy as np
 
 from ganfleet.data.images import SUFFIXES
 from ganfleet.data.places import files_below, images_among
-from ganfleet.engine.picture_files import direction_of, is_animation, read, read_frames, save, save_animation
+from ganfleet.engine.picture_files import direction_of, is_animation, is_there, read, read_frames, save, save_animation
 from ganfleet.engine.tiles import Tiles
 from ganfleet.errors import ConfigError, DataError, GanfleetError
 from ganfleet.fleet import Fleet
@@ -90,7 +90,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return all(path.exists() for path in self.written)
+        return all(map(is_there, self.written))
 
 
 def jobs(source: Path, output: Path, panel: bool) -> list[Job]:

@@ -74,14 +74,16 @@ def test_files_of_one_name_are_what_both_make_of_one_seed(drawn):
 
 
 def test_a_call_that_was_stopped_goes_on_and_a_larger_count_adds_pairs(drawn):
-    names = ["trainA/seed-000001.png", "trainB/seed-000001.png", "trainA/seed-000002.png"]
+    names = ["trainA/seed-000001.png", "trainB/seed-000001.png", "trainA/seed-000002.png", "trainB/seed-000000.png"]
     before = {name: (drawn / name).read_bytes() for name in names}
     (drawn / names[0]).unlink()
     (drawn / names[2]).write_bytes(b"kept")
+    (drawn / names[3]).write_bytes(before[names[3]][:-1])  # as after a copy to a full disk
     ended = pairs("drawn", "--psi", "0.5", count=5)
-    assert ended.code == 0 and "drew 3 pairs into drawn, 2 were there already" in ended.output
+    assert ended.code == 0 and "drew 4 pairs into drawn, 1 were there already" in ended.output
     assert (drawn / names[2]).read_bytes() == b"kept"
-    assert [(drawn / name).read_bytes() for name in names[:2]] == [before[name] for name in names[:2]]
+    drawn_again = [*names[:2], names[3]]
+    assert [(drawn / name).read_bytes() for name in drawn_again] == [before[name] for name in drawn_again]
     assert len(list((drawn / "trainB").iterdir())) == 5
     assert json.loads((drawn / "pairs.json").read_text())["seeds"] == [0, 4]
 

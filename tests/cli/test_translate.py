@@ -103,8 +103,11 @@ def test_what_is_there_is_not_done_again_and_what_is_missing_is(translated):
     marked.write_bytes(b"kept")
     removed = (translated / "panels" / "tiny.png").read_bytes()
     (translated / "panels" / "tiny.png").unlink()
+    emptied = (translated / "whole.png").read_bytes()
+    (translated / "whole.png").write_bytes(b"")
     ended = translate("--input", "photos", "--output", "out", "--panel")
-    assert ended.code == 0 and "translated 1 images into out, 3 were there already" in ended.output
+    assert ended.code == 0 and "translated 2 images into out, 2 were there already" in ended.output
+    assert (translated / "whole.png").read_bytes() == emptied
     assert marked.read_bytes() == b"kept"
     assert (translated / "panels" / "tiny.png").read_bytes() == removed
 
