@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -45,6 +46,13 @@ def arguments(folder, name, **strategy):
 
 def launch(*options, to) -> list[str]:
     return [str(BIN / "ganfleet"), "launch", "-n", "2", *options, "--", *to]
+
+
+def chaos(faults, command) -> list[str]:
+    """``command`` while these faults happen, each once however often it is started."""
+    folder = Path(tempfile.mkdtemp(dir="."))
+    (folder / "faults.yaml").write_text("\n".join(["faults:", *(f"  - {{{fault}}}" for fault in faults)]))
+    return [command[0], "chaos", "--plan", f"{folder}/faults.yaml", "--keep", f"{folder}/kept", "--", *command[1:]]
 
 
 def same_as_straight(name) -> None:
@@ -161,15 +169,13 @@ def test_a_slow_rank_is_named_and_sigusr1_saves_and_neither_changes_a_bit(place)
 
 def test_a_run_that_meets_one_fault_after_another_ends_with_the_bits_of_none(place, monkeypatch):
     """Rows 25, 14, 16 and 17, 7, 18, 21: each ends two ranks with its code, and the next start goes on."""
-    Path("plan.yaml").write_text(
-        "faults:\n"
-        "  - {do: slow, step: 1, until: 9, seconds: 0.3}\n"
-        "  - {do: nan, rank: 1, step: 19, until: 20}\n"
-        "  - {do: full, step: 33}\n"
-    )
     words, run_dir = [*arguments(place, "unlucky"), "train.nonfinite_budget=1"], Path("runs/unlucky")
-    chaos = [str(BIN / "ganfleet"), "chaos", "--plan", "plan.yaml", "--keep", "kept", "--"]
-    command = [*chaos, *launch("--max-restarts", "3", to=words)[1:]]
+    faults = [
+        "do: slow, step: 1, until: 9, seconds: 0.3",
+        "do: nan, rank: 1, step: 19, until: 20",
+        "do: full, step: 33",
+    ]
+    command = chaos(faults, launch("--max-restarts", "3", to=words))
 
     process = start(command, place)
     reached("unlucky", 1)
@@ -244,8 +250,9 @@ def test_a_fleet_that_makes_no_step_goes_on_with_fewer_ranks_to_the_same_bits(pl
 
 
 def test_mpi_is_watched_and_restarted_too(place):
-    words = arguments(place, "mpi", fault="kill", at=5, until=5)
-    ended = run(launch("--backend", "mpi", "--max-restarts", "1", to=words), place)
+    """And a kill after a step, while the next ones are made."""
+    command = launch("--backend", "mpi", "--max-restarts", "1", to=arguments(place, "mpi"))
+    ended = run(chaos(["do: kill, rank: 1, step: 5, after: 0.02"], command), place)
     assert ended.code == 0, ended.output
     assert re.search("rank (0, )?1 ended without an exit code", ended.output)  # mpiexec ends the other one
     same_as_straight("mpi")
