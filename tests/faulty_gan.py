@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
+from ganfleet import Callback
 from ganfleet.fleet import Fleet, launcher
 from ganfleet.fleet.tree import tree_sum
 from ganfleet.strategies.gan import GAN
@@ -102,3 +103,11 @@ class NotFinite(GAN):
 
     def spoilt(self, weights):
         return ops.concat((weights[:-1], ops.log(-ops.ones((1,), ms.float32))))
+
+
+class SlowDisk(Callback):
+    """Each fsync of this rank takes a tenth of a second more."""
+
+    def begin(self, run):
+        fsync = os.fsync
+        os.fsync = lambda handle: (time.sleep(0.1), fsync(handle))

@@ -62,8 +62,10 @@ class Chaos(Callback):
             os.kill(os.getppid() if fault.to == "launcher" else os.getpid(), number)
         for _ in self._due(run.clock.step, plan.Stop):
             os.kill(os.getpid(), signal.SIGSTOP)
-        for _ in self._due(run.clock.step, plan.Kill):
-            _die()
+        for fault in self._due(run.clock.step, plan.Kill):
+            if fault.after is None:
+                _die()
+            signal.setitimer(signal.ITIMER_REAL, fault.after)  # the kernel kills: no thread of ours has to run for it
         for fault in self._due(run.clock.step, plan.Raise):
             raise RuntimeError(f"a fault on purpose: {fault}")
         for fault in self._due(run.clock.step, plan.Exit):

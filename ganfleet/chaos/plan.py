@@ -38,9 +38,10 @@ class Fault(Section):
 
 
 class Kill(Fault):
-    """SIGKILL."""
+    """SIGKILL; or so many seconds ``after`` the step SIGALRM, which nothing catches, wherever the process is then."""
 
     do: Literal["kill"]
+    after: Annotated[float, Field(gt=0, le=86400)] | None = None
 
 
 class Stop(Fault):

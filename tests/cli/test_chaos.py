@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -227,18 +226,6 @@ def test_a_checkpoint_that_is_damaged_once_written_is_not_gone_on_from(directory
     again = train(directory)
     assert again.code == 0 and "SHA-256 differs" in again.output
     assert "resumed from runs/run/checkpoints/step-00000004" in again.output
-    assert digest(Path("runs/run")) == straight
-
-
-def test_a_signal_while_a_checkpoint_is_being_written_waits_for_it(directory, straight, monkeypatch):
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (time.sleep(0.1), fsync(handle)))
-    ended = chaos(directory, ["do: signal, step: 4, to: rank"])
-    assert ended.code == 75
-    assert saved() == ["step-00000004", "step-00000005"]
-    monkeypatch.undo()
-    monkeypatch.chdir(directory)
-    assert train(directory).code == 0
     assert digest(Path("runs/run")) == straight
 
 

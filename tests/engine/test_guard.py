@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ganfleet, one_error, tiny
+from commands import ganfleet, tiny
 from fleets import digest, run, workers
 
 from ganfleet.store import checkpoint
@@ -48,11 +48,3 @@ def test_a_nan_in_one_lane_costs_one_update_of_one_player_on_every_fleet_alike(f
     assert (tensors["D.optimizer"]["updates"], tensors["G.optimizer"]["updates"]) == (11, 12)
     assert all(np.isfinite(array).all() for component in tensors.values() for array in component.values())
     assert digest(Path("runs/nan")) == digest(Path("runs/alone"))
-
-
-def test_a_nan_that_stays_ends_the_run_with_80_and_leaves_the_last_checkpoint(directory):
-    budget = ["strategy.at=5", "strategy.until=99", "train.nonfinite_budget=2"]
-    message = one_error(ganfleet("train", "--config", tiny(directory), *NAN, *budget), 80)
-    assert "step 7:" in message and "that is more than train.nonfinite_budget 2" in message
-    path, damaged = checkpoint.newest_valid(Path("runs/nan/checkpoints"))
-    assert (path.name, damaged) == ("step-00000004", [])
