@@ -103,15 +103,16 @@ class Result:
 def check(subject: Subject, wheel: Wheel, folder: Path, controls: bool) -> Result:
     """Compile ``subject`` with the stubs in ``folder``; with ``controls`` also the two graphs whose fate is known.
 
+    A config that cannot be run at all is a finding too.
+
     Raises:
-        ConfigError: the config cannot be run at all.
         NotChecked: the process cannot be started.
     """
     log, nonce, pid, code = _run(subject, folder, controls)
     events, sections = read(log, nonce, pid)
-    for event in events:
-        if event["event"] == "refused":
-            raise ConfigError(f"{subject.name}: {event['message']}")
+    refused = [event["message"] for event in events if event["event"] == "refused"]
+    if refused:
+        return Result(subject.name, subject.world_size, [], {}, refused)
     return judge(subject, events, sections, code, controls)
 
 
@@ -248,8 +249,12 @@ def read_table(path: Path) -> dict:
         ConfigError: it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
+        table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for known in table.values():
+            for config in known["configs"].values():
+                _flat(config)
+        return table
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no table of kernels ({error}): remove it, and write it with --update") from error
 
 

@@ -43,9 +43,11 @@ VERBS = {
     "strategies": "List the strategies there are, installed ones too.",
     "doctor": "Check whether this machine can train, and say what mends it.",
 }
+DOCTOR = "doctor"  # reports variables that contradict each other, beside what else it finds
 # Those that a launcher may start as one rank of many.
-FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs", "doctor")
+FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs", DOCTOR)
 INTERNAL_ERROR = 70
+PIPED = 200  # characters in a line of a table that goes into a file or another program
 
 
 def run(command: click.Command, args: list[str] | None = None, prog_name: str | None = None) -> NoReturn:
@@ -60,7 +62,8 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
     args = sys.argv[1:] if args is None else args
     rank = launcher.Launcher()
     try:
-        if not isinstance(command, Verbs) or command.verb(args) in FLEET_VERBS:
+        verb = command.verb(args) if isinstance(command, Verbs) else FLEET_VERBS[0]
+        if verb in FLEET_VERBS and not (verb == DOCTOR and launcher.contradiction()):
             rank = launcher.detect()
         code = command.main(args, prog_name, standalone_mode=False) or 0
     except (Exception, SystemExit) as error:
@@ -144,6 +147,14 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not finite.", param, ctx)
         return number
+
+
+def console():
+    """Where tables are printed: as wide as the terminal, or wide enough for them where there is none."""
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED
+    return Console(highlight=False, markup=False, width=wide)
 
 
 def example(*lines: str) -> str:

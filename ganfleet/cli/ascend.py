@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from ganfleet.cli import example
+from ganfleet.cli import console, example
 from ganfleet.errors import ConfigError
 
 MIB = 2**20
@@ -66,7 +65,7 @@ def check(
     results = []
     for subject in subjects:
         result = checks.check(subject, wheel, folder, controls=not results)
-        if not update:
+        if not update and result.parts:
             result.findings += checks.differences(result, known, wheel)
         results.append(result)
         if not as_json:
@@ -104,7 +103,7 @@ def _files(path: str) -> list[str]:
 
 def _show(result) -> None:
     """Print what came of one config."""
-    console = Console(highlight=False, markup=False)
+    terminal = console()
     copies = ", ".join(f"{count} in stage {stage}" for stage, count in result.copies.items()) or "not known"
     types = list(dict.fromkeys(kind for part in result.parts for kind in part.kernels))
     table = Table(title=result.name, title_justify="left")
@@ -118,26 +117,26 @@ def _show(result) -> None:
         memory = f"{part.memory_bytes / MIB:,.2f} MiB" if part.memory_bytes else "-"
         counts = [str(part.count(kind)) if kind in part.kernels else "-" for kind in types]
         table.add_row(part.stage, part.name, *counts, share, sent, memory)
-    console.print(table)
+    terminal.print(table)
     for kind in types:
         totals: dict[str, int] = {}
         for part in result.parts:
             for operator, count in part.kernels.get(kind, {}).items():
                 totals[operator] = totals.get(operator, 0) + count
         names = ", ".join(f"{name} {count}" for name, count in sorted(totals.items(), key=lambda each: -each[1]))
-        console.print(f"{kind}: {names}", soft_wrap=True)
-    console.print(f"share of aclop: {result.aclop_share:.1%}; the host waits for the device per step: {copies}")
+        terminal.print(f"{kind}: {names}", soft_wrap=True)
+    terminal.print(f"share of aclop: {result.aclop_share:.1%}; the host waits for the device per step: {copies}")
     for finding in result.findings:
-        console.print(f"FAILED {finding}", soft_wrap=True)
+        terminal.print(f"FAILED {finding}", soft_wrap=True)
 
 
 def _show_end(wheel, table: Path, known: dict, written: bool, not_verified: tuple[str, ...]) -> None:
-    console = Console(highlight=False, markup=False)
-    console.print(f"MindSpore {wheel.version}, SHA-256 of its files {wheel.sha256}", soft_wrap=True)
+    terminal = console()
+    terminal.print(f"MindSpore {wheel.version}, SHA-256 of its files {wheel.sha256}", soft_wrap=True)
     if written:
-        console.print(f"{table}: written")
+        terminal.print(f"{table}: written")
     elif wheel.sha256 not in known:
-        console.print(f"no table of kernels to compare with for this MindSpore ({table})", soft_wrap=True)
-    console.print("not verified:")
+        terminal.print(f"no table of kernels to compare with for this MindSpore ({table})", soft_wrap=True)
+    terminal.print("not verified:")
     for each in not_verified:
-        console.print(f"  {each}", soft_wrap=True)
+        terminal.print(f"  {each}", soft_wrap=True)

@@ -1,6 +1,8 @@
 """``ganfleet doctor``: whether this machine, or a whole fleet, can train, and what to do where it cannot."""
 
 import json
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -40,12 +42,12 @@ def command(run_dir, workers, timeout, as_json, here, fleet, checks):
     that fleet, and that their versions are equal.
     """
     settings = Settings(run_dir, workers, timeout)
-    if launcher.detect().kind != "none":
-        return among_ranks(as_json)
-    if fleet:
-        return start(workers, ["doctor", "--json"], fleet)
     if here:
         return click.echo(json.dumps(alone(checks[0], settings)))
+    if not launcher.contradiction() and launcher.detect().kind != "none":
+        return among_ranks(as_json, timeout)
+    if fleet:
+        return start(workers, ["doctor", "--json"], fleet)
     names = [name for name in CHECKS if not checks or name in checks]
     found: dict[str, list[Finding]] = {}
     for name, findings in examine(names, settings):
@@ -65,10 +67,21 @@ def command(run_dir, workers, timeout, as_json, here, fleet, checks):
         )
 
 
-def among_ranks(as_json: bool) -> None:
-    """The all-reduce of the fleet of which this process is a rank; rank 0 prints it."""
+def among_ranks(as_json: bool, seconds: float) -> None:
+    """The all-reduce of the fleet of which this process is a rank; rank 0 prints it.
+
+    Where msrun has not said how long ranks wait for each other, that is ``seconds``.
+    """
     from ganfleet.doctor.allreduce import in_words, measure
 
+    started = launcher.detect()
+    waits = int(os.environ.setdefault("MS_TOPO_TIMEOUT", str(math.ceil(seconds)))) if started.kind == "msrun" else None
+    if started.speaks:
+        limit = f" for up to {waits} s; unset {started.sign} to check this machine alone" if waits else ""
+        click.echo(
+            f"{started.sign} says that this is one of {started.world_size} ranks: it waits for the others{limit}",
+            err=True,
+        )
     measured = measure()
     if launcher.detect().speaks:
         click.echo(json.dumps(measured) if as_json else in_words(measured))

@@ -10,11 +10,10 @@ from math import ceil, prod
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from ganfleet import config as configs
-from ganfleet.cli import Number, Read, example, scaling
+from ganfleet.cli import Number, Read, console, example, scaling
 from ganfleet.config import Config, FleetConfig
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
@@ -259,15 +258,15 @@ def _memory(players: list[dict], frozen: int, batch: int, sharded: int) -> dict:
 
 def show(planned: dict) -> None:
     """Print ``plan``'s answer as tables."""
-    console = Console(highlight=False, markup=False)
+    terminal = console()
     images = planned["images"]
     count = "images still to come" if images["count"] is None else f"{images['count']:,} images"
-    console.print(
+    terminal.print(
         f"strategy {planned['strategy']} on {count}, {images['channels']} channels, "
         f"{images['classes']} classes: {planned['steps']:,} steps, {planned['kimg']:,.1f} kimg"
     )
     for note in images["notes"]:
-        console.print(note, soft_wrap=True)
+        terminal.print(note, soft_wrap=True)
     columns = ["stage", "resolution", "from kimg", "steps", "batch", "per lane", "memory per card"]
     stages = [
         (
@@ -276,7 +275,7 @@ def show(planned: dict) -> None:
         )
         for s in planned["stages"]
     ]
-    console.print(_table("stages", columns, stages))
+    terminal.print(_table("stages", columns, stages))
 
     fleets = [
         (
@@ -287,7 +286,7 @@ def show(planned: dict) -> None:
     ]
     title = f"fleets that can run these {planned['lanes']} lanes"
     columns = ["ranks", "lanes of each rank", "exact: the bits of one rank", "memory per card with shard_optimizer"]
-    console.print(_table(title, columns, fleets))
+    terminal.print(_table(title, columns, fleets))
 
     networks = _unrepeated(
         (s["name"], n["name"], n["player"], f"{n['parameters']:,}", n["recomputable"])
@@ -295,10 +294,10 @@ def show(planned: dict) -> None:
         for n in s["networks"]
     )
     columns = ["from stage", "network", "player", "trained parameters", "blocks for train.recompute"]
-    console.print(_table("networks", columns, networks))
+    terminal.print(_table("networks", columns, networks))
     frozen = _unrepeated((s["name"], f["name"], f"{f['parameters']:,}") for s in planned["stages"] for f in s["frozen"])
     if frozen:
-        console.print(_table("frozen networks", ["from stage", "network", "parameters"], frozen))
+        terminal.print(_table("frozen networks", ["from stage", "network", "parameters"], frozen))
 
     phases = _unrepeated(
         (s["name"], p["name"], p["player"], p["every"], _size(p["gradient_bytes"]), _size(p["buffer_bytes"]))
@@ -306,7 +305,7 @@ def show(planned: dict) -> None:
         for p in s["phases"]
     )
     title = "one collective per phase (each logged value adds 4 B)"
-    console.print(_table(title, ["from stage", "phase", "player", "every", "gradient", "buffers"], phases))
+    terminal.print(_table(title, ["from stage", "phase", "player", "every", "gradient", "buffers"], phases))
 
     costs = [(s, p) for s in planned["stages"] for p in s["phases"] if "seconds" in p]
     if costs:
@@ -325,16 +324,16 @@ def show(planned: dict) -> None:
             )
             for s, p in costs
         ]
-        console.print(_table("measured here", columns, rows))
+        terminal.print(_table("measured here", columns, rows))
 
     memory = max((s["memory"] for s in planned["stages"]), key=lambda memory: memory["total"])
     uses = [(use, _size(size)) for use, size in memory.items() if use != "covers"]
-    console.print(_table("memory per card, at most", ["for", "size"], uses))
-    console.print(f"memory covers {memory['covers']}", soft_wrap=True)
-    console.print(f"a checkpoint takes about {_size(planned['checkpoint_bytes'])}")
+    terminal.print(_table("memory per card, at most", ["for", "size"], uses))
+    terminal.print(f"memory covers {memory['covers']}", soft_wrap=True)
+    terminal.print(f"a checkpoint takes about {_size(planned['checkpoint_bytes'])}")
     if "model" in planned:
-        console.print(scaling.table(planned["model"]))
-        console.print(planned["model"]["is"], soft_wrap=True)
+        terminal.print(scaling.table(planned["model"]))
+        terminal.print(planned["model"]["is"], soft_wrap=True)
 
 
 def _unrepeated(rows) -> list[tuple]:

@@ -51,7 +51,10 @@ def nodes_of(cards, link, measure: bool, node_link, cards_per_node: int, lane_se
     if link is None:
         raise ConfigError("--cards needs to know what joins them: add --link, such as --link 20us,25GB/s")
     if measure == (lane_seconds is not None):
-        raise ConfigError("--cards needs the time of a lane: give either --lane-seconds, or --measure to find it here")
+        both = ", and not both" if measure else ""
+        raise ConfigError(
+            f"--cards needs the time of a lane: give either --lane-seconds, or --measure to find it here{both}"
+        )
     for count in cards:
         if count > cards_per_node and count % cards_per_node:
             raise ConfigError(f"--cards {count} are no whole nodes: use multiples of --cards-per-node {cards_per_node}")

@@ -1,11 +1,10 @@
 """``ganfleet strategies``: what a config can name under ``strategy.name``."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from ganfleet import strategies
-from ganfleet.cli import example
+from ganfleet.cli import console, example
 from ganfleet.fleet import start_mindspore
 
 
@@ -17,7 +16,7 @@ def command() -> None:
     table = Table("name", "from", "what it is")
     for each in listed:
         table.add_row(each.name, each.origin, "broken, see below" if each.problem else each.summary)
-    Console(highlight=False, markup=False).print(table)
+    console().print(table)
     for each in listed:
         if each.problem:
             click.echo(f"ganfleet: warning: {each.problem}", err=True)

@@ -31,6 +31,12 @@ def check(run_dir: Path) -> Iterator[Finding]:
     except FileNotFoundError as error:
         yield failure(f"temporary files can be written nowhere ({error.strerror})", "export TMPDIR=/another/folder")
     else:
+        wanted = os.environ.get("TMPDIR")
+        if wanted and os.path.realpath(wanted) != os.path.realpath(temporary):
+            yield warning(
+                f"temporary files: TMPDIR is {wanted}, which cannot be written, so {temporary} is used",
+                f"mkdir -p {wanted}, mount it, or unset TMPDIR",
+            )
         yield from _folder("temporary files", Path(temporary), "export TMPDIR=/another/folder")
 
 
@@ -52,9 +58,9 @@ def _folder(what: str, path: Path, other: str, locks: bool = False, runs: bool =
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             yield failure(f"{what}: {there} is full ({error.strerror})", f"du -xh {there} | sort -h | tail; or {other}")
         else:
-            yield failure(
-                f"{what}: {there} cannot be written ({error.strerror})", f"sudo chown $USER {there}, or {other}"
-            )
+            # Nobody should own a folder of the system.
+            mine = f"sudo chown $USER {there}, or " if Path.home() in (there, *there.parents) else ""
+            yield failure(f"{what}: {there} cannot be written ({error.strerror})", f"{mine}{other}")
         return
     room = shutil.disk_usage(there).free
     if room < FEWEST:

@@ -73,9 +73,10 @@ def check() -> Iterator[Finding]:
     if os.environ.get("HCCL_WHITELIST_DISABLE") == "0":
         path = os.environ.get("HCCL_WHITELIST_FILE")
         if path is None or not os.path.isfile(path):
+            named = f"is {path}, which is no file" if path else "is not set"
             wrong.append(
                 failure(
-                    f"HCCL_WHITELIST_DISABLE is 0, and HCCL_WHITELIST_FILE is {path or 'not set'}, which is no file",
+                    f"HCCL_WHITELIST_DISABLE is 0, and HCCL_WHITELIST_FILE {named}",
                     "unset HCCL_WHITELIST_DISABLE",
                 )
             )

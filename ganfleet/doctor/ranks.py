@@ -8,13 +8,18 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from ganfleet.doctor.finding import Finding, failure, ok, warning
+from ganfleet.fleet import launcher
 
 TABLE = "RANK_TABLE_FILE"
 # Which msrun and ``ganfleet train --workers`` set for their ranks. MS_ROLE alone makes a process a rank.
+SIGNS = ("MS_ROLE", *(size for size, _ in launcher.MPI_VARIABLES))
 LEFT_OVER = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_WORKER_NUM", "MS_NODE_ID", "RANK_ID", "RANK_SIZE", "DEVICE_ID")
 
 
 def check() -> Iterator[Finding]:
+    wrong = launcher.contradiction()
+    if wrong:
+        yield failure(str(wrong), f"unset {' '.join(name for name in SIGNS if name in os.environ)}")
     left = [name for name in LEFT_OVER if name in os.environ]
     if left:
         yield warning(
@@ -24,9 +29,9 @@ def check() -> Iterator[Finding]:
     if path is None:
         yield ok("no rank table: msrun needs none")
         return
-    wrong = _wrong(Path(path))
+    wrong = _wrong(Path(path)) if path else "it names no file"
     if wrong:
-        yield failure(f"{TABLE} is {path}: {wrong}", f"unset {TABLE}")
+        yield failure(f"{TABLE} is {path!r}: {wrong}", f"unset {TABLE}")
     else:
         yield warning(f"{TABLE} is set: HCCL takes its ranks from {path} and not from msrun", f"unset {TABLE}")
 
@@ -34,6 +39,8 @@ def check() -> Iterator[Finding]:
 def _wrong(path: Path) -> str | None:
     """What is wrong with the rank table at ``path``, of versions 1.0 and 1.2 (Huawei's description of hccl.json)."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            return "it is no regular file"
         table = json.loads(path.read_text(encoding="utf-8"))
         servers = table["server_list"]
         devices = [device for server in servers for device in server["device"]]
@@ -44,8 +51,10 @@ def _wrong(path: Path) -> str | None:
         return f"it cannot be read ({error.strerror})"
     except ValueError as error:
         return f"it is no JSON, or a number in it is none ({error})"
-    except (KeyError, TypeError, AttributeError) as error:
-        return f"it is no rank table: {error} is missing or of another form"
+    except KeyError as error:
+        return f"it is no rank table: {error} is missing"
+    except (TypeError, AttributeError):
+        return "it is no rank table: it has another form"
     if table.get("status", "completed") != "completed":
         return f"its status is {table['status']!r}, so it is not finished"
     if count != len(servers):

@@ -175,6 +175,15 @@ def detect(environ: Mapping[str, str] | None = None) -> Launcher:
     return found if _rank is None else replace(found, rank=_rank, connected=True)
 
 
+def contradiction() -> ConfigError | None:
+    """What is wrong with the variables by which ``detect`` would tell the launcher, if something is."""
+    try:
+        detect()
+    except ConfigError as error:
+        return error
+    return None
+
+
 def _read(environ: Mapping[str, str]) -> Launcher:
     if "MS_ROLE" in environ:
         world_size = _number(environ, "MS_WORKER_NUM", "MS_ROLE")

@@ -11,6 +11,7 @@ from fleets import REPOSITORY
 from ganfleet.ascend import check as checks
 from ganfleet.ascend import stubs
 from ganfleet.ascend.lines import mark, read
+from ganfleet.errors import ConfigError
 
 HERE = REPOSITORY / "tests" / "ascend"
 PID = 4711
@@ -208,6 +209,27 @@ def test_a_strategy_that_no_card_should_be_given_is_refused(monkeypatch):
 
 @pytest.mark.slow
 @needs_compiler
+def test_a_config_that_cannot_run_is_one_finding_and_the_next_is_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(HERE)
+    (tmp_path / "wrong.yaml").write_text((HERE / "dcgan.yaml").read_text() + "\nfleet: {reduction: often}\n")
+    code, found = report("--config", str(tmp_path / "wrong.yaml"), "--config", str(HERE / "dcgan.yaml"))
+    wrong, right = found["configs"]
+    assert (code, found["passed"]) == (2, False)
+    [told] = wrong["findings"]
+    assert "wrong.yaml:" in told and "reduction" in told
+    assert right["parts"] and not [each for each in right["findings"] if "table" not in each]
+
+
+def test_a_table_of_another_form_is_refused(tmp_path):
+    for number, text in enumerate(("[]", '{"a": 1}', '{"a": {"configs": {"b": []}}}', "no JSON")):
+        path = tmp_path / f"{number}.json"
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="is no table of kernels"):
+            checks.read_table(path)
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_the_check_fails_where_mindspore_logs_nothing(monkeypatch):
     monkeypatch.setattr(stubs, "LOGGED", {"GLOG_v": "3"})
     small = ("strategy.resolution=8", "strategy.latent=4", "strategy.hidden=[8]")
@@ -222,4 +244,4 @@ def test_the_check_fails_where_mindspore_logs_nothing(monkeypatch):
 def test_mindspore_is_told_of_hf32_as_the_config_says(value, told, monkeypatch):
     monkeypatch.chdir(HERE)
     ended = ganfleet("ascend", "check", "--strategy", "faulty_for_ascend:Tells", f"fleet.hf32={value}")
-    assert told in one_error(ended, 2)
+    assert ended.code == 2 and f"FAILED {told}" in ended.output

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from commands import ganfleet
-from fleets import BIN, REPOSITORY, one_at_a_time, until
+from fleets import BIN, REPOSITORY, free_port, one_at_a_time, until
 
 from ganfleet.doctor import CHECKS, Settings, alone, device, folders, hccl, machine, ranks, versions
 from ganfleet.doctor.allreduce import _compare
@@ -396,16 +396,48 @@ def rank_table(**changes):
             "no address",
         ),
         ({"ranks": []}, "it is no rank table: 'server_list'"),
+        ([], "it is no rank table: it has another form"),
         ("no JSON", "it is no JSON"),
+        (None, "it is no regular file"),
     ],
 )
 def test_a_rank_table_is_read(written, wrong, tmp_path, monkeypatch):
     path = tmp_path / "hccl.json"
-    path.write_text(written if isinstance(written, str) else json.dumps(written))
+    if written is None:
+        os.mkfifo(path)
+    else:
+        path.write_text(written if isinstance(written, str) else json.dumps(written))
     monkeypatch.setenv("RANK_TABLE_FILE", str(path))
     [told] = ranks.check()
     assert told.remedy == "unset RANK_TABLE_FILE"
     assert told.status == ("failure" if wrong else "warning") and (wrong or "not from msrun") in told.text
+
+
+@pytest.mark.parametrize("sign", ["MS_ROLE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+def test_variables_of_half_a_launcher_are_found_beside_everything_else(sign, monkeypatch):
+    monkeypatch.setenv(sign, "4")
+    monkeypatch.setenv("RANK_TABLE_FILE", "")
+    found = examined("ranks", "limits", code=2)
+    first, second = unwell(found["ranks"])
+    assert first[0] == "failure" and f"the variable {sign} says" in first[1] and first[2] == f"unset {sign}"
+    assert second[1] == "RANK_TABLE_FILE is '': it names no file"
+    assert found["limits"]
+
+
+def test_a_rank_whose_fleet_does_not_come_says_so_and_waits_no_longer_than_it_may(monkeypatch):
+    address = {"MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(free_port())}
+    for name, value in {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "8", "MS_NODE_ID": "0", **address}.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "ganfleet", "doctor", "--timeout", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    told = "MS_ROLE says that this is one of 8 ranks: it waits for the others for up to 2 s; unset MS_ROLE to"
+    assert ended.returncode == 69 and ended.stderr.startswith(told), ended.stderr
+
+
+def test_a_temporary_folder_that_is_not_there_is_told(tmp_path):
+    command = [sys.executable, "-m", "ganfleet", "doctor", "folders", "--run-dir", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": "/nowhere"})
+    assert "temporary files: TMPDIR is /nowhere, which cannot be written, so " in ended.stdout
 
 
 def test_what_a_launcher_has_left_is_told(monkeypatch):
