@@ -71,6 +71,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="ganfleet-kills-"))
     try:
         report(asked, STEPS_PER_KILL * asked.count, folder)
+    except AssertionError:
+        print(*(folder / "output.txt").read_text(errors="replace").splitlines()[-40:], sep="\n", file=sys.stderr)
+        raise
     finally:
         shutil.rmtree(folder)
 
