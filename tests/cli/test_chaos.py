@@ -13,6 +13,7 @@ from fleets import digest, one_at_a_time, run, workers
 
 import ganfleet as library
 from ganfleet.chaos import plan
+from ganfleet.chaos.events import EVENTS, Events
 from ganfleet.errors import ConfigError, StorageError
 from ganfleet.store import checkpoint
 
@@ -103,19 +104,30 @@ def test_a_plan_that_is_refused_is_told_as_one_and_starts_nothing(text, told, di
     "keep, code, told",
     [
         ("plan.yaml", 74, "cannot write plan.yaml: File exists"),
-        ("torn", 2, "torn/events.jsonl:2: this is no event: choose another folder"),
+        ("notes", 2, "notes/events.jsonl:2: this is no event: choose another folder"),
         ("other", 2, "other keeps which faults of another plan have happened"),
     ],
 )
 def test_a_folder_that_cannot_keep_the_faults_is_refused(keep, code, told, directory):
     event = '{"event": "fault", "time": 1.5, "step": 3, "fault": 0}\n'
-    for name, text in (("torn", event + event[:20]), ("other", event)):
+    for name, text in (("notes", event + "mine\n"), ("other", event)):
         Path(name).mkdir()
         Path(name, "plan.yaml").write_text("faults: [{do: kill, step: 5}]\n")
         Path(name, "events.jsonl").write_text(text)
     words = ["--plan", faults("do: kill, step: 3"), "--keep", keep, "--", "--config", tiny(directory)]
     assert told in one_error(ganfleet("chaos", *words), code)
     assert not Path("runs").exists()
+
+
+def test_an_event_that_a_kill_has_cut_short_costs_no_other(tmp_path):
+    events = Events(tmp_path)
+    events.add("fault", rank=0, step=3, fault=0)
+    whole = (tmp_path / EVENTS).read_text()
+    for length in range(1, len(whole)):
+        (tmp_path / EVENTS).write_text(whole + whole[:length])
+        assert events.happened() == {(0, 3)}, whole[:length]  # while it is being written
+        events.add("fault", rank=1, step=4, fault=1)
+        assert events.happened() == {(0, 3), (1, 4)}, whole[:length]
 
 
 def test_a_plan_in_the_folder_that_keeps_it_is_left_there(directory):
