@@ -54,7 +54,9 @@ def run(tree, cache, words):
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "ganfleet", "train", "--config", *words, "train.steps=1", *never]
         start = time.perf_counter()
-        process = subprocess.Popen([*command, f"run.dir={folder}"], env=environment, stdout=subprocess.DEVNULL)
+        words = [*command, f"run.dir={folder}"]
+        # Not here: a folder with sources in it comes before PYTHONPATH.
+        process = subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit(f"{tree} failed")
