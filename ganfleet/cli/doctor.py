@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.text import Text
 
-from ganfleet.cli import Number, example
+from ganfleet.cli import Number, console, example
 from ganfleet.cli.workers import start
 from ganfleet.doctor import CHECKS, Finding, Settings, alone, environment, examine, worst
 from ganfleet.doctor.finding import FAILURE, OK, SKIPPED, WARNING
@@ -89,9 +88,9 @@ def among_ranks(as_json: bool, seconds: float) -> None:
 
 def show(name: str, findings: Iterable[Finding]) -> None:
     """Print what a check has found, and after an arrow what mends it."""
-    console = Console(highlight=False, markup=False)
+    terminal = console()
     for finding in findings:
         line = Text(f"{name:<10}") + Text(f"{finding.status:<8}", COLOURS[finding.status]) + Text(f" {finding.text}")
-        console.print(line, soft_wrap=True)
+        terminal.print(line, soft_wrap=True)
         if finding.remedy:
-            console.print(f"{'→':>18} {finding.remedy}", soft_wrap=True)
+            terminal.print(f"{'→':>18} {finding.remedy}", soft_wrap=True)

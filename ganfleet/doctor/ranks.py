@@ -11,8 +11,8 @@ from ganfleet.doctor.finding import Finding, failure, ok, warning
 from ganfleet.fleet import launcher
 
 TABLE = "RANK_TABLE_FILE"
-# Which msrun and ``ganfleet train --workers`` set for their ranks. MS_ROLE alone makes a process a rank.
-SIGNS = ("MS_ROLE", *(size for size, _ in launcher.MPI_VARIABLES))
+SIGNS = ("MS_ROLE", *(size for size, _ in launcher.MPI_VARIABLES))  # each makes a process a rank
+# Which msrun and ``ganfleet train --workers`` set for their ranks beside it.
 LEFT_OVER = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_WORKER_NUM", "MS_NODE_ID", "RANK_ID", "RANK_SIZE", "DEVICE_ID")
 
 

@@ -178,7 +178,7 @@ class Family:
     ) -> tuple[psutil.Popen, Output]:
         """Start a process in a session of its own: a terminal's Ctrl-C must reach it only through here."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("MS_NODE_ID", TERMINAL)}
-        with _storing(log):
+        with _storing(log or "the workers' output"):
             output = Output(log)
         self._all_outputs.append(output)
         try:
