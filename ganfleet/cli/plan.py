@@ -133,7 +133,7 @@ def _add_costs(stages: list[dict], config: Config, strategy, source) -> None:
 
     with connect(config.fleet, config.train.lanes):
         for stage in stages:
-            declared = next(each for each in strategy.schedule() if each.name == stage["name"])
+            declared = _declared(strategy, stage)
             measured = costs(config, strategy, source, declared)
             seconds = 0.0
             for phase in stage["phases"]:
@@ -141,6 +141,11 @@ def _add_costs(stages: list[dict], config: Config, strategy, source) -> None:
                 phase |= asdict(cost)
                 seconds += cost.seconds / (1 if phase["every"] == "scheduled" else phase["every"])
             stage["seconds_per_kimg"] = seconds * config.train.lanes / stage["batch_size"] * 1000
+
+
+def _declared(strategy, stage: dict):
+    """The Stage that ``stage`` of the plan is about."""
+    return next(each for each in strategy.schedule() if each.name == stage["name"])
 
 
 def _stages(schedule: list, config: Config) -> list[dict]:
@@ -185,7 +190,7 @@ def _needs(strategy, channels: int, fleet: FleetConfig, world_sizes: list[int], 
     """
     from ganfleet.engine import contract
 
-    declared = next(each for each in strategy.schedule() if each.name == stage["name"])
+    declared = _declared(strategy, stage)
     trained = contract.players(strategy, declared)
     players = {name: _measure(name, player) for name, player in trained.items()}
     frozen = {name: _count(each.net) for name, each in contract.frozen(strategy, declared, trained).items()}

@@ -4,9 +4,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-from ganfleet.engine import contract
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.player import FlatPlayer
+from ganfleet.engine.running import IN_A_GRAPH, running
 from ganfleet.engine.tensors import named, read, written
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase
@@ -48,7 +48,7 @@ class CompiledPhase:
         if self._shapes:
             flat, _, *kept = graph(Tensor(host), scale, *arrays)
         else:  # compiled now, which is when a mistake in a loss comes out
-            with contract.running(f"the loss of phase {self.name!r}", self.phase.loss):
+            with running(f"the loss of phase {self.name!r}", self.phase.loss, IN_A_GRAPH):
                 flat, described, *kept = graph(Tensor(host), scale, *arrays)
             self._take(*read(described))
         return flat, dict(zip(self._kept, kept, strict=True))

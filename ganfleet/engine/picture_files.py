@@ -23,14 +23,14 @@ def is_there(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             begin = file.read(8)
-            file.seek(-min(len(begin), 8), 2)
+            file.seek(max(0, file.seek(0, 2) - 4096))
             end = file.read()
     except FileNotFoundError:
         return False
     except OSError:  # a folder, or what may not be read: not ours to replace
         return True
     if begin == b"\x89PNG\r\n\x1a\n":
-        return end[:4] == b"IEND"
+        return b"IEND" in end  # behind it others may have put something
     return end.endswith(b";") if begin.startswith(b"GIF8") else bool(begin)
 
 

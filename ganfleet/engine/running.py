@@ -19,9 +19,17 @@ if _OURS in os.environ.get(OM_PATH, _OURS):
     os.environ[OM_PATH] = os.path.join(tempfile.gettempdir(), f"{_OURS}{os.getpid()}")
 
 
+IN_A_GRAPH = (
+    "MindSpore does not say where. It is compiled into a graph, in which tensors have no values yet: use operations of "
+    "tensors only, not NumPy, asnumpy() or float()"
+)
+
+
 @contextmanager
-def running(what: str, code: object) -> Iterator[None]:
+def running(what: str, code: object, unplaced: str = "") -> Iterator[None]:
     """While the user's ``code`` runs, which is ``what`` in a message: whatever it raises becomes one error.
+
+    ``unplaced`` is added where nothing tells the line that it came from.
 
     Raises:
         StrategyFailed: with the line of the user's file that it came from.
@@ -35,7 +43,9 @@ def running(what: str, code: object) -> Iterator[None]:
     except MemoryError as error:
         raise NotEnoughMemory(f"{what} asks for more memory than there is{_place(error, code)}: {error}") from error
     except Exception as error:
-        raise StrategyFailed(f"{what} failed{_place(error, code)}: {_first_line(error)}") from error
+        place = _place(error, code)
+        hint = f". {unplaced}" if unplaced and not place else ""
+        raise StrategyFailed(f"{what} failed{place}: {_first_line(error)}{hint}") from error
 
 
 @contextmanager

@@ -108,8 +108,8 @@ class Trainer:
         host = np.array([signal.received is not None, signal.save_wanted(), len(batch.bad), news], np.float32)
         outcome = self.stepper.step(batch.lanes, self.clock, host)
         stop, save, bad, news = outcome.host
-        self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
         self.clock.tick(self.stage.batch_size)
+        self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
         if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
             self.audit()
         self.tell("after_step", outcome.stats)

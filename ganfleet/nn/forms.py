@@ -27,9 +27,14 @@ STOCK = "stock"
 BINOMIAL = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
 
 
+def _device() -> str:
+    """What graphs are compiled for: ``CPU`` or ``Ascend``."""
+    return ms.get_context("device_target")
+
+
 def form() -> str:
     """The name of the form in force, "stock" for MindSpore's own. The same form gives the same bits."""
-    return kernels.form() if cpu is not None and ms.get_context("device_target") == "CPU" else STOCK
+    return kernels.form() if cpu is not None and _device() == "CPU" else STOCK
 
 
 def use(name: str | None = None) -> str:
@@ -38,7 +43,7 @@ def use(name: str | None = None) -> str:
     Raises:
         ConfigError: this machine cannot run it.
     """
-    if cpu is not None and ms.get_context("device_target") == "CPU":
+    if cpu is not None and _device() == "CPU":
         return kernels.use(name)
     if name not in (None, STOCK):
         raise ConfigError(f"{name!r} is a form of CPUs, and this is {ms.get_context('device_target')}")
@@ -74,13 +79,13 @@ def joins_batches():
 @ops.constexpr
 def _on_card():
     """Whether graphs are compiled for Ascend."""
-    return ms.get_context("device_target") == "Ascend"
+    return _device() == "Ascend"
 
 
 @ops.constexpr
 def branches():
     """Whether a graph may have a branch that is decided when it runs. Ascend's kernel by kernel execution has none."""
-    return ms.get_context("device_target") == "CPU"
+    return _device() == "CPU"
 
 
 def new_or_old(finite, new, old):
@@ -111,7 +116,7 @@ def conv2d_transpose(y, weight, size, stride=1, padding=0):
 @ops.constexpr
 def has_norm(dtype):
     """Whether ``norm`` can be called; elsewhere layers of norms are MindSpore's operator."""
-    return dtype == ms.float32 and (form() != STOCK or ms.get_context("device_target") == "Ascend")
+    return dtype == ms.float32 and (form() != STOCK or _device() == "Ascend")
 
 
 def norm(x, gain, bias, epsilon):
@@ -166,7 +171,7 @@ def checksums(tensors: Sequence[tuple[ms.Tensor, Sequence[int]]]) -> list[int]:
     A piece in which any one bit is flipped has another number. Both forms have this property, and other numbers. No
     tensor is copied to the host: on a CPU it is there, and elsewhere the device computes.
     """
-    if ms.get_context("device_target") == "CPU":
+    if _device() == "CPU":
         return [
             zlib.crc32(piece)
             for tensor, sizes in tensors

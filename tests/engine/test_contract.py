@@ -184,6 +184,18 @@ def test_what_a_loss_does_wrong_is_told_with_its_line_and_leaves_no_files(loss, 
     assert not list(tmp_path.iterdir()) and not Path(os.environ["MS_OM_PATH"]).exists()
 
 
+def looks_at_values(nets, real, noise):
+    loss = nets.D(real["image"]).mean()
+    return loss * float(loss.asnumpy()), {}
+
+
+def test_a_loss_that_looks_at_values_is_told_that_a_graph_has_none():
+    made = strategy_with(phases=lambda self, stage: [Phase("D", looks_at_values)])
+    program = Program(made, made.schedule()[0], seed=0)
+    with pytest.raises(StrategyFailed, match=r"the loss of phase 'D' failed: .* tensors have no values yet"):
+        one_lane(program.phases[0], {"image": np.zeros((2, 1, 4, 4), np.float32)}, {})
+
+
 def test_what_a_strategy_draws_keeps_its_shape():
     def draw(self, rng, n, clock):
         return {"z": np.zeros((n, 3 + (clock.step > 1)), np.float32), "fade": clock.step}

@@ -34,7 +34,7 @@ def test_a_nan_in_one_lane_costs_one_update_of_one_player_on_every_fleet_alike(f
         other = ganfleet("train", "--config", path, *NAN, "fleet.world_size=2")
     else:
         other = run(workers(2, "--config", path, *NAN), directory)
-    told = "step 3: the gradients or stats of phase D are not finite, every rank skips the update (1 of 10 allowed)"
+    told = "step 4: the gradients or stats of phase D are not finite, every rank skips the update (1 of 10 allowed)"
     for name, ended in {"alone": alone, "nan": other}.items():
         assert ended.code == 0, ended.output
         assert ended.output.count(told) == 1
