@@ -7,8 +7,8 @@ WORKERS ?= 2
 CONFIG ?= configs/quickstart.yaml
 # `make test TESTS=` runs the slow ones too; `make test TESTS=tests/test_rng.py` only some.
 TESTS ?= -m "not slow"
-# Tests run in so many processes, one more than there are cores: some tests wait. PROCESSES=0 is for a debugger.
-PROCESSES ?= $(shell expr `getconf _NPROCESSORS_ONLN` + 1)
+# Tests run in so many processes, two for each core: some tests wait. PROCESSES=0 is for a debugger.
+PROCESSES ?= $(shell expr `getconf _NPROCESSORS_ONLN` '*' 2)
 # The MindSpore releases that `make compat` tries, each in a venv of its own, and the tests that it runs.
 MINDSPORES ?= 2.8.0 2.9.0 2.10.0
 COMPAT ?= tests/fleet/test_processes.py::test_three_ranks_sample_then_connect_again_and_end_alike_when_one_meets_an_error \

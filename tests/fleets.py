@@ -88,11 +88,17 @@ def start(command: list[str], cwd: Path) -> subprocess.Popen:
             text=True,
             start_new_session=True,
             env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},  # msrun starts ranks with this python
-            preexec_fn=lambda: os.sched_setaffinity(0, range(os.cpu_count())),
+            preexec_fn=_as_from_a_terminal,
             pass_fds=[lock.fileno()] if alone_here else [],
         )
     _started.append(process)
     return process
+
+
+def _as_from_a_terminal() -> None:
+    """Free to use all cores, and with SIGHUP at work, which nohup around the tests would have switched off."""
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -83,6 +83,24 @@ def unpinned(cores: set[int] | None = None) -> Iterator[None]:
         os.sched_setaffinity(0, own)
 
 
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """``unpinned``; and no thread that runs is interrupted so that this one, or one that it starts, may wake up."""
+    other = getattr(os, "SCHED_OTHER", None)
+    with unpinned():
+        if other is None or os.sched_getscheduler(0) != other:
+            yield
+            return
+        before = set(_threads())
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        try:
+            yield
+        finally:
+            for thread in [0, *set(_threads()) - before]:
+                with suppress(ProcessLookupError):  # a thread that has just ended
+                    os.sched_setscheduler(thread, other, os.sched_param(0))
+
+
 def allowed() -> set[int]:
     """The cores that this process may use when it is not pinned."""
     return _pinned[0].before if _pinned else os.sched_getaffinity(0)

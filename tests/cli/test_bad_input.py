@@ -25,6 +25,10 @@ def train(request, tmp_path, monkeypatch):
     return lambda *overrides: run(workers(2, "--config", path, *overrides), tmp_path)
 
 
+# A test in tests/promises/test_faults.py, or one with raw msrun, shows that ranks end alike then.
+in_one_process = pytest.mark.parametrize("train", ["alone"], indirect=True)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A directory whose runs/stopped ended after 12 steps, with checkpoints of steps 4, 8 and 12."""
@@ -100,6 +104,7 @@ def test_lanes_that_mpiexecs_ranks_cannot_share_are_told_once(tmp_path):
 # ── Files that are missing or cannot be written
 
 
+@in_one_process
 def test_a_missing_data_path_is_named(train):
     message = one_error(train("data.source=folder", "data.path=no/such"), 2)
     assert "data.path: there is nothing at no/such" in message
@@ -126,6 +131,7 @@ def test_a_missing_data_path_is_named_once_under_raw_msrun(tmp_path):
     assert ended.output.count("ganfleet: error: data.path: there is nothing at no/such") == 1
 
 
+@in_one_process
 def test_a_run_directory_that_cannot_be_written_ends_with_74(train, tmp_path):
     (tmp_path / "file").touch()
     message = one_error(train("run.dir=file/runs"), 74)
@@ -178,6 +184,7 @@ def test_a_run_is_not_resumed_on_other_data(folder, train, tmp_path):
 # ── Checkpoints
 
 
+@in_one_process
 def test_a_config_that_would_give_another_model_ends_with_85_and_both_values(train, stopped):
     message = one_error(train("run.name=stopped", "train.seed=4", "strategy.lr=1e-3", "log.every_steps=1"), 85)
     assert "train.seed was 3, is 4" in message
@@ -185,6 +192,7 @@ def test_a_config_that_would_give_another_model_ends_with_85_and_both_values(tra
     assert "every_steps" not in message
 
 
+@in_one_process
 def test_a_named_run_that_must_not_be_resumed_is_not_begun_again(train, stopped):
     message = one_error(train("run.name=stopped", "checkpoint.resume=never"), 2)
     assert "runs/stopped has checkpoints and checkpoint.resume is never" in message

@@ -141,3 +141,27 @@ def test_where_no_core_can_be_claimed_a_rank_takes_those_of_its_number(free, mon
     monkeypatch.setattr(cpu, "_claims", Counter)  # nor have others any
     with cpu.pin(1, local_rank=1) as pinned:
         assert pinned.cores == {sorted(ALL)[1]}
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="needs Linux")
+def test_in_turn_new_threads_wait_for_running_ones_until_it_ends(free):
+    """MindSpore's network thread must not overtake the thread that starts it."""
+    policies, ends = {}, threading.Event()
+
+    def work():
+        policies["new"] = os.sched_getscheduler(0)
+        policies["id"] = threading.get_native_id()
+        ends.wait(10)
+
+    with cpu.pin(1) as pinned:
+        with cpu.in_turn():
+            policies["main"], cores = os.sched_getscheduler(0), os.sched_getaffinity(0)
+            thread = threading.Thread(target=work)
+            thread.start()
+            while "id" not in policies:
+                pass
+        assert (policies["main"], policies["new"], cores) == (os.SCHED_BATCH, os.SCHED_BATCH, ALL)
+        assert os.sched_getscheduler(0) == os.sched_getscheduler(policies["id"]) == os.SCHED_OTHER
+        assert os.sched_getaffinity(0) == pinned.cores
+    ends.set()
+    thread.join()

@@ -15,8 +15,8 @@ TINY = {
 # The fleets that train one run in turn, and the step after which each stops; a StyleGAN's first one stops in mid-fade.
 TURNS = {
     "gan": {"msrun 2": 10, "simulated 4": 20},
-    "dcgan": {"workers 4": 10, "mpiexec 2": 20, "simulated 1": 25, "msrun 4": 30},
-    "stylegan": {"msrun 4": 9, "simulated 2": 10, "msrun 2": 12},
+    "dcgan": {"workers 4": 10, "mpiexec 2": 20, "simulated 1": 25},
+    "stylegan": {"msrun 2": 9, "simulated 4": 12},
 }
 
 

@@ -38,9 +38,6 @@ def test_a_fleet_that_is_killed_and_one_process_find_the_same_numbers(tmp_path, 
     assert there()
 
     there = kept("two")
-    assert run([*fleet(2), "evaluate", *MEASURE], tmp_path).code == 0
-
-    there = kept("killed")
     process = start([*fleet(2), "evaluate", *MEASURE], tmp_path)
     until(lambda: len(there()) >= 2, seconds=120)
     os.killpg(process.pid, signal.SIGKILL)  # msrun, its scheduler and what shows the output; ranks are in other groups
@@ -51,5 +48,5 @@ def test_a_fleet_that_is_killed_and_one_process_find_the_same_numbers(tmp_path, 
     assert {path: path.stat().st_mtime_ns for path in begun} == begun  # they were read, not made again
 
     records = [json.loads(line) for line in (tmp_path / "runs/tiny/metrics.jsonl").read_text().splitlines()]
-    assert len(records) == 3 and records[0] == records[1] == records[2]
+    assert len(records) == 2 and records[0] == records[1]
     assert len(records[0]["metrics"]) == 5

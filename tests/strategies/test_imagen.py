@@ -186,16 +186,10 @@ def test_sizes_that_cannot_be_are_one_error(words, message, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-def test_any_fleet_trains_it_to_the_same_bits(name):
-    strategy, options = MODELS[name]
-    testing.assert_fleet_invisible(strategy, steps=2, options=options, source=Captioned(1, 0))
-
-
-@pytest.mark.slow
-def test_it_goes_on_where_it_was_stopped():
+def test_any_fleet_trains_the_base_to_the_same_bits_and_it_goes_on_where_it_was_stopped():
     """That the second model does is in tests/promises/test_text_to_image.py."""
     strategy, options = MODELS["imagen"]
+    testing.assert_fleet_invisible(strategy, steps=2, options=options, source=Captioned(1, 0))
     testing.assert_resumes(strategy, steps=2, options=options, source=Captioned(1, 0))
 
 

@@ -324,14 +324,9 @@ def test_any_fleet_trains_the_towers_to_the_same_bits():
 
 
 @pytest.mark.slow
-def test_any_fleet_trains_the_upsampler_to_the_same_bits_and_it_resumes():
-    testing.assert_fleet_invisible(UnclipSR, steps=2, options=UPSAMPLER, source=Captioned(1, 0))
-    testing.assert_resumes(UnclipSR, steps=2, options=UPSAMPLER, source=Captioned(1, 0))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [UnclipPrior, Unclip])
 def test_any_fleet_trains_prior_and_decoder_to_the_same_bits_and_they_resume(strategy, programs):
+    """That the upsampler does is in tests/promises/test_text_to_image.py."""
     options = programs["prior" if strategy is UnclipPrior else "decoder"].strategy.options
     given = {name: getattr(options, name) for name in strategy.Options.model_fields}
     testing.assert_fleet_invisible(strategy, steps=2, options=given, source=Captioned(1, 0))
