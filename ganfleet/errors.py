@@ -9,13 +9,13 @@ class GanfleetError(Exception):
     """Base of every error a user can cause or must act on; the CLI prints it without a traceback.
 
     Attributes:
-        alike: True if it follows from what all ranks of a fleet share, so that every one of them meets it; False if
-            one rank meets it alone; None if its kind does not say.
+        met_by_all: True if it follows from what all ranks of a fleet share, so that each of them meets it; False if one
+            rank meets it alone; None if its kind does not say.
         told_by: the ranks that tell the user, once the fleet has agreed on it; None before.
     """
 
     exit_code = 70
-    alike: bool | None = None
+    met_by_all: bool | None = None
     told_by: frozenset[int] | None = None
 
     def __init__(self, *args):
@@ -49,13 +49,13 @@ class DataError(GanfleetError):
 class TooManyBadImages(DataError):
     """More images than the budget allows cannot be decoded, on all ranks together."""
 
-    alike = True
+    met_by_all = True
 
 
 class DataExhausted(DataError):
     """One rank finds no readable image to put in the place of a bad one."""
 
-    alike = False
+    met_by_all = False
 
 
 class CheckpointDamaged(GanfleetError):
@@ -68,7 +68,7 @@ class PeerLost(GanfleetError):
     """Another rank, or the rendezvous, is gone."""
 
     exit_code = 69
-    alike = False
+    met_by_all = False
 
 
 class RunInUse(GanfleetError):
@@ -87,21 +87,21 @@ class Stopped(GanfleetError):
     """A signal asked the run to stop; its checkpoint is written and the run can be resumed."""
 
     exit_code = 75
-    alike = True
+    met_by_all = True
 
 
 class NonFinite(GanfleetError):
     """More non-finite updates than the budget allows."""
 
     exit_code = 80
-    alike = True
+    met_by_all = True
 
 
 class ReplicasDiverged(GanfleetError):
     """Ranks that must hold the same weights do not."""
 
     exit_code = 82
-    alike = True
+    met_by_all = True
 
 
 class Hang(GanfleetError):

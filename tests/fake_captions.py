@@ -1,6 +1,12 @@
-"""Fake images with fake features of captions, in memory."""
+"""Images with captions: in memory with fake features of them, and in a folder with a small encoder beside it."""
 
+import json
+from pathlib import Path
+
+import encoders_float64
 import numpy as np
+import pytest
+from PIL import Image
 
 from ganfleet import Size, rng, testing
 from ganfleet.text import Text
@@ -23,3 +29,16 @@ class Captioned(testing.FakeImages):
         view = Captioned(self.channels, self.classes)
         view._size = Size.of(resolution)
         return view
+
+
+def cars_in(folder: Path, count: int) -> str:
+    """Put ``count`` images, each called a red or a blue car, and an encoder into ``folder``; the config's ``data``."""
+    pytest.importorskip("tokenizers")
+    encoders_float64.write_encoder(folder / "encoder", encoders_float64.BERT, encoders_float64.bert_shapes())
+    (folder / "data").mkdir()
+    rows = []
+    for i in range(count):
+        Image.new("RGB", (8, 8), (255 * i // count, 0, 99)).save(folder / "data" / f"{i}.png")
+        rows.append(json.dumps({"file": f"{i}.png", "name": f"a {('red', 'blue')[i % 2]} car"}))
+    (folder / "data" / "metadata.jsonl").write_text("\n".join(rows))
+    return f"{{source: captioned, path: {folder}/data, encoder: {folder}/encoder, tokens: 6, cache: {folder}/cache}}"

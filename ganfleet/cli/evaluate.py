@@ -46,7 +46,7 @@ def command(path, names, words, **chosen):
     options = read_words(words)
     start_mindspore()
     from ganfleet.engine.evaluate import evaluate
-    from ganfleet.engine.guard import stopping_at_once
+    from ganfleet.engine.signals import stopping_at_once
 
     metrics = [name.strip() for name in names.split(",") if name.strip()]
     with stopping_at_once(), progress() as (told, show):

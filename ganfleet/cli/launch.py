@@ -51,7 +51,7 @@ def command(count, master_addr, wait, words, **options):
     A restart goes on from the newest checkpoint that is valid. The same command is started on every node, each with its
     own --node-rank.
     """
-    from ganfleet.engine import guard
+    from ganfleet.engine import signals
     from ganfleet.fleet.supervisor import Settings
 
     _check(master_addr=master_addr, count=count, **options)
@@ -59,7 +59,7 @@ def command(count, master_addr, wait, words, **options):
     if parsed["workers"] is not None or parsed["log_dir"]:
         raise ConfigError("--workers and --log-dir do not belong behind the --: use -n and --log-dir before it")
     settings = Settings(count, master_addr=master_addr or Settings.master_addr, patience=wait, **options)
-    with guard.stopping_at_once():
+    with signals.stopping_at_once():
         return workers.launch(settings, ["train", *words], "-n")
 
 

@@ -52,8 +52,8 @@ def command(path_a, path_b, count, out, psi, seed, label, ema, workers, strategy
         return start(workers, _alone(path_a, path_b, count, out, seed, label, ema, strategy, options))
     start_mindspore()
     from ganfleet.engine import pairs
-    from ganfleet.engine.guard import stopping_at_once
     from ganfleet.engine.loaded import load
+    from ganfleet.engine.signals import stopping_at_once
 
     with (
         stopping_at_once(),

@@ -25,11 +25,11 @@ def command(path: str, workers: int | None, log_dir: Path | None, overrides: tup
 
     Without --workers this is one rank of the fleet that msrun or mpiexec starts, or a fleet of one.
     """
-    from ganfleet.engine import guard
+    from ganfleet.engine import signals
 
     if log_dir and workers is None:
         raise ConfigError("--log-dir keeps what the ranks print that --workers starts: add --workers, or leave it out")
-    with guard.stopping_at_once():
+    with signals.stopping_at_once():
         if workers is None:
             return train_alone(path, overrides)
         return start(workers, ["train", "--config", path, *overrides], log_dir)

@@ -11,8 +11,9 @@ from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Loader, Source
 from ganfleet.data.loader import to_network
-from ganfleet.engine import guard, rollback
+from ganfleet.engine import rollback, signals
 from ganfleet.engine.audit import audit
+from ganfleet.engine.budgets import Budgets
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.program import Program
@@ -48,7 +49,7 @@ class Trainer:
         self.config, self.strategy, self.source, self.fleet = config, strategy, source, fleet
         self.callbacks, self.journal, self.directory = tuple(callbacks), journal or Journal(), directory
         self.clock = Clock(total_nimg(train.kimg, train.steps, strategy), train.steps)
-        self.budgets = guard.Budgets(train.nonfinite_budget, config.data.bad_budget)
+        self.budgets = Budgets(train.nonfinite_budget, config.data.bad_budget)
         self.memory: Memory = {lane: {} for lane in fleet.lanes}
         self.scales: dict[str, LossScale] = {}
         self.accepted: list[dict] = []  # changes of the config that the user allowed on a resume
@@ -80,7 +81,7 @@ class Trainer:
         self.audit()
         self.tell("begin")
         try:
-            with guard.StopSignal() as signal, self.loader:
+            with signals.StopSignal() as signal, self.loader:
                 while not self.clock.done:
                     try:
                         stop = self._step(signal)
@@ -99,7 +100,7 @@ class Trainer:
         finally:
             self.stepper.close()
 
-    def _step(self, signal: guard.StopSignal) -> bool:
+    def _step(self, signal: signals.StopSignal) -> bool:
         """One step and what is beside it, raising what ``run`` does; whether a signal has reached a rank."""
         heartbeat.beat(self.clock.step + 1, "waiting for data")
         self.enter(self.strategy.stage(self.clock))

@@ -65,9 +65,9 @@ class Launcher:
             return None
         if error.told_by is not None:
             return str(error) if self.rank in error.told_by else None
-        if error.alike:
+        if error.met_by_all:
             return str(error) if self.speaks else None
-        if error.alike is None and not self.connected and self.local_rank:
+        if error.met_by_all is None and not self.connected and self.local_rank:
             return None
         return f"{self.prefix}{error}"
 

@@ -137,7 +137,7 @@ DEAF = """\
 import os, signal, time
 import click
 from ganfleet.cli import run
-from ganfleet.engine.guard import StopSignal, stopping_at_once
+from ganfleet.engine.signals import StopSignal, stopping_at_once
 
 @click.command()
 def command():

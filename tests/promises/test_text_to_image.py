@@ -1,10 +1,8 @@
 """The promise for Imagen and DALL·E 2: their models train to the same bits on real ranks, and after a stop."""
 
-import json
-
-import encoders_float64
 import pytest
 from commands import ganfleet
+from fake_captions import cars_in
 from fleets import digest, msrun, one_at_a_time, run
 from PIL import Image
 
@@ -26,19 +24,12 @@ CASCADES = {"imagen": ("base", "sr"), "unclip": ("towers", "prior", "decoder", "
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Images with captions, an encoder of them, and the config of each model."""
-    pytest.importorskip("tokenizers")
     folder = tmp_path_factory.mktemp("text")
-    encoders_float64.write_encoder(folder / "encoder", encoders_float64.BERT, encoders_float64.bert_shapes())
-    (folder / "data").mkdir()
-    rows = []
-    for i in range(16):
-        Image.new("RGB", (8, 8), (15 * i, 0, 99)).save(folder / "data" / f"{i}.png")
-        rows.append(json.dumps({"file": f"{i}.png", "name": f"a {('red', 'blue')[i % 2]} car"}))
-    (folder / "data" / "metadata.jsonl").write_text("\n".join(rows))
+    data = cars_in(folder, 16)
     for name, options in MODELS.items():
         (folder / f"{name}.yaml").write_text(
             f"strategy: {{{options}, lr: 1e-2}}\n"
-            "data: {source: captioned, path: data, encoder: encoder, tokens: 6, cache: cache}\n"
+            f"data: {data}\n"
             "train: {batch_size: 8, lanes: 4, seed: 3}\n"
             "fleet: {reduction: exact}\n"
             "log: {every_steps: 10, samples_every_kimg: 100, samples: 2}\n"

@@ -3,7 +3,6 @@
 import json
 from functools import partial
 
-import encoders_float64
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import unet_float64 as float64
 from commands import ganfleet as command
 from commands import one_error
-from fake_captions import FEATURES, TEXT, TOKENS, Captioned
+from fake_captions import FEATURES, TEXT, TOKENS, Captioned, cars_in
 from in_memory import one_lane
 from nn.reference import assert_close, assert_gradients, normal
 from PIL import Image
@@ -199,16 +198,8 @@ def test_any_fleet_trains_the_base_to_the_same_bits_and_it_goes_on_where_it_was_
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A base and what enlarges it, trained for a step each on images with captions."""
-    pytest.importorskip("tokenizers")
     folder = tmp_path_factory.mktemp("imagen")
-    encoders_float64.write_encoder(folder / "encoder", encoders_float64.BERT, encoders_float64.bert_shapes())
-    (folder / "data").mkdir()
-    rows = []
-    for i in range(8):
-        Image.new("RGB", (8, 8), (30 * i, 0, 0)).save(folder / "data" / f"{i}.png")
-        rows.append(json.dumps({"file": f"{i}.png", "name": f"a {('red', 'blue')[i % 2]} car"}))
-    (folder / "data" / "metadata.jsonl").write_text("\n".join(rows))
-    data = f"{{source: captioned, path: {folder}/data, encoder: {folder}/encoder, tokens: 6, cache: {folder}/cache}}"
+    data = cars_in(folder, 8)
     for name, (_, options) in MODELS.items():
         given = json.dumps(
             {"name": name} | options | {"lr": 1e-2} | ({"prompts": ["a cat"]} if name == "imagen" else {})
