@@ -1,10 +1,11 @@
-"""BERT, T5's encoder and CLIP's text encoder in float64 NumPy, on tensors by their names in Hugging Face's files, and
+"""BERT, T5's encoder and both of CLIP's in float64 NumPy, on tensors by their names in Hugging Face's files, and
 small files of random ones."""
 
 import json
 import math
 
 import numpy as np
+from PIL import Image
 from scipy.special import erf
 
 from ganfleet.store import weights
@@ -46,7 +47,17 @@ CLIP = {
         "hidden_act": "quick_gelu",
         "layer_norm_eps": 1e-5,
     },
+    "vision_config": {
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 12,
+        "image_size": 12,
+        "patch_size": 4,
+    },
+    "projection_dim": 6,
 }
+CLIP_MEAN, CLIP_DEVIATION = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 TOKENIZER = {
     "version": "1.0",
     "truncation": None,
@@ -127,18 +138,43 @@ def t5_shapes(c=T5):
 
 
 def clip_shapes(c=CLIP["text_config"]):
-    d, h = c["hidden_size"], c["intermediate_size"]
+    d = c["hidden_size"]
     shapes = {
         "text_model.embeddings.token_embedding.weight": (c["vocab_size"], d),
         "text_model.embeddings.position_embedding.weight": (c["max_position_embeddings"], d),
     } | norm_shapes("text_model.final_layer_norm", d)
+    return shapes | clip_layer_shapes("text_model", c)
+
+
+def clip_layer_shapes(model, c):
+    d, h, shapes = c["hidden_size"], c["intermediate_size"], {}
     for i in range(c["num_hidden_layers"]):
-        layer = f"text_model.encoder.layers.{i}"
+        layer = f"{model}.encoder.layers.{i}"
         for each in ("q_proj", "k_proj", "v_proj", "out_proj"):
             shapes |= linear_shapes(f"{layer}.self_attn.{each}", d, d)
         shapes |= norm_shapes(f"{layer}.layer_norm1", d) | norm_shapes(f"{layer}.layer_norm2", d)
         shapes |= linear_shapes(f"{layer}.mlp.fc1", d, h) | linear_shapes(f"{layer}.mlp.fc2", h, d)
     return shapes
+
+
+def whole_clip_shapes(c=CLIP):
+    """With the image encoder and both projections."""
+    vision, out = c["vision_config"], c["projection_dim"]
+    d, patch = vision["hidden_size"], vision["patch_size"]
+    embeddings = "vision_model.embeddings"
+    return (
+        clip_shapes(c["text_config"])
+        | {
+            f"{embeddings}.class_embedding": (d,),
+            f"{embeddings}.patch_embedding.weight": (d, 3, patch, patch),
+            f"{embeddings}.position_embedding.weight": (1 + (vision["image_size"] // patch) ** 2, d),
+        }
+        | norm_shapes("vision_model.pre_layrnorm", d)  # as it is spelt there
+        | clip_layer_shapes("vision_model", vision)
+        | norm_shapes("vision_model.post_layernorm", d)
+        | linear_shapes("visual_projection", d, out, False)
+        | linear_shapes("text_projection", c["text_config"]["hidden_size"], out, False)
+    )
 
 
 # ── Forward, one caption (t,) at a time, without padding
@@ -213,16 +249,48 @@ def t5(w, numbers, c=T5):
 
 
 def clip(w, numbers, c=CLIP["text_config"]):
-    heads, eps, t = c["num_attention_heads"], c["layer_norm_eps"], len(numbers)
+    eps, t = c["layer_norm_eps"], len(numbers)
     x = w["text_model.embeddings.token_embedding.weight"].astype(np.float64)[numbers]
     x = x + w["text_model.embeddings.position_embedding.weight"][:t]
     later = np.where(np.arange(t)[None, :] > np.arange(t)[:, None], -np.inf, 0.0)
+    return layer_norm(w, "text_model.final_layer_norm", clip_layers(w, "text_model", x, c, later), eps)
+
+
+def clip_image(w, image, c=CLIP["vision_config"]):
+    """The embedding of length 1 of an image (3, h, w) in [-1, 1]."""
+    side, patch, eps = c["image_size"], c["patch_size"], 1e-5
+    shorter = min(image.shape[1:])
+    size = [int(side * each / shorter) for each in image.shape[1:]]
+    top, left = (round((each - side) / 2) for each in size)
+    rows = []
+    for channel, mean, deviation in zip(image, CLIP_MEAN, CLIP_DEVIATION, strict=True):
+        resized = np.asarray(Image.fromarray(channel.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC))
+        rows.append((resized[top : top + side, left : left + side] / 2 + 0.5 - mean) / deviation)
+    pixels = np.array(rows, np.float64)
+    n = "vision_model.embeddings"
+    kernel = w[f"{n}.patch_embedding.weight"].astype(np.float64)
+    patches = [
+        (kernel * pixels[:, y : y + patch, x : x + patch]).sum((1, 2, 3))
+        for y in range(0, side, patch)
+        for x in range(0, side, patch)
+    ]
+    x = np.array([w[f"{n}.class_embedding"], *patches]) + w[f"{n}.position_embedding.weight"]
+    x = clip_layers(w, "vision_model", layer_norm(w, "vision_model.pre_layrnorm", x, eps), c)
+    return unit(linear(w, "visual_projection", layer_norm(w, "vision_model.post_layernorm", x[0], eps)))
+
+
+def unit(x):
+    return x / np.linalg.norm(x)
+
+
+def clip_layers(w, model, x, c, bias=0.0):
+    heads, eps = c["num_attention_heads"], 1e-5
     for i in range(c["num_hidden_layers"]):
-        n = f"text_model.encoder.layers.{i}"
+        n = f"{model}.encoder.layers.{i}"
         y = layer_norm(w, f"{n}.layer_norm1", x, eps)
         q, k, v = (linear(w, f"{n}.self_attn.{each}_proj", y) for each in "qkv")
-        y = attention(q, k, v, heads, 1 / math.sqrt(c["hidden_size"] / heads), later)
+        y = attention(q, k, v, heads, 1 / math.sqrt(c["hidden_size"] / heads), bias)
         x = x + linear(w, f"{n}.self_attn.out_proj", y)
         y = linear(w, f"{n}.mlp.fc1", layer_norm(w, f"{n}.layer_norm2", x, eps))
         x = x + linear(w, f"{n}.mlp.fc2", y / (1 + np.exp(-1.702 * y)))
-    return layer_norm(w, "text_model.final_layer_norm", x, eps)
+    return x

@@ -31,10 +31,10 @@ class Captioned(testing.FakeImages):
         return view
 
 
-def cars_in(folder: Path, count: int) -> str:
+def cars_in(folder: Path, count: int, config=encoders_float64.BERT, shapes=encoders_float64.bert_shapes) -> str:
     """Put ``count`` images, each called a red or a blue car, and an encoder into ``folder``; the config's ``data``."""
     pytest.importorskip("tokenizers")
-    encoders_float64.write_encoder(folder / "encoder", encoders_float64.BERT, encoders_float64.bert_shapes())
+    encoders_float64.write_encoder(folder / "encoder", config, shapes())
     (folder / "data").mkdir()
     rows = []
     for i in range(count):

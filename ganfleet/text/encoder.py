@@ -49,6 +49,7 @@ class Encoder:
                 f"{folder / 'config.json'}: model_type is {kind!r}, and must be one of {', '.join(KINDS)}"
             )
         self.kind = KINDS[kind]
+        self.whole = config
         self.config = config.get("text_config") if kind == "clip" and config.get("text_config") else config
         self._tokenizer_text = self._text("tokenizer.json")
         self.files = sorted(folder.glob("*.safetensors"))
@@ -118,13 +119,21 @@ class Encoder:
         Raises:
             ConfigError: the files lack a weight, or it has another shape.
         """
-        from ganfleet.store import weights
         from ganfleet.text import networks
 
         kind = getattr(networks, self.kind)
-        network = kind(self.config)
+        return self.filled(kind(self.config), kind.origin(self.config))
+
+    def filled(self, network, origin: dict[str, str]):
+        """``network``, a Cell, with weights of the folder's files; ``origin`` has their names there by those of its
+        parameters, and both may end with a dot and stand for all that begin so.
+
+        Raises:
+            ConfigError: the files lack a weight, or it has another shape.
+        """
+        from ganfleet.store import weights
+
         found = {name: array for path in self.files for name, array in weights.read(path).items()}
-        origin = kind.origin(self.config)
         taken = {}
         for parameter in network.get_parameters():
             name = parameter.name

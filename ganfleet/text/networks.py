@@ -89,17 +89,17 @@ class Bert(nn.Cell):
             "words.": "embeddings.word_embeddings.",
             "positions.": "embeddings.position_embeddings.",
             "types.": "embeddings.token_type_embeddings.",
-            **_norm("norm", "embeddings.LayerNorm"),
+            **norm_names("norm", "embeddings.LayerNorm"),
         }
         for i in range(config["num_hidden_layers"]):
             ours, theirs = f"layers.{i}", f"encoder.layer.{i}"
             for each in ("query", "key", "value"):
                 names[f"{ours}.attention.{each}."] = f"{theirs}.attention.self.{each}."
             names[f"{ours}.attention.out."] = f"{theirs}.attention.output.dense."
-            names |= _norm(f"{ours}.norm", f"{theirs}.attention.output.LayerNorm")
+            names |= norm_names(f"{ours}.norm", f"{theirs}.attention.output.LayerNorm")
             names[f"{ours}.up."] = f"{theirs}.intermediate.dense."
             names[f"{ours}.down."] = f"{theirs}.output.dense."
-            names |= _norm(f"{ours}.out_norm", f"{theirs}.output.LayerNorm")
+            names |= norm_names(f"{ours}.out_norm", f"{theirs}.output.LayerNorm")
         return names
 
 
@@ -220,17 +220,24 @@ class ClipText(nn.Cell):
         names = {
             "words.": "text_model.embeddings.token_embedding.",
             "positions.": "text_model.embeddings.position_embedding.",
-            **_norm("norm", "text_model.final_layer_norm"),
+            **norm_names("norm", "text_model.final_layer_norm"),
         }
-        for i in range(config["num_hidden_layers"]):
-            ours, theirs = f"layers.{i}", f"text_model.encoder.layers.{i}"
-            for each in ("query", "key", "value"):
-                names[f"{ours}.attention.{each}."] = f"{theirs}.self_attn.{each[0]}_proj."
-            names[f"{ours}.attention.out."] = f"{theirs}.self_attn.out_proj."
-            names |= _norm(f"{ours}.norm", f"{theirs}.layer_norm1") | _norm(f"{ours}.mlp_norm", f"{theirs}.layer_norm2")
-            names |= {f"{ours}.up.": f"{theirs}.mlp.fc1.", f"{ours}.down.": f"{theirs}.mlp.fc2."}
-        return names
+        return names | clip_layers("layers", "text_model.encoder.layers", config)
 
 
-def _norm(ours: str, theirs: str) -> dict[str, str]:
+def clip_layers(ours: str, theirs: str, config: dict) -> dict[str, str]:
+    """A file's names of CLIP's layers by those of parameters."""
+    names = {}
+    for i in range(config["num_hidden_layers"]):
+        layer, inner = f"{ours}.{i}", f"{theirs}.{i}"
+        for each in ("query", "key", "value"):
+            names[f"{layer}.attention.{each}."] = f"{inner}.self_attn.{each[0]}_proj."
+        names[f"{layer}.attention.out."] = f"{inner}.self_attn.out_proj."
+        names |= norm_names(f"{layer}.norm", f"{inner}.layer_norm1")
+        names |= norm_names(f"{layer}.mlp_norm", f"{inner}.layer_norm2")
+        names |= {f"{layer}.up.": f"{inner}.mlp.fc1.", f"{layer}.down.": f"{inner}.mlp.fc2."}
+    return names
+
+
+def norm_names(ours: str, theirs: str) -> dict[str, str]:
     return {f"{ours}.gain": f"{theirs}.weight", f"{ours}.bias": f"{theirs}.bias"}

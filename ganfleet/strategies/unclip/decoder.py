@@ -15,7 +15,7 @@ from ganfleet.strategies.imagen.strategy import TextDiffusion, TextOptions
 from ganfleet.strategies.unclip.figures import Difference, Interpolation, Variations
 from ganfleet.strategies.unclip.networks import EmbeddedImage
 from ganfleet.strategies.unclip.prior import PriorOptions, drawn_embeddings, embedding_of, scale, transformer
-from ganfleet.strategies.unclip.towers import towers
+from ganfleet.strategies.unclip.towers import frozen_towers
 
 
 class Unclip(TextDiffusion):
@@ -53,8 +53,7 @@ class Unclip(TextDiffusion):
 
     def frozen(self, stage):
         options = self.options
-        found = towers(options, self.image)
-        frozen = {name: Frozen(net, options.encoder, prefix=f"{name}.") for name, net in found.items()}
+        frozen = frozen_towers(options, self.image)
         if options.prior is not None:
             frozen["prior"] = Frozen(transformer(options, self.image), options.prior, prefix="prior.")
         return frozen

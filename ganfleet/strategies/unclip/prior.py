@@ -6,13 +6,13 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from ganfleet.errors import ConfigError
-from ganfleet.strategies.base import Betas, Frozen
+from ganfleet.strategies.base import Betas
 from ganfleet.strategies.captions import text_of
 from ganfleet.strategies.diffusion.sampling import How, denoise
 from ganfleet.strategies.diffusion.schedule import Schedule, Target
 from ganfleet.strategies.diffusion.strategy import CLOCK, Denoising, DenoisingOptions
 from ganfleet.strategies.unclip.networks import PriorTransformer
-from ganfleet.strategies.unclip.towers import TowerOptions, towers
+from ganfleet.strategies.unclip.towers import TowerOptions, frozen_towers
 
 SPREAD = 0.54  # of a pixel of ImageNet in [-1, 1], to which each feature of an embedding is scaled
 
@@ -71,8 +71,7 @@ class UnclipPrior(Denoising):
         return {"prior": transformer(self.options, self.image)}
 
     def frozen(self, stage):
-        found = towers(self.options, self.image)
-        return {name: Frozen(net, self.options.encoder, prefix=f"{name}.") for name, net in found.items()}
+        return frozen_towers(self.options, self.image)
 
     @property
     def shape(self):

@@ -8,8 +8,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from ganfleet import nn
 from ganfleet.errors import ConfigError
 from ganfleet.size import Size
-from ganfleet.strategies.base import Betas, Phase, Player, Strategy
+from ganfleet.strategies.base import Betas, Frozen, Phase, Player, Strategy
 from ganfleet.strategies.captions import CaptionOptions, text_of
+from ganfleet.strategies.unclip import clip
 from ganfleet.strategies.unclip.networks import ImageTower, Scale, TextTower
 
 
@@ -46,6 +47,18 @@ def towers(options: TowerOptions, image) -> dict:
         "image_tower": ImageTower(image.channels, options.tower, options.embedding),
         "text_tower": TextTower(text.features, options.text_width, options.text_heads, options.embedding),
     }
+
+
+def frozen_towers(options, image) -> dict[str, Frozen]:
+    """The towers that ``options.encoder`` names, for data like ``image``: a run's, or those of CLIP in a folder.
+
+    Raises:
+        ConfigError: the data have no captions; CLIP does not fit.
+    """
+    if clip.is_clip(options.encoder):
+        return {name: Frozen(net) for name, net in clip.towers(options.encoder, options.embedding, image).items()}
+    found = towers(options, image)
+    return {name: Frozen(net, options.encoder, prefix=f"{name}.") for name, net in found.items()}
 
 
 class Towers(Strategy):
