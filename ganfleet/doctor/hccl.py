@@ -84,5 +84,5 @@ def check() -> Iterator[Finding]:
         near = get_close_matches(name, VARIABLES, 1, 0.85) if name.startswith("HC") and name not in VARIABLES else []
         if near:
             wrong.append(warning(f"HCCL knows no variable {name}", f"unset {name}; did you mean {near[0]}?"))
-    named = [name for name in VARIABLES if name in os.environ]
-    yield from wrong or [ok(f"{', '.join(named)}: set right" if named else "none of HCCL's variables is set")]
+    in_force = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
+    yield from wrong or [ok(f"{', '.join(in_force)}: right" if in_force else "none of HCCL's variables is set")]
