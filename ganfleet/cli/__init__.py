@@ -57,6 +57,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
     exception, sys.exit too, is a fault of ganfleet's or of a custom strategy, and keeps its traceback. What is no verb
     of a fleet ignores what a launcher has left in the environment.
     """
+    _open_standard_streams()
     launcher.follow()
     _escape_what_cannot_be_shown()
     args = sys.argv[1:] if args is None else args
@@ -87,6 +88,20 @@ def _leave(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Open the null device in the place of a standard stream that somebody has closed. Another file would get its
+    number, and the processes that are started here would lose that file to a stream of their own.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _escape_what_cannot_be_shown() -> None:

@@ -19,7 +19,7 @@ from ganfleet.store.snapshot import Snapshot
 
 
 class Written(NamedTuple):
-    """What came of a checkpoint: its path, or why the disk had no room for it."""
+    """What came of a checkpoint: its path, or None where the disk had no room for it; and what to tell the user."""
 
     path: Path | None
     problem: str | None = None
@@ -37,7 +37,7 @@ class Checkpoints(Callback):
         self._run_dir = run_dir
         self._saved_step: int | None = None
         self._best: Best | None = None  # of rank 0
-        self._writing: Future[Path] | None = None  # of rank 0
+        self._writing: Future[Written] | None = None  # of rank 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=leave_pinned_core)
 
     def after_step(self, run, stats):
@@ -108,7 +108,7 @@ class Checkpoints(Callback):
         if run.fleet.rank == 0:
             self._writing = self._pool.submit(self._write, run, snapshot, run.clock.step, then)
 
-    def _write(self, run, snapshot: Snapshot, step: int, then: Callable[[], None] | None) -> Path:
+    def _write(self, run, snapshot: Snapshot, step: int, then: Callable[[], None] | None) -> Written:
         """In the thread: write ``snapshot``.
 
         Raises:
@@ -118,10 +118,12 @@ class Checkpoints(Callback):
         settings: CheckpointConfig = run.config.checkpoint
         keep_every = settings.keep_every_kimg and settings.keep_every_kimg * 1000
         best = self._best_of(run).step if settings.keep_best else None
-        path = checkpoint.save(self._run_dir.checkpoints, snapshot, step, settings.keep, keep_every, best)
+        problems: list[str] = []
+        folder = self._run_dir.checkpoints
+        path = checkpoint.save(folder, snapshot, step, settings.keep, keep_every, best, problems.append)
         if then:
             then()
-        return path
+        return Written(path, "; ".join(problems) or None)
 
     def _settle(self, run, last: bool = False) -> None:
         """Wait until what is being written is there, and tell every rank what came of it.
@@ -139,13 +141,15 @@ class Checkpoints(Callback):
             run.alarm(f"{written.problem}; training goes on, and the next checkpoint is tried as planned")
             return
         run.journal.say(f"saved {written.path}")
+        if written.problem:
+            run.alarm(written.problem)
         run.tell("on_checkpoint", written.path)
 
     def _outcome(self, goes_on: bool) -> Written | None:
         """On rank 0: what came of the last checkpoint that was begun; None where all of that has been told."""
         writing, self._writing = self._writing, None
         try:
-            return writing and Written(writing.result())
+            return writing and writing.result()
         except StorageError as error:
             if not (goes_on and is_full(error)):
                 raise
@@ -156,6 +160,6 @@ class Checkpoints(Callback):
         writing, self._writing = self._writing, None
         if writing is not None:
             try:
-                run.journal.say(f"saved {writing.result()}")
+                run.journal.say(f"saved {writing.result().path}")
             except Exception as error:
                 run.journal.say(str(error))

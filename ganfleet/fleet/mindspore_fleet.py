@@ -1,17 +1,24 @@
 """Fleets over mindspore.communication: HCCL on Ascend, mccl (its CPU stand-in) elsewhere. Started by msrun."""
 
 import atexit
+import os
 import pickle
+import socket
+import sys
+import time
 
 import mindspore
 import numpy as np
 from mindspore import Tensor, communication, ops
 
 from ganfleet.errors import PeerLost
-from ganfleet.fleet import cpu
+from ganfleet.fleet import cpu, launcher
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.tree import tree_sum
 from ganfleet.nn import forms
+
+TOPO_SECONDS = 600  # that msrun lets ranks look for each other by default
+PATIENCE = 10  # seconds before a rank says what it waits for
 
 
 class MindSporeFleet(Fleet):
@@ -30,6 +37,7 @@ class MindSporeFleet(Fleet):
         self.on_cpu = mindspore.get_context("device_target") == "CPU"
         self.backend = "mccl" if self.on_cpu else "hccl"
         if not MindSporeFleet._is_connected:
+            _await_scheduler()
             try:
                 # MindSpore's network thread may tell of a connection before the main thread is ready to hear of it, and
                 # beside other work on a core it does so time and again: to connect took up to two minutes. Like this
@@ -88,6 +96,31 @@ class MindSporeFleet(Fleet):
             # of one that is gone, belong to this collective. On a CPU this copies nothing.
             result.asnumpy()
         return result
+
+
+def _await_scheduler() -> None:
+    """Wait until msrun's scheduler listens: MindSpore's own wait says nothing, and no signal ends it.
+
+    Raises:
+        PeerLost: it does not, for as long as msrun lets ranks look for each other.
+    """
+    host, port = os.environ.get("MS_SCHED_HOST"), os.environ.get("MS_SCHED_PORT", "")
+    if os.environ.get("MS_ROLE") != "MS_WORKER" or not host or not port.isdecimal():
+        return
+    begun, limit, told = time.monotonic(), float(os.environ.get("MS_TOPO_TIMEOUT", TOPO_SECONDS)), False
+    where = f"MindSpore's scheduler at {host}:{port}, which MS_SCHED_HOST and MS_SCHED_PORT name"
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            waited = time.monotonic() - begun
+            if waited > limit:
+                raise PeerLost(f"{where}, does not answer for {limit:g} s: {error.strerror or error}") from error
+            if waited > PATIENCE and not told and launcher.detect().speaks:
+                print(f"ganfleet: waiting for {where}", file=sys.stderr, flush=True)
+                told = True
+        time.sleep(0.1)
 
 
 def _first_line(error: Exception) -> str:

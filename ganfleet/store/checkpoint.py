@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def save(
     keep: int,
     keep_every_nimg: int | None = None,
     best: int | None = None,
+    tell: Callable[[str], None] = lambda problem: None,
 ) -> Path:
     """Write ``snapshot`` to ``root/step-<8 digits>`` and prune to the newest ``keep`` checkpoints; return its path.
 
@@ -64,6 +66,7 @@ def save(
         keep_every_nimg: the first checkpoint at or past each multiple of so many images is never pruned; its images
             are the ``nimg`` of the fact ``clock``. None prunes by ``keep`` alone.
         best: the step of a checkpoint that is not pruned either.
+        tell: called with what to tell the user where a checkpoint cannot be pruned.
 
     Raises:
         StorageError: no space, no permission, or another I/O error. Nothing half-written remains.
@@ -84,7 +87,7 @@ def save(
             publish.rename(path, final)
             path = final
         _valid[path] = _files(path)
-        _prune(root, keep, keep_every_nimg, step, best)
+        _prune(root, keep, keep_every_nimg, step, best, tell)
     except OSError as error:
         raise StorageError(
             f"Writing the checkpoint of step {step} in {root} failed: {error}. Still there: {_left(root)}. "
@@ -217,7 +220,7 @@ def _write(path: Path, snapshot: Snapshot) -> None:
     publish.new_file(path / manifest.NAME, manifest.render(files))
 
 
-def _prune(root: Path, keep: int, keep_every_nimg: int | None, step: int, best: int | None) -> None:
+def _prune(root: Path, keep: int, keep_every_nimg: int | None, step: int, best: int | None, tell: Callable) -> None:
     found = checkpoints(root)
     milestones = _milestones(found, keep_every_nimg) if keep_every_nimg else set()
     valid = 0
@@ -226,7 +229,11 @@ def _prune(root: Path, keep: int, keep_every_nimg: int | None, step: int, best: 
             valid += _is_valid(path)
         elif path not in milestones and _order(path)[0] != best:
             _valid.pop(path, None)
-            publish.remove(path)
+            try:
+                publish.remove(path)
+            except OSError as error:
+                reason = error.strerror or error
+                tell(f"{path} cannot be removed ({reason}): it takes room beside the {keep} that checkpoint.keep says")
 
 
 def _is_valid(path: Path) -> bool:

@@ -93,6 +93,8 @@ class Lock:
                 time.sleep(tries / 100)  # an NFS client may still keep the name of a file that it has open
             else:
                 raise OSError(f"{self._place} is neither held nor free; remove it if no run writes to {self._what}")
+        except NotADirectoryError as error:
+            raise OSError(f"{self._place} is no lock of ganfleet's; remove it") from error
         finally:
             shutil.rmtree(made, ignore_errors=True)
         self._pid = os.getpid()
@@ -149,8 +151,8 @@ class Lock:
                 continue
             # By the clock of the disk that both files are on: those of two hosts may differ.
             os.utime(mine)
-            silent = max(mine.stat().st_mtime - seen, 0)
-            if owner.is_dead(silent):
+            silent = mine.stat().st_mtime - seen
+            if file.name.startswith(".") or owner.is_dead(silent):  # such as .DS_Store: names of ours have no dot
                 with suppress(FileNotFoundError):
                     file.unlink()
             else:
@@ -161,10 +163,15 @@ class Lock:
             f"{self._what} is in use: process {owner.pid} on {owner.host} has been writing to it since {owner.since} "
             f"({owner.command}). Wait until it ends, stop it, or choose another run.name"
         )
-        if not owner.is_here():
+        if silent < -1 and not owner.is_here():
             text += (
-                f". Its last sign of life is {silent:.0f} s old; if {owner.host} is down, start again when it is "
-                f"{DEAD_AFTER} s old, or remove {self._place}"
+                f". The time of its last sign of life, on the disk, is {-silent:.0f} s ahead of now, so a clock was "
+                f"wrong; if {owner.host} is down, remove {self._place}"
+            )
+        elif not owner.is_here():
+            text += (
+                f". Its last sign of life is {max(silent, 0):.0f} s old; if {owner.host} is down, start again when it "
+                f"is {DEAD_AFTER} s old, or remove {self._place}"
             )
         return text
 

@@ -18,6 +18,7 @@ from ganfleet.store.publish import writing
 
 SUBFOLDERS = ("samples", "checkpoints")
 ELSEWHERE = "another run.dir"
+LONGEST = 200  # bytes of a name: a file system takes 255, and names beside the directory are longer
 SHARED_SECONDS = 15  # for a file that another host has just made to be seen here, as over NFS
 
 
@@ -27,11 +28,14 @@ def plan(root: Path | str, name: str | None, label: str) -> "RunDir":
     Characters of ``label`` that do not belong in a folder name become ``-``; ``~`` in ``root`` is the home directory.
 
     Raises:
-        ConfigError: there is no home directory for ``~`` or ``~user``.
+        ConfigError: there is no home directory for ``~`` or ``~user``; the name is too long.
         StorageError: ``root`` is there and cannot be read.
     """
     root = expanded(root, "run.dir")
     if name is not None:
+        length = len(os.fsencode(name))
+        if length > LONGEST:
+            raise ConfigError(f"run.name has {length} bytes, more than the {LONGEST} there are: choose a shorter one")
         return RunDir(root / name)
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)
     return RunDir(_next(root, label), label)

@@ -225,6 +225,27 @@ def test_a_reader_that_has_read_enough_is_no_internal_error(verb):
     assert process.wait() == 74
 
 
+def started(arguments, cwd, closed):
+    """The exit code of a command whose standard streams ``closed`` are closed, as ``<&-`` and ``>&-`` do."""
+    command = [sys.executable, "-m", "ganfleet", *arguments]
+    return subprocess.run(command, cwd=cwd, preexec_fn=lambda: [os.close(number) for number in closed]).returncode
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_a_command_whose_streams_are_closed_ends_as_with_them(closed, tmp_path):
+    path = tiny(tmp_path)
+    assert started(["plan", "--config", path], tmp_path, closed) == 0
+    assert started(["plan", "--config", path, "train.lanes=5"], tmp_path, closed) == 2
+
+
+@pytest.mark.slow
+@one_at_a_time
+def test_a_fleet_whose_streams_are_closed_trains(tmp_path):
+    arguments = ["launch", "-n", "2", "--", "--config", tiny(tmp_path), "run.name=closed", "train.steps=2"]
+    assert started(arguments, tmp_path, (0, 1, 2)) == 0
+    assert checkpoint.newest_valid(tmp_path / "runs" / "closed" / "checkpoints")[0].name == "step-00000002"
+
+
 @pytest.mark.parametrize("encoding, shown", [("gbk", "数据 \\xf6 \\udcc4"), ("latin-1", "\\u6570\\u636e ö \\udcc4")])
 def test_what_a_terminal_cannot_show_is_escaped(encoding, shown):
     """Characters that its encoding lacks, and bytes of a file name that are no text."""

@@ -1,6 +1,7 @@
 """Fleets without training: the tree, simulated ranks, what launchers say, and how a fleet's processes end."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,12 +11,13 @@ from operator import add
 import mindspore
 import numpy as np
 import pytest
+from fleets import free_port
 from mindspore import Tensor
 
 from ganfleet import fleet
 from ganfleet.config import FleetConfig
 from ganfleet.errors import ConfigError, DataError, PeerLost, Stopped
-from ganfleet.fleet import Fleet, Launcher, SimulatedFleet, launcher, support
+from ganfleet.fleet import Fleet, Launcher, SimulatedFleet, launcher, mindspore_fleet, support
 from ganfleet.fleet.tree import tree_sum
 
 # In float32, 2**24 swallows each 1 that is added to it alone, so that the order of summation shows.
@@ -276,3 +278,34 @@ sys.exit(main({verb}))
     done = subprocess.run([sys.executable, "-c", nowhere], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("error:")) == (74, 1), done.stderr
     assert "No usable temporary directory" in done.stderr and "set TMPDIR" in done.stderr
+
+
+# ── MindSpore's scheduler
+
+
+@pytest.fixture
+def rank_of(monkeypatch):
+    """Makes this process look like a rank whose scheduler is at a port of this machine."""
+
+    def make(port):
+        names = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": 2, "MS_NODE_ID": 0, "MS_TOPO_TIMEOUT": 0.5}
+        names |= {"MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": port}
+        for name, value in names.items():
+            monkeypatch.setenv(name, str(value))
+
+    return make
+
+
+def test_a_rank_says_for_which_scheduler_it_waits_and_does_not_wait_for_ever(rank_of, monkeypatch, capsys):
+    rank_of(free_port())
+    monkeypatch.setattr(mindspore_fleet, "PATIENCE", 0.1)
+    with pytest.raises(PeerLost, match=r"scheduler at 127.0.0.1:\d+, .* does not answer for 0.5 s: Connection refused"):
+        mindspore_fleet._await_scheduler()
+    assert capsys.readouterr().err.count("ganfleet: waiting for MindSpore's scheduler at 127.0.0.1:") == 1
+
+
+def test_a_rank_goes_on_when_its_scheduler_listens(rank_of, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        rank_of(listening.getsockname()[1])
+        mindspore_fleet._await_scheduler()
+    assert capsys.readouterr().err == ""

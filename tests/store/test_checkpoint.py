@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ganfleet.errors import CheckpointDamaged, CheckpointMismatch, ConfigError, StorageError
+from ganfleet.store import publish
 from ganfleet.store.checkpoint import (
     Snapshot,
     checkpoints,
@@ -182,6 +183,22 @@ def test_a_renamed_reshaped_or_recast_tensor_changes_the_digest():
 
 
 # Pruning and replacing
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_told_and_the_new_one_is_there(tmp_path, monkeypatch):
+    """As where its owner has locked it: chattr +i, a snapshot, a retention policy."""
+
+    def refuse(path):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    first, told = save(tmp_path, snapshot(step=1), 1, keep=1), []
+    monkeypatch.setattr(publish, "remove", refuse)
+    second = save(tmp_path, snapshot(step=2), 2, keep=1, tell=told.append)
+    assert told == [
+        f"{first} cannot be removed (Operation not permitted): it takes room beside the 1 that checkpoint.keep says"
+    ]
+    assert newest_valid(tmp_path) == (second, [])
+    save(tmp_path, snapshot(step=3), 3, keep=1)
 
 
 def test_pruning_keeps_the_newest(tmp_path):

@@ -372,6 +372,34 @@ def test_a_lock_of_an_unknown_kind_is_somebody_elses_until_it_is_old(tmp_path):
     made(tmp_path, "mine")
 
 
+def test_an_owner_whose_clock_was_ahead_is_told_as_such(tmp_path):
+    first = rundir.plan(tmp_path, "mine", "gan").take()
+    disguise(tmp_path, host="node7", namespace="node7", pid=2**22 + 1)
+    age(tmp_path, -86400)
+    with pytest.raises(RunInUse, match=r"is 86(400|399) s ahead of now, .* if node7 is down, remove .*\.mine\.lock"):
+        rundir.plan(tmp_path, "mine", "gan").take()
+    first.release()
+
+
+def test_what_a_file_manager_leaves_in_a_lock_is_no_owner(tmp_path):
+    (tmp_path / ".mine.lock").mkdir()
+    (tmp_path / ".mine.lock" / ".DS_Store").write_bytes(b"\0")
+    made(tmp_path, "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_a_lock_is_named(tmp_path):
+    (tmp_path / ".mine.lock").write_text("x")
+    with pytest.raises(StorageError, match=r"\.mine\.lock is no lock of ganfleet's; remove it"):
+        rundir.plan(tmp_path, "mine", "gan").take()
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_that_no_disk_takes_is_told_to_be_shorter(length, tmp_path):
+    with pytest.raises(ConfigError, match=rf"run.name has {length} bytes, .*: choose a shorter one"):
+        rundir.plan(tmp_path, "x" * length, "gan")
+
+
 def test_an_owner_gives_signs_of_life_and_stays_the_owner_on_another_host(tmp_path, starter):
     owner = starter(beat=0.05)
     assert owner.start() == "took mine"
