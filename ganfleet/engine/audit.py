@@ -7,6 +7,7 @@ from mindspore import Tensor, ops
 from ganfleet.engine.program import Program
 from ganfleet.errors import ReplicasDiverged
 from ganfleet.fleet import Fleet
+from ganfleet.fleet.base import ranks_named
 from ganfleet.nn import forms
 
 
@@ -31,7 +32,7 @@ def audit(fleet: Fleet, program: Program, repair: bool = False) -> str | None:
     odd = _odd(everyone)
     if not odd:
         return None
-    found = "; ".join(f"{name} on rank {', '.join(map(str, ranks))}" for name, ranks in odd.items())
+    found = "; ".join(f"{name} on {ranks_named(ranks)}" for name, ranks in odd.items())
     right = sorted(set(range(fleet.world_size)).difference(*odd.values()))
     if not repair or not right:
         raise ReplicasDiverged(

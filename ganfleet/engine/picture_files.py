@@ -30,7 +30,7 @@ def is_there(path: Path) -> bool:
     except OSError:  # a folder, or what may not be read: not ours to replace
         return True
     if begin == b"\x89PNG\r\n\x1a\n":
-        return b"IEND" in end  # behind it others may have put something
+        return b"IEND\xaeB`\x82" in end  # with its checksum; behind it others may have put something
     return end.endswith(b";") if begin.startswith(b"GIF8") else bool(begin)
 
 

@@ -1,7 +1,7 @@
 """The fleet as the engine sees it: which lanes are mine, one sum over all lanes, and small objects passed around."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -158,14 +158,17 @@ class Fleet:
         return [value]
 
 
+def ranks_named(ranks: Collection[int]) -> str:
+    """``rank 1`` or ``ranks 0, 1``."""
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+
+
 def _where(places: list[tuple[int, str]]) -> str:
     """``ranks 4, 5 on node1 and rank 8 on node2``, of (rank, host)."""
     by_host: dict[str, list[int]] = {}
     for rank, name in places:
         by_host.setdefault(name, []).append(rank)
-    return " and ".join(
-        f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))} on {name}" for name, ranks in by_host.items()
-    )
+    return " and ".join(f"{ranks_named(ranks)} on {name}" for name, ranks in by_host.items())
 
 
 def _speakers(places: list[tuple[int, str]]) -> frozenset[int]:

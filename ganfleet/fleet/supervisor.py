@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganfleet.errors import INTERRUPTED, GanfleetError, Hang, PeerLost, RestartsSpent, Stopped
+from ganfleet.fleet.base import ranks_named
 from ganfleet.fleet.nodes import LOOPBACK, Alone, Decision, Meeting, join
 from ganfleet.fleet.processes import Family, Place, Signals, show
 from ganfleet.fleet.watchdog import Seen, Watchdog, at
@@ -149,7 +150,7 @@ class _Supervisor:
         if self._restarts == settings.max_restarts:
             last = ending.error or f"rank {ending.rank} ended with {ending.code} {ending.place}"
             spent = RestartsSpent(
-                f"restarted {self._restarts} times, which is --max-restarts; the last failure: {last}. Start again to "
+                f"restarts: {self._restarts}, which is --max-restarts; the last failure: {last}. Start again to "
                 "go on from the last checkpoint, once its cause is gone"
             )
             return None, Ending(RestartsSpent.exit_code, spent)
@@ -309,7 +310,7 @@ class _Watch:
         ranks = self._ranks
         unanswering = [rank for rank, seen in ranks.items() if seen.works]
         if self._signals.interrupted_at is not None and unanswering:
-            _tell(f"error: interrupted twice; rank {', '.join(map(str, unanswering))} did not answer and was killed")
+            _tell(f"error: interrupted twice; killed {ranks_named(unanswering)} without an answer")
             return Ending(INTERRUPTED)
         if scheduler is not None:
             return _failed(
@@ -339,7 +340,7 @@ class _Watch:
         killed = f" (killed by {seen.killed_by})" if seen.killed_by else ""
         where = self._family.log(first) if first in self._place.ranks else f"the log on {seen.host}"
         told = (
-            f"rank {', '.join(map(str, lost))} ended without an exit code{killed} {place}, see "
+            f"{ranks_named(lost)} ended without an exit code{killed} {place}, see "
             f"{where or 'what it printed above'}; start the run again to go on from its last checkpoint"
         )
         return _failed(PeerLost(told), rank=first, place=place)

@@ -265,7 +265,7 @@ def test_a_run_that_diverges_goes_back_to_its_last_checkpoint_with_lower_learnin
     ended = chaos(directory, lines, *options)
     assert ended.code == 0, ended.output
     [alarm] = [line for line in ended.output.splitlines() if line.startswith("alarm: ")]
-    assert "step 6: the gradients" in alarm and "step-00000004 (1 of 1 times), learning rates are 0.25" in alarm
+    assert "step 7: the gradients" in alarm and "step-00000004 (1 of 1 times), learning rates are 0.25" in alarm
     lines = [json.loads(line) for line in Path("runs/run/log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [*range(1, 13)]
     assert [line["Schedule/lr/D"] for line in lines] == [2e-4] * 4 + [5e-5] * 8
@@ -326,7 +326,7 @@ def test_one_flipped_bit_in_a_rank_is_found_and_repaired_stopped_or_undone_as_co
 
     stopped = on(2)
     message = one_error(stopped, 82)
-    assert "D.weights/D.last.weight on rank 0, 1" in message and "D.layers" not in message
+    assert "D.weights/D.last.weight on ranks 0, 1" in message and "D.layers" not in message
     shutil.rmtree("runs")
 
     undone = on(2, "train.on_diverged=rollback", "train.rollbacks=1")

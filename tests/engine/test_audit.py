@@ -105,7 +105,7 @@ def test_the_odd_rank_takes_over_what_the_others_hold_where_it_shall_be_repaired
 @pytest.mark.parametrize("repair", [False, True])
 def test_of_two_ranks_neither_is_called_the_right_one(repair):
     outcomes = Ranks(2).audit([Replica(), Replica(NAMES[3])], repair)
-    assert f"differ: {NAMES[3]} on rank 0, 1. " in str(outcomes[0])
+    assert f"differ: {NAMES[3]} on ranks 0, 1. " in str(outcomes[0])
 
 
 @pytest.mark.parametrize("checksums", [forms.checksums, forms.checksums_on_device])

@@ -19,6 +19,7 @@ def encoded(kind):
     [
         (encoded("PNG"), True),
         (encoded("PNG") + b"what another program put behind it", True),
+        (encoded("PNG")[:-1], False),
         (encoded("PNG")[:-12], False),
         (encoded("PNG")[:20], False),
         (encoded("GIF"), True),
@@ -29,6 +30,7 @@ def encoded(kind):
     ids=[
         "png",
         "png with more behind",
+        "png but its last byte",
         "png without its end",
         "begin of a png",
         "gif",

@@ -35,10 +35,11 @@ def test_a_rank_that_hangs_is_named_and_every_rank_shows_what_it_is_doing(fault,
     script = (tmp_path / "rank.py").read_text().splitlines()
     for rank, line in ((0, "time.sleep(0.01)"), (1, fault)):
         number = max(i for i, each in enumerate(script, 1) if line in each)
+        numbers = f"({number}|{number - 1})" if rank == 0 else number  # it looks, and sleeps, in turn
         shown = ended.output.partition(f"ganfleet: rank {rank} on {socket.gethostname()} is in step 3")[2].partition(
             "\nganfleet: "
         )[0]
-        assert re.search(rf'rank.py", line {number} in ', shown), ended.output
+        assert re.search(rf'rank.py", line {numbers} in ', shown), ended.output
 
 
 def test_a_rank_that_compiles_is_waited_for_and_does_not_hang(tmp_path):
@@ -74,7 +75,7 @@ def test_a_spent_budget_ends_the_fleet_with_86_and_the_last_failure(tmp_path):
     ended = train(tmp_path, KILL, max_restarts=1)
     assert (ended.code, tries(tmp_path)) == (86, 2)
     [told] = [line for line in ended.output.splitlines() if "--max-restarts" in line]
-    assert "restarted 1 times" in told and "killed by SIGKILL) in step 3, phase D" in told
+    assert "restarts: 1, which is --max-restarts" in told and "killed by SIGKILL) in step 3, phase D" in told
 
 
 def test_what_a_restart_cannot_cure_is_not_tried_again(tmp_path):
@@ -126,7 +127,7 @@ MPI = RANK.replace("MS_NODE_ID", "PMI_RANK")
 def test_the_ranks_of_mpiexec_are_watched_too(tmp_path):
     ended = run(launch(tmp_path, KILL, rank=MPI, log_dir="None", backend="mpi"), tmp_path, timeout=60)
     assert ended.code == 69
-    assert re.search("rank (0, )?1 ended without an exit code", ended.output)  # mpiexec ends the other one
+    assert re.search("ranks? (0, )?1 ended without an exit code", ended.output)  # mpiexec ends the other one
 
 
 def test_the_ranks_of_mpiexec_end_with_a_launcher_that_is_killed(tmp_path):
