@@ -105,9 +105,11 @@ def _await_scheduler() -> None:
         PeerLost: it does not, for as long as msrun lets ranks look for each other.
     """
     host, port = os.environ.get("MS_SCHED_HOST"), os.environ.get("MS_SCHED_PORT", "")
-    if os.environ.get("MS_ROLE") != "MS_WORKER" or not host or not port.isdecimal():
-        return
-    begun, limit, told = time.monotonic(), float(os.environ.get("MS_TOPO_TIMEOUT", TOPO_SECONDS)), False
+    if os.environ.get("MS_ROLE") != "MS_WORKER" or not host or not port.isdecimal() or int(port) > 65535:
+        return  # MindSpore says what is wrong
+    given = os.environ.get("MS_TOPO_TIMEOUT", "")
+    limit = float(given) if given.replace(".", "", 1).isdecimal() else TOPO_SECONDS
+    begun, told = time.monotonic(), False
     where = f"MindSpore's scheduler at {host}:{port}, which MS_SCHED_HOST and MS_SCHED_PORT name"
     while True:
         try:

@@ -46,7 +46,7 @@ def use(name: str | None = None) -> str:
     if cpu is not None and _device() == "CPU":
         return kernels.use(name)
     if name not in (None, STOCK):
-        raise ConfigError(f"{name!r} is a form of CPUs, and this is {ms.get_context('device_target')}")
+        raise ConfigError(f"{name!r} is a form of CPUs, and this is {_device()}")
     return STOCK
 
 

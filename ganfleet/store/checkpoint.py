@@ -82,7 +82,7 @@ def save(
         with publish.directory(path) as made:
             _write(made, snapshot)
         for each in older:  # they go only now that the new one is durable
-            publish.remove(each)
+            _remove(each, keep, tell)
         if not os.path.lexists(final):
             publish.rename(path, final)
             path = final
@@ -220,7 +220,7 @@ def _write(path: Path, snapshot: Snapshot) -> None:
     publish.new_file(path / manifest.NAME, manifest.render(files))
 
 
-def _prune(root: Path, keep: int, keep_every_nimg: int | None, step: int, best: int | None, tell: Callable) -> None:
+def _prune(root: Path, keep: int, keep_every_nimg: int | None, step: int, best: int | None, tell) -> None:
     found = checkpoints(root)
     milestones = _milestones(found, keep_every_nimg) if keep_every_nimg else set()
     valid = 0
@@ -229,11 +229,16 @@ def _prune(root: Path, keep: int, keep_every_nimg: int | None, step: int, best: 
             valid += _is_valid(path)
         elif path not in milestones and _order(path)[0] != best:
             _valid.pop(path, None)
-            try:
-                publish.remove(path)
-            except OSError as error:
-                reason = error.strerror or error
-                tell(f"{path} cannot be removed ({reason}): it takes room beside the {keep} that checkpoint.keep says")
+            _remove(path, keep, tell)
+
+
+def _remove(path: Path, keep: int, tell: Callable[[str], None]) -> None:
+    """Remove an old checkpoint, or tell why it stays: the new one is there, whatever becomes of this one."""
+    try:
+        publish.remove(path)
+    except OSError as error:
+        reason = error.strerror or error
+        tell(f"{path} cannot be removed ({reason}): it takes room beside the {keep} that checkpoint.keep says")
 
 
 def _is_valid(path: Path) -> bool:

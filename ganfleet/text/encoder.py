@@ -122,18 +122,23 @@ class Encoder:
         from ganfleet.text import networks
 
         kind = getattr(networks, self.kind)
-        return self.filled(kind(self.config), kind.origin(self.config))
+        return self.filled(kind(self.config), kind.origin(self.config), self.tensors())
 
-    def filled(self, network, origin: dict[str, str]):
-        """``network``, a Cell, with weights of the folder's files; ``origin`` has their names there by those of its
-        parameters, and both may end with a dot and stand for all that begin so.
+    def tensors(self) -> dict[str, np.ndarray]:
+        """All of the folder's files, by name. They are read anew each time: gigabytes, which nobody should keep."""
+        from ganfleet.store import weights
+
+        return {name: array for path in self.files for name, array in weights.read(path).items()}
+
+    def filled(self, network, origin: dict[str, str], found: dict[str, np.ndarray]):
+        """``network``, a Cell, with weights of ``found``; ``origin`` has their names there by those of its parameters,
+        and both may end with a dot and stand for all that begin so.
 
         Raises:
-            ConfigError: the files lack a weight, or it has another shape.
+            ConfigError: a weight is missing, or has another shape.
         """
         from ganfleet.store import weights
 
-        found = {name: array for path in self.files for name, array in weights.read(path).items()}
         taken = {}
         for parameter in network.get_parameters():
             name = parameter.name

@@ -198,6 +198,9 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_told_and_the_new_one_is_the
         f"{first} cannot be removed (Operation not permitted): it takes room beside the 1 that checkpoint.keep says"
     ]
     assert newest_valid(tmp_path) == (second, [])
+    again = save(tmp_path, snapshot(step=2), 2, keep=1, tell=told.append)  # as after going back
+    assert again != second and newest_valid(tmp_path) == (again, [])
+    assert told[1].startswith(f"{second} cannot be removed")
     save(tmp_path, snapshot(step=3), 3, keep=1)
 
 

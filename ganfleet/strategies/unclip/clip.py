@@ -56,16 +56,14 @@ class ClipImageTower(ms_nn.Cell):
 
     @staticmethod
     def origin(config):
-        names = networks.clip_layers("layers", "vision_model.encoder.layers", config) | {
+        return networks.clip_layers("layers", "vision_model.encoder.layers", config) | {
             "patches.": "vision_model.embeddings.patch_embedding.",
             "whole": "vision_model.embeddings.class_embedding",
             "positions.": "vision_model.embeddings.position_embedding.",
             "last.": "visual_projection.",
+            **networks.norm_names("first_norm", "vision_model.pre_layrnorm"),  # as it is spelt there
+            **networks.norm_names("norm", "vision_model.post_layernorm"),
         }
-        norms = {"first_norm": "vision_model.pre_layrnorm", "norm": "vision_model.post_layernorm"}
-        for ours, theirs in norms.items():
-            names |= networks.norm_names(ours, theirs)
-        return names
 
 
 class ClipTextTower(ms_nn.Cell):
@@ -115,9 +113,10 @@ def towers(name: str, embedding: int, image) -> dict:
         )
     if image.channels != 3:
         raise ConfigError(f"the CLIP in {name} sees images of 3 channels, not {image.channels}: set data.channels to 3")
+    tensors = found.tensors()
     return {
-        "image_tower": found.filled(ClipImageTower(vision, features), ClipImageTower.origin(vision)),
-        "text_tower": found.filled(ClipTextTower(found.features, features), ClipTextTower.origin()),
+        "image_tower": found.filled(ClipImageTower(vision, features), ClipImageTower.origin(vision), tensors),
+        "text_tower": found.filled(ClipTextTower(found.features, features), ClipTextTower.origin(), tensors),
     }
 
 
