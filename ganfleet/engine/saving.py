@@ -160,6 +160,8 @@ class Checkpoints(Callback):
         writing, self._writing = self._writing, None
         if writing is not None:
             try:
-                run.journal.say(f"saved {writing.result().path}")
+                written = writing.result()
             except Exception as error:
                 run.journal.say(str(error))
+            else:
+                run.journal.say("; ".join(filter(None, (f"saved {written.path}", written.problem))))

@@ -185,8 +185,8 @@ class _Supervisor:
         if place.run:
             command = [*command, f"run.name={place.run}"]
         with Family(place, command, settings.log_dir, settings.backend, again=self._restarts > 0) as family:
-            watch = _Watch(family, place, self._signals, self._peers, settings.hang_after)
-            ending = watch.until_the_end()
+            attempt = _Attempt(family, place, self._signals, self._peers, settings.hang_after)
+            ending = attempt.until_the_end()
             if family.run:
                 self._run = Path(family.run).name
         return ending
@@ -216,7 +216,7 @@ def _tell(message: str) -> None:
     print(f"ganfleet: {message}", file=sys.stderr, flush=True)
 
 
-class _Watch:
+class _Attempt:
     """Looks after the ranks of one attempt until they have ended, or have had their time."""
 
     def __init__(self, family: Family, place: Place, signals: Signals, peers: Alone, hang_after: float):

@@ -18,7 +18,7 @@ from ganfleet.store.publish import writing
 
 SUBFOLDERS = ("samples", "checkpoints")
 ELSEWHERE = "another run.dir"
-LONGEST = 200  # bytes of a name: a file system takes 255, and names beside the directory are longer
+LONGEST = 255 - len("..lock")  # bytes of a name: a file system takes 255, and the lock beside it has a longer one
 SHARED_SECONDS = 15  # for a file that another host has just made to be seen here, as over NFS
 
 

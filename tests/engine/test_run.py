@@ -1,9 +1,11 @@
 """How a run begins and goes on: a refused start leaves no trace, a resume may change what is accepted."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import ganfleet as library
 from ganfleet.engine import run
 from ganfleet.errors import ConfigError
 from ganfleet.nn import forms
-from ganfleet.store import checkpoint
+from ganfleet.store import checkpoint, publish
 
 STEPS = ("train.steps=4", "checkpoint.every_kimg=0.032", "log.every_steps=1")
 
@@ -246,6 +248,35 @@ def test_a_run_that_a_callback_ends_at_once_says_so_in_its_history(tmp_path):
         library.train(GAN, f"run.dir={tmp_path}/runs", "run.name=none", source=IMAGES, callbacks=[Refuses()])
     start, end = history(tmp_path, "none")
     assert (start["event"], end["event"], end["error"], end["message"]) == ("start", "end", "ConfigError", "no login")
+
+
+def test_a_failing_run_tells_what_came_of_its_last_checkpoint(tmp_path, monkeypatch, capsys):
+    """It is still being written as the run fails, and an old one cannot be removed."""
+    failing = threading.Event()
+    save = checkpoint.save
+
+    def refuse(path):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    def late(folder, snapshot, step, *rest):
+        if step == 2:
+            failing.wait(60)
+        return save(folder, snapshot, step, *rest)
+
+    class Fails(library.Callback):
+        def after_step(self, run, stats):
+            if run.clock.step == 3:
+                threading.Timer(0.3, failing.set).start()
+                raise ConfigError("no more")
+
+    monkeypatch.setattr(checkpoint, "save", late)
+    monkeypatch.setattr(publish, "remove", refuse)
+    settings = ("train.steps=4", "checkpoint.every_kimg=0.016", "checkpoint.keep=1")
+    with pytest.raises(ConfigError, match="no more"):
+        library.train(GAN, *settings, f"run.dir={tmp_path}", "run.name=mine", source=IMAGES, callbacks=[Fails()])
+    told = capsys.readouterr()
+    second = next(line for line in (told.out + told.err).splitlines() if "saved" in line and "step-00000002" in line)
+    assert "step-00000001 cannot be removed (Operation not permitted)" in second
 
 
 def test_a_callback_that_changes_the_current_folder_does_not_move_the_run(tmp_path, monkeypatch):

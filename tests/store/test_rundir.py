@@ -400,6 +400,10 @@ def test_a_name_that_no_disk_takes_is_told_to_be_shorter(length, tmp_path):
         rundir.plan(tmp_path, "x" * length, "gan")
 
 
+def test_the_longest_name_that_a_disk_takes_is_taken(tmp_path):
+    assert made(tmp_path, "x" * 249) == tmp_path / ("x" * 249)
+
+
 def test_an_owner_gives_signs_of_life_and_stays_the_owner_on_another_host(tmp_path, starter):
     owner = starter(beat=0.05)
     assert owner.start() == "took mine"
