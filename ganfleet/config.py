@@ -550,6 +550,13 @@ def _explain(problem: dict, schema: type[Config], given: Document) -> str:
             return f"missing: give strategy.name, one of {', '.join(STRATEGIES.names())} or package.module:Class"
         case "missing" if problem["loc"][0] == "data":
             return f"missing: data.source={_named(given.data, 'data')} needs it"
+        case "string_type" | "path_type" if isinstance(problem["input"], int | float):
+            place = given.places.get(problem["loc"])
+            if place and place.names:  # an override: a shell takes its quotes away, so they need some of their own
+                key, _, text = place.label.removeprefix("override ").partition("=")
+                return (
+                    f"expected a string, got {json.dumps(problem['input'])}: write '{key}=\"{text}\"', with both quotes"
+                )
     return explain(problem)
 
 

@@ -1,4 +1,5 @@
 import os
+import shlex
 import sys
 import textwrap
 from pathlib import Path
@@ -113,9 +114,12 @@ def test_only_an_integer_is_an_integer(problems, text):
     assert "train.batch_size: expected an integer, got" in problems(f"train: {{batch_size: {text}}}")[0]
 
 
-def test_a_number_is_no_string(problems):
+def test_a_number_is_no_string(problems, load):
     assert problems("run: {name: 123}") == ["c.yaml:2: run.name: expected a string, got 123: put it in quotes"]
-    assert problems("", "run.name=00012") == ["override run.name=00012: expected a string, got 12: put it in quotes"]
+    [told] = problems("", "run.name=00012")
+    assert told.startswith("override run.name=00012: expected a string, got 12: write '")
+    [advised] = shlex.split(told.partition("write ")[2].partition(", with")[0])  # as a shell reads it
+    assert load("", advised).run.name == "00012"
 
 
 def test_hexadecimal_octal_and_signs_are_yaml_1_2(load):
