@@ -289,7 +289,7 @@ def show(planned: dict) -> None:
         )
         for w in planned["world_sizes"]
     ]
-    title = f"fleets that can run these {planned['lanes']} lanes"
+    title = f"fleets that can run these {planned['lanes']} lanes, each rank its own one after the other"
     columns = ["ranks", "lanes of each rank", "exact: the bits of one rank", "memory per card with shard_optimizer"]
     terminal.print(_table(title, columns, fleets))
 
