@@ -1,7 +1,7 @@
 """How an image is drawn from noise in many steps: a loop on the host around a network's graph."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -25,7 +25,7 @@ class SampleOptions(Options):
     guidance: float | None = Field(None, ge=0, le=1000, description="1 for none, more for more of the condition")
     eta: float | None = Field(None, ge=0, le=1, description="ddim's noise: 0 for none, 1 for as much as ddpm")
     variance: float | None = Field(None, ge=0, le=1, description="ddpm's: from the smaller, 0, to the larger, 1")
-    percentile: float | None = Field(None, gt=0, le=100, description="dynamic thresholding, such as 99.5")
+    percentile: float | None = Field(None, ge=0, le=100, description="dynamic thresholding, such as 99.5; 0 to clip")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class How:
         """
         asked = {name: value for name in vars(self) if (value := getattr(options, name)) is not None}
         changed = How(**(vars(self) | asked))
+        changed = replace(changed, percentile=changed.percentile or None)
         try:
             schedule.times(changed.steps)
         except ValueError as error:
