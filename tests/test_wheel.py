@@ -59,7 +59,7 @@ def test_a_wheel_trains_samples_translates_and_plans_by_the_names_of_recipes(sit
     digests = {ganfleet("ckpt", "digest", f"runs/{name}").splitlines()[-1] for name in ("fleet", "msrun")}
     assert len(digests) == 1
     ganfleet("sample", "--checkpoint", "runs/fleet", "--out", "grid.png", "--seeds", "0-3")
-    assert Image.open(tmp_path / "grid.png").size >= (16, 16)
+    assert Image.open(tmp_path / "grid.png").size > (64, 64)
 
     for domain in ("trainA", "trainB"):
         (tmp_path / "pair" / domain).mkdir(parents=True)
