@@ -118,7 +118,7 @@ def simulate(
     """
     found = strategies.find(strategy) if isinstance(strategy, str) else strategy
     done = resumed_from.facts["clock"]["step"] if resumed_from else 0
-    config = _config(found, options or {}, {**TRAIN, **train, "steps": done + steps})
+    config = _config(strategy, found, options or {}, {**TRAIN, **train, "steps": done + steps})
     check_lanes(config.train.lanes, world_size, "auto")
     with cpu.pin(config.fleet.cpu_threads):  # as a rank does, so that the bits are those of a real run
         source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
@@ -223,10 +223,14 @@ def check_second_order(layer: nn.Cell | Callable, x: np.ndarray, seed: int = 0) 
 # ── Fleets of strategies
 
 
-def _config(strategy: type[Strategy], options: dict[str, Any], train: dict[str, Any]) -> configs.Config:
+def _config(
+    named: type[Strategy] | str, strategy: type[Strategy], options: dict[str, Any], train: dict[str, Any]
+) -> configs.Config:
     given = Document("simulate")
+    # By the name that a config has: options are a part of a compiled graph's name, so a run's graphs are found again.
+    name = named if isinstance(named, str) else strategy.__name__
     # Nothing is drawn ahead, so that what a strategy wrongly changes shows at the same step every time.
-    own = {"strategy": {"name": strategy.__name__, **options}, "train": train, "data": {"prefetch": 0}}
+    own = {"strategy": {"name": name, **options}, "train": train, "data": {"prefetch": 0}}
     for section, values in own.items():
         for key, value in values.items():
             given.override(f"{section}.{key}={json.dumps(value)}")

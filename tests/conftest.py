@@ -15,6 +15,11 @@ from ganfleet.fleet import cpu
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # References run once: code that is compiled in half the time is worth more than fast code.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# For workers and ranks, since a process reads it when it starts: memory that a compiler gives back it soon wants again.
+os.environ.setdefault(
+    "GLIBC_TUNABLES",
+    "glibc.malloc.trim_threshold=1073741824:glibc.malloc.top_pad=67108864:glibc.malloc.mmap_threshold=1073741824",
+)
 gc.set_threshold(50_000, 20, 50)  # by default, a tenth of the time goes into looking at objects that live to the end
 collect_ignore = ["plugins"]  # tested as it is installed, in test_plugins.py
 _cache = tempfile.TemporaryDirectory(prefix="ganfleet-cache-")  # until the tests end

@@ -273,6 +273,7 @@ def new_strategy(config: Config, image: ImageSpec, found: type[Strategy] | None 
     """
     found = found or STRATEGIES.find(config.strategy.name)
     strategy = contract.make(found, config.strategy, image, config.train.batch_size)
-    strategy.begins_trained = config.train.init_from is not None
+    if config.train.init_from is not None:  # else what the class says: an attribute more is another name for graphs
+        strategy.begins_trained = True
     check_schedule(strategy, config.train.lanes)
     return strategy

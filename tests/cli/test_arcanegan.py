@@ -8,7 +8,8 @@ from PIL import Image
 TINY = "strategy.resolution=8 strategy.latent=4 strategy.mapping_layers=1 strategy.fmap_base=32 strategy.fmap_max=8"
 SHORT = "train.steps=2 train.batch_size=4 train.lanes=2 log.samples=2 strategy.lrs={}"
 STUDENT = (
-    "strategy.resolution=8 strategy.ngf=2 strategy.ndf=2 strategy.perceptual=null train.steps=2 train.batch_size=4"
+    "strategy.resolution=8 strategy.ngf=2 strategy.ndf=2 strategy.blocks=1 strategy.perceptual=null train.steps=2 "
+    "train.batch_size=4"
 )
 
 

@@ -504,11 +504,11 @@ def test_other_processors_and_instruction_sets_run_stock_without_a_word(anew, ca
 
 @pytest.mark.slow
 @needs_kernels
-def test_four_processes_that_compile_at_once_all_get_the_kernels(tmp_path):
+def test_processes_that_compile_at_once_all_get_the_kernels(tmp_path):
     code = "import ganfleet; from ganfleet.nn import forms; print(forms.form())"
-    racers = [start(code, XDG_CACHE_HOME=str(tmp_path)) for _ in range(4)]
+    racers = [start(code, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
     said = [p.communicate() for p in racers]
-    assert said == [(cpu.form() + "\n", "")] * 4
+    assert said == [(cpu.form() + "\n", "")] * 2
     (compiled,) = (tmp_path / "ganfleet").iterdir()
     assert library.sound(compiled)
 

@@ -209,8 +209,7 @@ def test_a_run_that_meets_one_fault_after_another_ends_with_the_bits_of_none(pla
     same_as_straight("unlucky")
     assert len(steps_of("unlucky")) == STEPS
 
-    ended = run(workers(2, *words, "train.seed=4"), place)
-    assert "train.seed was 3, is 4" in one_error(ended, 85)
+    assert "train.seed was 3, is 4" in one_error(ganfleet("train", *words, "train.seed=4"), 85)
     same_as_straight("unlucky")
 
 

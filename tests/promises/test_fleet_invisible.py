@@ -8,15 +8,15 @@ pytestmark = one_at_a_time
 TINY = {
     "gan": "strategy: {name: gan, resolution: 8, latent: 8, hidden: [16], ema_kimg: 0.1}",
     "dcgan": "strategy: {name: dcgan, resolution: 16, latent: 8, ngf: 8, ndf: 8, ema_kimg: 0.1}",
-    # Stages: 4 for three steps, 8-fade for two, 8 for three, 16-fade for two, then 16.
-    "stylegan": "strategy: {name: stylegan, resolution: 16, start_resolution: 4, stable_kimg: 0.032, fade_kimg: 0.048, "
+    # Stages: 4 for three steps, 8-fade for two, then 8.
+    "stylegan": "strategy: {name: stylegan, resolution: 8, start_resolution: 4, stable_kimg: 0.032, fade_kimg: 0.048, "
     "latent: 8, mapping_layers: 1, fmap_base: 32, fmap_max: 8}",
 }
 # The fleets that train one run in turn, and the step after which each stops; a StyleGAN's first one stops in mid-fade.
 TURNS = {
     "gan": {"msrun 2": 10, "simulated 4": 20},
     "dcgan": {"workers 4": 10, "mpiexec 2": 20, "simulated 1": 25},
-    "stylegan": {"msrun 2": 9, "simulated 4": 12},
+    "stylegan": {"msrun 2": 4, "simulated 4": 7},
 }
 
 
@@ -65,8 +65,8 @@ def test_fleets_that_train_a_run_in_turn_end_with_the_bits_of_one_process(strate
     train("simulated 1", "--config", path, "run.name=alone", f"train.steps={last}")
     for fleet, step in TURNS[strategy].items():
         train(fleet, "--config", path, "run.name=in-turn", f"train.steps={step}")
-        if step == 9:
-            assert newest(tmp_path / "runs" / "in-turn").facts["stage"] == "16-fade"
+        if step == 4:
+            assert newest(tmp_path / "runs" / "in-turn").facts["stage"] == "8-fade"
     components = digest(tmp_path / "runs" / "in-turn")
     assert components == digest(tmp_path / "runs" / "alone")
     assert {"G.weights", "G.ema", "G.optimizer", "D.weights", "D.optimizer", "clock", "data"} <= set(components)

@@ -250,11 +250,7 @@ SIMPLE = SMALL | {"multipliers": (1,), "attention": (), "learned_variance": True
 TRAINED = {"options": SIMPLE, "source": testing.FakeImages(classes=CLASSES)}
 
 
-def test_any_fleet_trains_it_to_the_same_bits():
-    testing.assert_fleet_invisible(Diffusion, steps=2, **TRAINED)
-
-
-def test_it_goes_on_where_it_was_stopped():
+def test_two_ranks_and_then_four_train_it_to_the_bits_of_one():
     testing.assert_resumes(Diffusion, steps=2, **TRAINED)
 
 

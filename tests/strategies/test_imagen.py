@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import unet_float64 as float64
+import yaml
 from commands import ganfleet as command
 from commands import one_error
 from fake_captions import FEATURES, TEXT, TOKENS, Captioned, cars_in
+from fleets import digest
 from in_memory import one_lane
 from nn.reference import assert_close, assert_gradients, normal
 from PIL import Image
 
 import ganfleet
+from ganfleet import config as configs
 from ganfleet import rng, testing
 from ganfleet.clock import Clock
 from ganfleet.data import open_section
@@ -23,6 +26,7 @@ from ganfleet.engine.pictures import Drawn, Read, captions_to_draw
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler
 from ganfleet.errors import ConfigError
+from ganfleet.store import checkpoint
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.imagen.strategy import Imagen, ImagenSR
 
@@ -181,17 +185,6 @@ def test_sizes_that_cannot_be_are_one_error(words, message, tmp_path):
     assert message in one_error(command("plan", "--config", str(tmp_path / "config.yaml")), 2)
 
 
-# ── What a fleet promises
-
-
-@pytest.mark.slow
-def test_any_fleet_trains_the_base_to_the_same_bits_and_it_goes_on_where_it_was_stopped():
-    """That the second model does is in tests/promises/test_text_to_image.py."""
-    strategy, options = MODELS["imagen"]
-    testing.assert_fleet_invisible(strategy, steps=2, options=options, source=Captioned(1, 0))
-    testing.assert_resumes(strategy, steps=2, options=options, source=Captioned(1, 0))
-
-
 # ── From captions to pictures of a prompt
 
 
@@ -205,12 +198,26 @@ def runs(tmp_path_factory):
             {"name": name} | options | {"lr": 1e-2} | ({"prompts": ["a cat"]} if name == "imagen" else {})
         )
         (folder / f"{name}.yaml").write_text(
-            f"strategy: {given}\ndata: {data}\ntrain: {{batch_size: 4, lanes: 2, steps: 2}}\n"
+            f"strategy: {given}\ndata: {data}\ntrain: {{batch_size: 8, lanes: 4, steps: 2}}\n"
             f"log: {{samples: 2, every_steps: 1}}\nrun: {{dir: {folder}, name: {name}}}\n"
         )
         ended = command("train", "--config", str(folder / f"{name}.yaml"))
         assert ended.code == 0, ended.output
     return folder
+
+
+@pytest.mark.slow
+def test_two_ranks_and_then_four_train_the_base_to_the_bits_of_one_process(runs):
+    """Each with a strategy object of its own. The second model is in tests/promises/test_text_to_image.py."""
+    config = configs.load(runs / "imagen.yaml")
+    options = yaml.safe_load((runs / "imagen.yaml").read_text())["strategy"]
+    source = open_section(config.data, config.strategy.resolution)
+    how = {"options": {**options, "lr": 0.01}, "source": source}
+    half = testing.simulate(how["options"].pop("name"), 2, 1, **how)
+    whole = testing.simulate("imagen", 4, 1, resumed_from=half.snapshot, **how)
+    found, expected = checkpoint.digest(whole.snapshot), digest(runs / "imagen")
+    for component in ("unet.weights", "unet.ema", "unet.optimizer", "clock"):
+        assert found[component] == expected[component], component
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""DALL·E 2's towers, prior and decoder against float64 JAX; two embeddings are drawn, and the better one is kept."""
+"""DALL·E 2's towers, prior and decoder against float64 JAX; two embeddings are drawn, and the better one is kept.
+
+That any ranks train them to the same bits is in tests/promises/test_text_to_image.py.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +10,14 @@ import numpy as np
 import pytest
 import unet_float64 as float64
 import yaml
-from fake_captions import FEATURES, TEXT, TOKENS, Captioned
+from fake_captions import FEATURES, TEXT, TOKENS
 from in_memory import one_lane
 from mindspore import nn as ms_nn
 from nn.reference import assert_close, assert_gradients, normal
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ganfleet import recipes, rng, testing
+from ganfleet import recipes, rng
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
 from ganfleet.engine.sampler import Sampler
@@ -313,24 +316,6 @@ def test_the_upsampler_is_told_the_small_image_blurred_for_half_of_the_samples()
     inputs = strategy.from_images(given["image"][:1, :, :2, :2], rng.stream(5, "then"), CLOCK)
     assert not inputs["blurred"].any()
     assert Sampler(program).draw([inputs]).shape == (1, 1, 4, 4)
-
-
-# ── What a fleet promises
-
-
-@pytest.mark.slow
-def test_any_fleet_trains_the_towers_to_the_same_bits():
-    testing.assert_fleet_invisible(Towers, steps=2, options=TOWERS, source=Captioned(1, 0))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", [UnclipPrior, Unclip])
-def test_any_fleet_trains_prior_and_decoder_to_the_same_bits_and_they_resume(strategy, programs):
-    """That the upsampler does is in tests/promises/test_text_to_image.py."""
-    options = programs["prior" if strategy is UnclipPrior else "decoder"].strategy.options
-    given = {name: getattr(options, name) for name in strategy.Options.model_fields}
-    testing.assert_fleet_invisible(strategy, steps=2, options=given, source=Captioned(1, 0))
-    testing.assert_resumes(strategy, steps=2, options=given, source=Captioned(1, 0))
 
 
 # ── The paper's sizes
