@@ -32,10 +32,11 @@ HARMLESS = {
 }
 # Modules of ours that are not followed: this cache, what compiles the CPU's kernels, of which graphs get the form and
 # the path by their values (``_surroundings`` asks for them first), random numbers, which depend on their arguments
-# alone, and text encoders, which run on the host beside a strategy's graphs.
+# alone, and what reads files on the host, beside a strategy's graphs: text encoders, images, and weights.
 OURS_AS_LIBRARIES = {
     *("ganfleet.engine.compile_cache", "ganfleet.nn.cpu.library", "ganfleet.rng"),
-    *("ganfleet.text.encoder", "ganfleet.text.cache"),
+    *("ganfleet.text.encoder", "ganfleet.text.cache", "ganfleet.data.images"),
+    *("ganfleet.store.weights", "ganfleet.store.pth", "ganfleet.store.pickles"),
 }
 READING = {"open", "input", "exec", "eval", "compile", "__import__", "globals", "locals", "id", "hash"}
 READING_OF_NUMPY = {"random", "load", "loadtxt", "genfromtxt", "fromfile", "memmap"}

@@ -17,6 +17,7 @@ from ganfleet import fleet as fleets
 from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.engine.chain import Chain, Drawing
+from ganfleet.engine.picture_files import with_images
 from ganfleet.engine.pictures import FromSeeds, asked, drawn_with
 from ganfleet.engine.program import Program
 from ganfleet.engine.run import new_strategy
@@ -102,6 +103,7 @@ class Loaded(Drawing):
         with self.fleet.agreeing(), self._holding(ema):
             figure = self.find_figure(name)
             own, sample = self.figure_options(figure, options)
+            own = with_images(own, self.strategy.image.channels, self.stage.resolution)
             return figure.draw(inputs_of, draw, own)
 
     def find_figure(self, name: str) -> Figure:

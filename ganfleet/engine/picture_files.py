@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence, PngImagePlugin
 
-from ganfleet.data.images import convert, decode, open_image
+from ganfleet.data.images import Resize, convert, decode, open_image
 from ganfleet.data.loader import to_network
-from ganfleet.errors import DataError
+from ganfleet.errors import ConfigError, DataError
 from ganfleet.observe.grid import grid, picture_of
+from ganfleet.size import Size
 from ganfleet.store import publish
 from ganfleet.store.publish import writing
+from ganfleet.strategies.options import IMAGE_FILE, Options
 
 DIRECTION = "ganfleet direction"  # what the text in a PNG file is called that says how it was made
 COMMENT = f"{DIRECTION}: "  # what the comment in a GIF file begins with
@@ -68,12 +70,33 @@ def read(path: Path, channels: int) -> np.ndarray:
         DataError: it is no image, damaged, or too large.
     """
     try:
-        data = path.read_bytes()
-        with open_image(data) as image:
-            refuse_if_too_large(image)
-        return as_array(decode(data, channels))
+        return as_array(_decoded(path, channels))
     except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
         raise DataError(f"{path} cannot be decoded: {error}") from error
+
+
+def with_images(options: Options, channels: int, resolution: int | Size) -> Options:
+    """``options`` with images in the place of their files, see ``strategies.options.ImageFile``.
+
+    Raises:
+        ConfigError: there is no such image, or it cannot be decoded.
+    """
+    images = {}
+    for name, field in type(options).model_fields.items():
+        if IMAGE_FILE in field.metadata:
+            path = getattr(options, name)
+            try:
+                images[name] = to_network(Resize(resolution, upscale=True)(_decoded(path, channels), str(path)))
+            except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
+                raise ConfigError(f"{name}={path} cannot be read: {error}. Give an image file") from error
+    return options.model_copy(update=images)
+
+
+def _decoded(path: Path, channels: int) -> Image.Image:
+    data = path.read_bytes()
+    with open_image(data) as image:
+        refuse_if_too_large(image)
+    return decode(data, channels)
 
 
 def read_frames(path: Path, channels: int) -> tuple[list[np.ndarray], dict]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -51,6 +52,11 @@ def _listed(value: Any) -> Any:
 
 Numbers = Annotated[tuple[int, ...], BeforeValidator(_listed)]
 """Seeds or classes: ``"0-3,9"``, one number, or a sequence of numbers."""
+
+IMAGE_FILE = "the file of an image"
+ImageFile = Annotated[Path, IMAGE_FILE]
+"""The file of an image. A figure finds the image in its place, float32 (channels, h, w) in [-1, 1]: the middle of it,
+brought to the model's resolution."""
 
 
 def read_words(words: Sequence[str]) -> dict[str, str]:

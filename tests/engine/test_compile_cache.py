@@ -14,6 +14,7 @@ import pytest
 from in_memory import ArraySource, trainer
 from mindspore import Parameter, Tensor, ops
 
+from ganfleet import strategies
 from ganfleet.engine import compile_cache
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
@@ -264,6 +265,12 @@ def by_chance(x):
 def test_a_graph_that_may_freeze_what_nobody_can_see_has_no_name(function):
     with pytest.raises(Unnameable):
         fingerprint(Affine(function=function))
+
+
+@pytest.mark.parametrize("strategy", strategies.names())
+def test_nothing_in_a_strategy_of_ganfleet_keeps_its_graphs_from_being_named(strategy):
+    """Or every start and every rank would compile them again."""
+    fingerprint(strategies.find(strategy))
 
 
 def test_what_cannot_be_named_or_stored_is_compiled_each_time(folder):

@@ -76,6 +76,9 @@ def test_every_model_of_dalle_2_has_the_bits_of_one_process_and_they_draw_togeth
     assert drawn.code == 0, drawn.output
     with Image.open("unclip.png") as picture:
         assert picture.width > 16
+    like = ("--figure", "variations", "--out", "like.png", "image=unclip.png", "seeds=0")
+    drawn = ganfleet("sample", "--checkpoint", "alone/decoder", *like)
+    assert drawn.code == 0, drawn.output
 
 
 @one_at_a_time

@@ -1,16 +1,11 @@
 """What embeddings of images are good for (arXiv:2204.06125, section 3): variations, and ways from one to another."""
 
-from pathlib import Path
-
 import numpy as np
-from PIL import Image
 from pydantic import Field
 
-from ganfleet.errors import ConfigError
-from ganfleet.size import Size
 from ganfleet.strategies.diffusion.sampling import How
 from ganfleet.strategies.figure import Figure, Picture
-from ganfleet.strategies.options import Numbers, Options
+from ganfleet.strategies.options import ImageFile, Numbers, Options
 
 ETAS = (0.0, 0.5, 1.0)  # of DDIM, for variations
 CHOSEN = ("how_method", "how_eta", "how_guidance")  # by that figure
@@ -67,31 +62,20 @@ class Variations(Figure):
     varies = ("prompt", "eta", "method", "guidance")
 
     class Options(Options):
-        image: Path = Field(description="the file of an image")
+        image: ImageFile = Field(description="the file of an image")
         seeds: Numbers = Field((0, 1, 2, 3), description="a row each")
 
     def __init__(self, strategy):
         self._strategy = strategy
 
     def draw(self, inputs_of, draw, options):
-        image = self._read(options.image)
+        image = options.image[None]
         inputs = [inputs_of(seed) | self._strategy.nothing() | {"image": image} for seed in options.seeds]
         columns = [np.repeat(image, len(inputs), 0)]
         columns += [draw([each | ddim(eta) for each in inputs]) for eta in ETAS]
         images = np.stack(columns, 1).reshape(-1, *image.shape[1:])
         rows, names = [f"seed {seed}" for seed in options.seeds], [f"eta {eta:g}" for eta in ETAS]
         return Picture(images, len(columns), rows, ["the image", *names])
-
-    def _read(self, path: Path) -> np.ndarray:
-        """The image at ``path`` as the networks take it, (1, channels, h, w)."""
-        channels, size = self._strategy.image.channels, Size.of(self._strategy.options.resolution)
-        try:
-            with Image.open(path) as file:
-                image = file.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]).resize((size.width, size.height))
-        except OSError as error:
-            raise ConfigError(f"image={path} cannot be read: {error}. Give an image file") from error
-        levels = np.asarray(image, np.float32).reshape(size.height, size.width, channels)
-        return (levels / 127.5 - 1).transpose(2, 0, 1)[None]
 
 
 def ddim(eta: float) -> dict[str, np.ndarray]:
