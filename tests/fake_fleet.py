@@ -65,7 +65,7 @@ def member(process, role, rank=0):
     """The process that the launcher ``process`` has started as this."""
     for child in psutil.Process(process.pid).children():
         environment = child.environ()
-        if (environment["MS_ROLE"], environment["RANK_ID"]) == (role, str(rank)):
+        if (environment.get("MS_ROLE"), environment.get("RANK_ID")) == (role, str(rank)):
             return child
     raise AssertionError(f"no {role} {rank}")
 

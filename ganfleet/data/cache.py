@@ -25,6 +25,7 @@ from ganfleet.data.images import halvings
 from ganfleet.data.threads import leave_pinned_core
 from ganfleet.document import is_homeless, user_cache
 from ganfleet.errors import ConfigError, GanfleetError, StorageError
+from ganfleet.fleet import heartbeat
 from ganfleet.size import Size, halves
 from ganfleet.store import publish
 
@@ -179,6 +180,7 @@ def reduce(folder: Path, read: Callable[[int], np.ndarray], shape: Shape) -> np.
         opened.callback(pool.shutdown, cancel_futures=True)
         for stored in [pool.submit(store, start) for start in range(0, count, CHUNK)]:
             stored.result()
+            heartbeat.beat()
     return checksums
 
 

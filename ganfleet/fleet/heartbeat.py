@@ -192,7 +192,7 @@ def waiting():
 
 
 def compiling():
-    """A block that compiles a graph. However long it takes, it is no hang."""
+    """A block that compiles a graph. It may take long, and is no hang."""
     return _waiting(COMPILING)
 
 

@@ -20,9 +20,11 @@ from pathlib import Path
 import psutil
 
 from ganfleet.errors import ConfigError, StorageError
+from ganfleet.fleet import groups
 from ganfleet.fleet.heartbeat import STARTING, Board
 from ganfleet.fleet.launcher import ECHO_SECONDS, HEARTBEAT, LAUNCHER_PID, STACKS, TERMINAL, end_with, host
 from ganfleet.fleet.output import Output
+from ganfleet.fleet.screen import screen
 from ganfleet.fleet.watchdog import Seen
 
 SCHEDULER_SECONDS = 60  # for ranks to end by themselves that have no scheduler any more
@@ -121,6 +123,8 @@ class Family:
             self._board = Board(self.place.world_size)
             stack.callback(self._board.close)
             stack.callback(self._close_outputs)
+            self._groups = groups.Groups()
+            stack.callback(self._groups.close)
             stack.callback(_end, self._processes)
             if self._log_dir:
                 self._clear_logs()
@@ -153,7 +157,7 @@ class Family:
         common[HEARTBEAT] = f"/dev/fd/{self._board.handle}"
         if not self._log_dir and sys.stdout.isatty():
             common |= {TERMINAL: 1, "COLUMNS": shutil.get_terminal_size().columns}
-            self._stack.callback(show, SHOW_CURSOR)  # the bar of a rank that is killed hides it
+            self._stack.callback(screen.show, SHOW_CURSOR)  # the bar of a rank that is killed hides it
         for rank in place.ranks:
             own = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank, "RANK_ID": rank, "DEVICE_ID": rank - place.first}
             self._ranks[rank], self._outputs[rank] = self._start(self._command, self.log(rank), {**common, **own})
@@ -195,6 +199,7 @@ class Family:
         finally:
             output.started()
         self._processes.append(process)
+        self._groups.add(process.pid)
         return process, output
 
     def _clear_logs(self) -> None:
@@ -302,13 +307,6 @@ class Family:
             self._process(rank).send_signal(number)
 
 
-def show(text: bytes) -> None:
-    """Print what ranks have printed."""
-    with suppress(OSError):  # the terminal is closed; the ranks must not end for that
-        sys.stdout.buffer.write(text)
-        sys.stdout.flush()
-
-
 @contextmanager
 def _storing(place: object):
     """Turns an OSError into one that says what to do.
@@ -323,7 +321,7 @@ def _storing(place: object):
 
 
 def _end(processes: list[psutil.Popen]) -> None:
-    """Kill ``processes`` and what they have started."""
+    """Kill ``processes`` and what they have started, and what those had started that have ended."""
     family = [*processes]
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -332,4 +330,5 @@ def _end(processes: list[psutil.Popen]) -> None:
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    groups.end(processes)
     psutil.wait_procs(family, timeout=10)  # one that the kernel holds for longer ends later

@@ -1,7 +1,6 @@
 """Run a fleet to its end: start processes, watch them, restart them where that helps, and end with one exit code."""
 
 import math
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from ganfleet.errors import INTERRUPTED, GanfleetError, Hang, PeerLost, RestartsSpent, Stopped
 from ganfleet.fleet.base import ranks_named
 from ganfleet.fleet.nodes import LOOPBACK, Alone, Decision, Meeting, join
-from ganfleet.fleet.processes import Family, Place, Signals, show
+from ganfleet.fleet.processes import Family, Place, Signals
+from ganfleet.fleet.screen import screen
 from ganfleet.fleet.watchdog import Seen, Watchdog, at
 
 POLL_SECONDS = 0.2
@@ -93,6 +93,8 @@ def launch(settings: Settings, command: list[str]) -> int:
         except GanfleetError as error:
             peers.decide(Decision(error.exit_code, str(error)))
             raise
+        finally:
+            screen.drain(GRACE_SECONDS)
 
 
 def _words(command: list[str]) -> str:
@@ -126,8 +128,8 @@ class _Supervisor:
             before = ending
             self._restarts += 1
             if ending.error:
-                _tell(f"error: {ending.error}")
-            _tell(
+                screen.tell(f"error: {ending.error}")
+            screen.tell(
                 f"restart {self._restarts} of {self._settings.max_restarts} in {pause:g} s, with {self._workers} "
                 "workers, from the newest checkpoint that is valid"
             )
@@ -142,7 +144,7 @@ class _Supervisor:
         if ending.code not in CURABLE or settings.max_restarts == 0 or self._signals.stops:
             return None, ending
         if before and ending.code == before.code == GanfleetError.exit_code and _same(ending, before):
-            _tell(
+            screen.tell(
                 f"rank {ending.rank} has failed {ending.place} for the second time: a restart does not help, correct "
                 "what it says"
             )
@@ -212,10 +214,6 @@ def _same(ending: Ending, before: Ending) -> bool:
     return (ending.rank, ending.place) == (before.rank, before.place)
 
 
-def _tell(message: str) -> None:
-    print(f"ganfleet: {message}", file=sys.stderr, flush=True)
-
-
 class _Attempt:
     """Looks after the ranks of one attempt until they have ended, or have had their time."""
 
@@ -258,7 +256,7 @@ class _Attempt:
 
     def _listen(self) -> None:
         for warning in self._family.listen():
-            _tell(f"warning: {warning}")
+            screen.tell(f"warning: {warning}")
 
     def _show(self, mine: dict[int, Seen]) -> None:
         """Pass on what the first rank here has printed; once another has failed, hold it back: that one comes first."""
@@ -266,13 +264,13 @@ class _Attempt:
         if any(seen.lost or seen.heartbeat.code for rank, seen in mine.items() if rank != self._place.first):
             self._held.append(news)
         else:
-            show(news)
+            screen.show(news)
 
     def _end(self, ending: Ending) -> Ending:
         """Show what was held back, behind what the first rank to fail has said."""
         self._listen()
         self._held.append(self._family.news(self._place.first))
-        show(b"".join(self._held))
+        screen.show(b"".join(self._held))
         steps = any(seen.heartbeat.steps for seen in self._ranks.values())
         return Ending(ending.code, ending.error, ending.rank, ending.place, made_steps=steps)
 
@@ -292,7 +290,7 @@ class _Attempt:
             if rank not in self._first and (seen.lost or seen.heartbeat.code):
                 self._first.append(rank)
         for line in self._dog.slow(ranks):
-            _tell(f"warning: {line}")
+            screen.tell(f"warning: {line}")
         lost = [rank for rank, seen in ranks.items() if seen.lost]
         scheduler = None
         if not lost and not self._first:
@@ -310,7 +308,7 @@ class _Attempt:
         ranks = self._ranks
         unanswering = [rank for rank, seen in ranks.items() if seen.works]
         if self._signals.interrupted_at is not None and unanswering:
-            _tell(f"error: interrupted twice; killed {ranks_named(unanswering)} without an answer")
+            screen.tell(f"error: interrupted twice; killed {ranks_named(unanswering)} without an answer")
             return Ending(INTERRUPTED)
         if scheduler is not None:
             return _failed(
@@ -352,11 +350,10 @@ class _Attempt:
         return _failed(Hang(f"{told}; start the run again to go on from its last checkpoint"))
 
     def _show_stacks(self, told: str) -> None:
-        _tell(told)
+        screen.tell(told)
         for rank, lines in self._family.stacks(STACK_SECONDS).items():
-            heading = f"ganfleet: {at(rank, self._ranks[rank])} is {self._ranks[rank].heartbeat.place}; its threads:"
-            print(heading, *lines, sep="\n", file=sys.stderr)
-        sys.stderr.flush()
+            heading = f"{at(rank, self._ranks[rank])} is {self._ranks[rank].heartbeat.place}; its threads:"
+            screen.tell("\n".join([heading, *lines]))
         self._family.news(self._place.first)  # which were its stacks
 
     def _show_end(self, rank: int, ending: str) -> None:
@@ -366,7 +363,7 @@ class _Attempt:
         log = self._family.log(rank)
         where = f"all it printed is in {log}" if log else "--log-dir keeps all that it prints"
         lines = self._family.printed(rank)[-TAIL_LINES:]
-        print(f"ganfleet: {ending}; {where}. Its last lines:", *lines, sep="\n", file=sys.stderr, flush=True)
+        screen.tell("\n".join([f"{ending}; {where}. Its last lines:", *lines]))
 
 
 def _failed(error: GanfleetError, rank: int | None = None, place: str = "") -> Ending:

@@ -11,6 +11,7 @@ from ganfleet.fleet.heartbeat import COMPILING, STARTING, Heartbeat
 
 SLOW = 2.0  # times what the other ranks work in a step
 WINDOW = 10  # steps that are compared; a rank is slow that was slow in all but two of them
+BUSY_SECONDS = 3600  # without a sign of life, while a rank starts or compiles: no graph and no file takes so long
 LEAST_LOST = 0.1  # seconds in these steps, below which nobody is bothered
 
 
@@ -57,8 +58,9 @@ class Watchdog:
     """Looks at the ranks time and again, and says what is wrong with them."""
 
     def __init__(self, hang_after: float):
-        """``hang_after``: seconds without a sign of life after which a fleet hangs."""
+        """``hang_after``: seconds without a sign of life after which a fleet hangs; see ``hang``."""
         self._hang_after = hang_after
+        self._limit = hang_after  # that is in force
         self._beats: dict[int, int] = {}
         self._silent = 0.0
         self._stopped: dict[int, float] = {}  # ranks, and for how many seconds they have been
@@ -69,16 +71,18 @@ class Watchdog:
         """What is to be said about a hang; None if there is none. ``passed`` are the seconds since the last look.
 
         The ranks wait for each other in every step, so the fleet hangs when no rank shows a sign of life. As long as
-        one of them compiles, or has not begun its first step, none hangs; but a rank that a signal has stopped does.
+        one of them compiles, or has not begun its first step, that may take BUSY_SECONDS, or ``hang_after`` if that is
+        longer; unless a signal has stopped a rank.
         """
         working = {rank: seen for rank, seen in ranks.items() if seen.works}
         self._stopped = {rank: self._stopped.get(rank, 0) + passed for rank, seen in working.items() if seen.stopped}
         beats = {rank: seen.heartbeat.beats for rank, seen in working.items()}
         busy = any(seen.heartbeat.state in (STARTING, COMPILING) and not seen.stopped for seen in working.values())
-        self._silent = 0.0 if busy or beats != self._beats else self._silent + passed
+        self._silent = 0.0 if beats != self._beats else self._silent + passed
+        self._limit = max(self._hang_after, BUSY_SECONDS) if busy else self._hang_after
         self._beats = beats
         stopped = [rank for rank, seconds in self._stopped.items() if seconds > self._hang_after]
-        if working and (stopped or self._silent > self._hang_after):
+        if working and (stopped or self._silent > self._limit):
             return self._told(working, stopped)
         return None
 
@@ -93,7 +97,7 @@ class Watchdog:
         ]
         others = [str(rank) for rank in working if rank not in late]
         waiting = f"; rank {', '.join(others)} waits for it" if others else ""
-        return f"{'; '.join(lines)}{waiting}. No sign of life for {self._hang_after:g} s"
+        return f"{'; '.join(lines)}{waiting}. No sign of life for {self._hang_after if stopped else self._limit:g} s"
 
     def skipped(self, ranks: dict[int, Seen], at_end: bool = False) -> str | None:
         """What is to be said about a collective that not all ranks came to; None if there is none."""

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ganfleet.errors import ConfigError, StorageError
+from ganfleet.fleet import heartbeat
 from ganfleet.store import publish
 from ganfleet.text.encoder import Encoder
 
@@ -103,6 +104,7 @@ def _shared_out(folder: Path, encoder: Encoder, captions: Sequence[str], tokens:
                         told = True
                     _make(folder / str(number), encoder, captions[number * PART : (number + 1) * PART], tokens)
                     found = _load(folder / str(number))
+                    heartbeat.beat()
                 parts[number] = found
     return [parts[number] for number in range(count)]
 

@@ -5,9 +5,10 @@ import signal
 import socket
 import time
 
+import psutil
 import pytest
 from fake_fleet import ONCE, RANK, TRAINING, launch, printed
-from fleets import Ended, free_port, one_at_a_time, run, start, survivors
+from fleets import Ended, free_port, one_at_a_time, run, start, survivors, until
 
 pytestmark = one_at_a_time
 STOP = "os.kill(os.getpid(), signal.SIGSTOP)"
@@ -119,6 +120,30 @@ def test_the_first_rank_to_fail_is_told_first(tmp_path):
     assert "the effect" not in ended.output.partition(heading)[0] or ended.output.rindex(
         "the effect"
     ) > ended.output.index("the cause")
+
+
+def test_a_fleet_is_watched_though_nobody_reads_what_it_prints(tmp_path):
+    """As behind Ctrl-S, a pager, or a frozen connection."""
+    loud = TRAINING.replace("time.sleep(0.01)", "time.sleep(0.01)\n            print('x' * 10000, flush=True)")
+    process = start(launch(tmp_path, f"time.sleep(1); {KILL}", 6, loud, log_dir="None"), tmp_path)
+    until(lambda: psutil.Process(process.pid).children())
+    until(lambda: not psutil.Process(process.pid).children())  # and only then is it read
+    assert "xxx" in printed(process) and process.returncode == 69
+
+
+CHILD = "import subprocess; subprocess.Popen(['sleep', '987'])"
+
+
+@pytest.mark.parametrize("killed", ["rank", "launcher"])
+def test_what_a_rank_has_started_ends_with_the_fleet(killed, tmp_path):
+    """Though the rank itself could not see to it."""
+    fault = f"{CHILD}; {KILL}" if killed == "rank" else f"{CHILD}; print('started', flush=True)"
+    process = start(launch(tmp_path, fault, log_dir="None"), tmp_path)
+    if killed == "launcher":
+        until(lambda: any("sleep" in each.cmdline() for each in psutil.Process(process.pid).children(recursive=True)))
+        process.kill()
+    printed(process)
+    assert survivors(tmp_path) == []
 
 
 MPI = RANK.replace("MS_NODE_ID", "PMI_RANK")

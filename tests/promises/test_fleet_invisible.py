@@ -15,7 +15,7 @@ TINY = {
 # The fleets that train one run in turn, and the step after which each stops; a StyleGAN's first one stops in mid-fade.
 TURNS = {
     "gan": {"msrun 2": 10, "simulated 4": 20},
-    "dcgan": {"workers 4": 10, "mpiexec 2": 20, "simulated 1": 25},
+    "dcgan": {"workers 4": 10, "mpiexec 2": 15, "simulated 1": 20, "msrun 4": 25},
     "stylegan": {"msrun 2": 4, "simulated 4": 7},
 }
 

@@ -55,9 +55,9 @@ def test_a_run_stopped_by_any_signal_ends_with_the_bits_of_one_straight_through(
     assert straight.code == 0, straight.output
     arguments.append("run.name=stopped")
     for command, sign, number in [
-        (workers(2, *arguments), "step 2 ", signal.SIGTERM),
-        ([GANFLEET, "train", *arguments], "step 6 ", signal.SIGINT),
-        ([GANFLEET, "train", *arguments], "step 9 ", signal.SIGHUP),
+        ([GANFLEET, "train", *arguments], "step 2 ", signal.SIGTERM),
+        (workers(2, *arguments), "step 6 ", signal.SIGINT),
+        (workers(2, *arguments), "step 9 ", signal.SIGHUP),
     ]:
         code, output = interrupted(command, directory, sign, number)
         assert code == 75, output
