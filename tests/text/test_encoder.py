@@ -5,6 +5,7 @@ import json
 import encoders_float64 as float64
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from ganfleet.errors import ConfigError
 from ganfleet.text import encoder
@@ -55,6 +56,14 @@ def test_the_hash_is_that_of_weights_and_tokenizer(tmp_path):
     assert a == b != c
     (tmp_path / "b" / "tokenizer.json").write_text(json.dumps(float64.TOKENIZER | {"normalizer": None}))
     assert encoder.Encoder("b", tmp_path / "b").sha256 != a
+    for key, value in {
+        "num_attention_heads": 1,
+        "layer_norm_eps": 1e-3,
+    }.items():  # the same weights make other features
+        float64.write_encoder(tmp_path / "d", float64.BERT | {key: value}, float64.bert_shapes())
+        assert encoder.Encoder("d", tmp_path / "d").sha256 != a
+    float64.write_encoder(tmp_path / "d", float64.BERT | {"transformers_version": "5"}, float64.bert_shapes())
+    assert encoder.Encoder("d", tmp_path / "d").sha256 == a
 
 
 def test_a_folder_that_is_no_encoder_is_one_error(tmp_path):
@@ -65,11 +74,63 @@ def test_a_folder_that_is_no_encoder_is_one_error(tmp_path):
     shapes = float64.bert_shapes()
     del shapes["encoder.layer.1.output.dense.bias"]
     float64.write_encoder(tmp_path, float64.BERT, shapes)
-    with pytest.raises(ConfigError, match=r"no tensor for layers.1.down.bias"):
+    with pytest.raises(ConfigError, match=r"the files have no encoder.layer.1.output.dense.bias, which config.json"):
         encoder.Encoder("here", tmp_path).encode(["cat"], 4)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(ConfigError, match="model_type is 'gpt2', and must be one of bert, t5"):
         encoder.Encoder("here", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ([1], "has no keys with values"),
+        ({"model_type": ["bert"]}, r"model_type is \['bert'\]"),
+        ({"hidden_size": None}, "hidden_size is null, and must be an integer of 1 or more"),
+        ({"hidden_size": "8"}, 'hidden_size is "8", and must be an integer'),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1, and must be"),
+        ({"num_attention_heads": 3}, "num_attention_heads is 3, which does not divide hidden_size 8"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps is 0, and must be a number above 0"),
+        ({"hidden_act": "relu"}, 'hidden_act is "relu", and must be gelu here'),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type is .*, and must be absolute here"),
+    ],
+)
+def test_a_config_json_that_no_network_here_has_is_one_error(config, message, tmp_path):
+    whole = config if isinstance(config, list) else float64.BERT | config
+    float64.write_encoder(tmp_path, whole, float64.bert_shapes())
+    with pytest.raises(ConfigError, match=message):
+        encoder.Encoder("here", tmp_path)
+
+
+def test_a_size_that_is_missing_is_named_where_clip_takes_that_of_its_smallest_model(tmp_path):
+    config = dict(float64.BERT)
+    del config["hidden_size"]
+    float64.write_encoder(tmp_path, config, float64.bert_shapes())
+    with pytest.raises(ConfigError, match="hidden_size is missing, and must be an integer"):
+        encoder.Encoder("here", tmp_path)
+    float64.write_encoder(tmp_path, {"model_type": "clip", "text_config": {"hidden_size": 64}}, {})
+    assert encoder.Encoder("here", tmp_path).config["vocab_size"] == 49408
+
+
+@pytest.mark.parametrize("spoilt", [np.full((8,), np.nan, np.float32), np.ones(8, np.int64), np.ones(9, np.float32)])
+def test_weights_that_are_none_are_named_as_the_file_does(spoilt, tmp_path):
+    float64.write_encoder(tmp_path, float64.BERT, float64.bert_shapes())
+    name, path = "encoder.layer.1.output.dense.bias", tmp_path / "model-1.safetensors"
+    tensors = load_file(path)
+    assert name in tensors
+    save_file(tensors | {name: spoilt}, path)
+    with pytest.raises(ConfigError, match=f"{name} has "):
+        encoder.Encoder("here", tmp_path).encode(["cat"], 4)
+
+
+def test_more_tokens_or_words_than_the_network_knows_are_one_error(tmp_path):
+    float64.write_encoder(tmp_path, float64.BERT, float64.bert_shapes())
+    most = float64.BERT["max_position_embeddings"]
+    with pytest.raises(ConfigError, match=f"data.tokens is {most + 1}, and the encoder here takes {most} at most"):
+        encoder.Encoder("here", tmp_path).tokenize(["cat"], most + 1)
+    float64.write_encoder(tmp_path, float64.BERT | {"vocab_size": 3}, float64.bert_shapes())
+    with pytest.raises(ConfigError, match=r"tokenizer.json has \d+ words, and the network in config.json 3"):
+        encoder.Encoder("here", tmp_path).tokenize(["cat"], 4)
 
 
 def test_minilm_is_numpys_and_knows_what_is_alike():

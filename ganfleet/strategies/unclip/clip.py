@@ -14,14 +14,24 @@ from ganfleet.strategies.unclip.networks import unit
 from ganfleet.text import encoder, networks
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of values in [0, 1]
-VISION = {  # what a config.json may leave out
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-    "patch_size": 32,
-}
+VISION = encoder.Kind(
+    "ClipImageTower",
+    ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "image_size", "patch_size"),
+    ("layer_norm_eps",),
+    {"hidden_act": ("quick_gelu", "gelu")},
+    # Of CLIP's smallest model: its config.json leaves these out.
+    defaults={
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "intermediate_size": 3072,
+        "image_size": 224,
+        "patch_size": 32,
+        "layer_norm_eps": 1e-5,
+    },
+)
+
+PROJECTION = encoder.Kind("ClipTextTower", ("projection_dim",))
 
 
 class ClipImageTower(ms_nn.Cell):
@@ -101,7 +111,8 @@ def towers(name: str, embedding: int, image) -> dict:
             channels; a weight is missing.
     """
     found = encoder.find(name)
-    vision, features = VISION | found.whole.get("vision_config", {}), found.whole.get("projection_dim", 512)
+    vision = found.checked(found.whole.get("vision_config") or {}, VISION)
+    features = found.checked({"projection_dim": 512} | found.whole, PROJECTION)["projection_dim"]
     if image.text is not None and image.text.sha256 not in ("", found.sha256):
         raise ConfigError(
             f"strategy.encoder is the CLIP in {name}, and data.encoder is {image.text.encoder}: its text tower reads "
