@@ -550,7 +550,7 @@ def _explain(problem: dict, schema: type[Config], given: Document) -> str:
             return f"missing: give strategy.name, one of {', '.join(STRATEGIES.names())} or package.module:Class"
         case "missing" if problem["loc"][0] == "data":
             return f"missing: data.source={_named(given.data, 'data')} needs it"
-        case "string_type" | "path_type" if isinstance(problem["input"], int | float):
+        case "string_type" | "path_type" if problem["input"] is not None:
             place = given.places.get(problem["loc"])
             if place and place.names:  # an override: a shell takes its quotes away, so they need some of their own
                 key, _, text = place.label.removeprefix("override ").partition("=")
@@ -573,7 +573,7 @@ def explain(problem: dict) -> str:
         case "bool_type":
             return f"expected true or false, got {value}"
         case "string_type" | "path_type":
-            quotes = ": put it in quotes" if isinstance(problem["input"], int | float) else ""
+            quotes = ": put it in quotes" if problem["input"] is not None else ""
             return f"expected a string, got {value}{quotes}"
         case "tuple_type" | "list_type":
             return f"expected a list, got {value}"

@@ -120,6 +120,8 @@ def test_a_number_is_no_string(problems, load):
     assert told.startswith("override run.name=00012: expected a string, got 12: write '")
     [advised] = shlex.split(told.partition("write ")[2].partition(", with")[0])  # as a shell reads it
     assert load("", advised).run.name == "00012"
+    [told] = problems("", "run.name={name}")  # as a template looks
+    assert """write 'run.name="{name}"', with both quotes""" in told
 
 
 def test_hexadecimal_octal_and_signs_are_yaml_1_2(load):

@@ -116,8 +116,8 @@ def test_no_message_has_a_doubled_stop_or_blank():
 
 
 DOES = (
-    "accept|add|begin|bring|chain|change|choose|convert|copy|correct|delete|expected|fetch|free|give|install|keep|leave|let|"
-    "list|load|lower|make|mount|move|must|name|needs?|open|pass|put|raise|read|remove|rename|restore|return|run|set|start|stop|"
+    "accept|add|begin|bring|chain|change|choose|complete|convert|copy|correct|delete|expected|fetch|free|give|install|keep|leave|"
+    "let|list|load|lower|make|mount|move|must|name|needs?|open|pass|put|raise|read|remove|rename|restore|return|run|set|start|stop|"
     "take|tell|test|unset|unpack|unlock|update|upgrade|use|wait|write|did you mean|known"
 )
 PARTS = {"CheckpointDamaged"}  # of one of several checkpoints: what follows it says what is done, or can be

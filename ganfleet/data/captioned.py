@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ganfleet.data.captions import METADATA, Kind, captions_of, held_out
+from ganfleet.data.captions import Captions, Kind, captions_of, held_out
 from ganfleet.data.files import FileSource
 from ganfleet.data.places import Files, files_at
 from ganfleet.document import expanded
@@ -54,6 +54,7 @@ class Captioned(FileSource):
         self._caption_of = [numbers[caption] for caption in captions]
         self.text = Text(options.encoder, options.tokens, self._encoder.features, self._encoder.sha256)
         self._embedded: list[Embeddings] = []  # views at other resolutions share it
+        self._about_captions = Captions([], [], [], [])
 
     @classmethod
     def open(cls, options, resolution):
@@ -67,11 +68,13 @@ class Captioned(FileSource):
         if options.split and not options.hold_out:
             raise ConfigError("data.split chooses among images that are held out and the others: set data.hold_out")
         files = cls.files_in(path)
-        captions, things = captions_of(files, options.captions, options.template, options.hold_out_by)
+        found = captions_of(files, options.captions, options.template, options.hold_out_by)
+        texts = found.texts
         if options.hold_out:
-            kept = [out == (options.split == "test") for out in held_out(things, options.hold_out)]
-            files, captions = files.only(list(compress(files.names, kept))), list(compress(captions, kept))
-        images = cls(files, captions, options, resolution)
+            kept = [out == (options.split == "test") for out in held_out(found.things, options.hold_out)]
+            files, texts = files.only(list(compress(files.names, kept))), list(compress(texts, kept))
+        images = cls(files, texts, options, resolution)
+        images._about_captions = found
         with suppress(DataError):  # that the first image may be damaged is the loader's business
             images._reduced(0)  # and not images[0]: captions are encoded when training begins
         return images
@@ -98,8 +101,7 @@ class Captioned(FileSource):
         told = (
             [f"{cut:,} of {len(self):,} captions have more than {self.text.tokens} tokens, and are cut"] if cut else []
         )
-        used = [name for name in self._files.others if name.endswith((METADATA, ".txt"))]
-        return [*told, *self._files.notes(used=used)]
+        return [*told, *self._about_captions.notes, *self._files.notes(used=self._about_captions.files)]
 
     def _identity(self):
         return [self._files.names, self._captions, self.text.sha256, self.text.tokens]

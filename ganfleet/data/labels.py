@@ -14,6 +14,7 @@ from ganfleet.errors import ConfigError, DataError, printable
 
 FILE = "dataset.json"
 OTHERWISE = "set data.classes to none to train without labels"
+REMEDY = f"Complete the labels, or {OTHERWISE}"
 HIGHEST = 2**31 - 1
 NAMES_SHOWN = 20
 
@@ -169,7 +170,9 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
 
 
-def refuse(where: str, problem: str, names: Iterable[str]) -> None:
+def refuse(
+    where: str, problem: str, names: Iterable[str], remedy: str = f"Complete the labels, or {OTHERWISE}"
+) -> None:
     """
     Raises:
         DataError: there are such names.
@@ -177,4 +180,4 @@ def refuse(where: str, problem: str, names: Iterable[str]) -> None:
     names = list(names)
     if names:
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        raise DataError(f"{where} {problem} {printable(names[0])}{more}. Complete the labels, or {OTHERWISE}")
+        raise DataError(f"{where} {problem} {printable(names[0])}{more}. {remedy}")

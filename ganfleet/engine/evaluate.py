@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from ganfleet.config import explain
 from ganfleet.data import Source, as_source, open_section, open_source
 from ganfleet.document import expanded
 from ganfleet.engine.evaluation import Evaluation, Extractor, Progress
@@ -116,7 +119,10 @@ def _source(data: Any, split: str | None, loaded: Loaded) -> Source:
     if split is not None:
         if data is not None or "split" not in type(section).model_fields:
             raise ConfigError(f"--split goes with the run's data, where these have data.split: leave out {split}")
-        section = type(section)(**(section.model_dump() | {"split": split}))
+        try:
+            section = type(section)(**(section.model_dump() | {"split": split}))
+        except ValidationError as error:
+            raise ConfigError(f"--split: {explain(error.errors(include_url=False)[0])}") from error
     if data is None:
         if section.source == "given" or loaded.strategy.samples_data:
             raise ConfigError(f"of data.source {section.source}, no single images can be read: name some with --data")

@@ -24,7 +24,7 @@ def text_of(options: CaptionOptions, image: ImageSpec) -> Text:
         return image.text
     if options.features is None:
         raise ConfigError(
-            "this strategy needs captions, and the data have none: set data.source to captioned, or to see a plan "
-            "without data, strategy.features to how many a token has"
+            "this strategy needs captions, and there are none: set data.source to captioned and data.path to their "
+            "folder, or to see a plan without data, strategy.features to how many a token has"
         )
     return Text("", options.tokens, options.features, "")

@@ -100,7 +100,8 @@ def _shared_out(folder: Path, encoder: Encoder, captions: Sequence[str], tokens:
                 found = _load(folder / str(number))
                 if found is None:
                     if not told:
-                        print(f"ganfleet: encoding {len(captions):,} captions once, into {folder}", file=sys.stderr)
+                        what = "1 caption" if len(captions) == 1 else f"{len(captions):,} captions"
+                        print(f"ganfleet: encoding {what} once, into {folder}", file=sys.stderr)
                         told = True
                     _make(folder / str(number), encoder, captions[number * PART : (number + 1) * PART], tokens)
                     found = _load(folder / str(number))

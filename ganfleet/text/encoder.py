@@ -115,7 +115,7 @@ class Encoder:
         except ValueError as error:
             raise ConfigError(f"{self.folder / name} is no JSON: {error}") from error
         if not isinstance(found, dict):
-            raise ConfigError(f"{self.folder / name} has no keys with values: it is not an encoder's")
+            raise ConfigError(f"{self.folder / name} must be an encoder's, with keys and values")
         return found
 
     def checked(self, config: object, kind: Kind) -> dict:
@@ -175,7 +175,7 @@ class Encoder:
         if tokenizer.get_vocab_size() > self.config["vocab_size"]:
             raise ConfigError(
                 f"{self.folder / 'tokenizer.json'} has {tokenizer.get_vocab_size():,} words, and the network in "
-                f"config.json {self.config['vocab_size']:,}: they are not of one encoder"
+                f"config.json {self.config['vocab_size']:,}: take both from one encoder"
             )
         tokenizer.no_padding()
         return tokenizer
@@ -239,17 +239,19 @@ class Encoder:
             array, shape = found[theirs], tuple(parameter.shape)
             if array.shape != shape:
                 raise ConfigError(
-                    f"{self.folder}: {theirs} has shape {array.shape}, and by config.json it has {shape}: they are not "
-                    "of one encoder"
+                    f"{self.folder}: {theirs} has shape {array.shape}, and by config.json it has {shape}: take both "
+                    "from one encoder"
                 )
             if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
                 raise ConfigError(
-                    f"{self.folder}: {theirs} has values that are no finite floating-point numbers: get the file again"
+                    f"{self.folder}: {theirs} has values that are no finite floating-point numbers: restore the file"
                 )
             taken[name] = array.astype(np.float32)
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise ConfigError(f"{self.folder}: the files have no {missing[0]}{more}, which config.json asks for")
+            raise ConfigError(
+                f"{self.folder}: the files have no {missing[0]}{more}, which config.json asks for: complete them"
+            )
         weights.into(network, taken)
         network.set_train(False)
         return network

@@ -71,7 +71,7 @@ def test_a_template_makes_captions_of_a_rows_keys_and_its_folder(folder, encoder
     rows(folder)
     source = opened(folder, encoder, template="{category}: {name} in {folder}")
     assert captions(source)[1:3] == ["things: blue heart in a", "things: a red car in b"]
-    with pytest.raises(ConfigError, match=r"data\.template asks for colour, which the row of .* does not have"):
+    with pytest.raises(ConfigError, match=r"data\.template asks for colour, which .*metadata\.jsonl:1 does not have"):
         opened(folder, encoder, template="{colour}")
 
 
@@ -89,7 +89,7 @@ def test_images_of_a_tenth_of_the_things_are_held_out_and_can_be_read(folder, en
     for part, names in zip(parts[1:], found, strict=True):
         assert captions(part) == [TEXTS[name] for name in names]
         assert part[0]["image"][0, 0, 0] == 10 * list(TEXTS).index(names[0])
-    with pytest.raises(ConfigError, match=r"data\.hold_out_by is colour, which the row of .* does not have"):
+    with pytest.raises(ConfigError, match=r"data\.hold_out_by is colour, which .*metadata\.jsonl:1 does not have"):
         opened(folder, encoder, hold_out=0.1, hold_out_by="colour")
     with pytest.raises(ConfigError, match=r"data\.split chooses among .*: set data\.hold_out"):
         opened(folder, encoder, split="test")
@@ -120,9 +120,48 @@ def test_what_is_missing_or_damaged_is_one_error(folder, encoder):
     with pytest.raises(ConfigError, match=r"data\.classes goes with images that have classes"):
         opened(folder, encoder, classes="subfolder")
     (folder / "a/1.txt").unlink()
-    with pytest.raises(DataError, match=r"has no caption for a/1\.png"):
+    with pytest.raises(DataError, match=r"has no caption for a/1\.png\. Add them, or take these images away"):
         opened(folder, encoder)
     rows(folder)
     (folder / "b/metadata.jsonl").write_text('{"file": "1.png", "name": "a"}\n{"name": "b"}')
     with pytest.raises(DataError, match=r"b/metadata\.jsonl:2 is no row like"):
         opened(folder, encoder)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"file": "1.png", "text": 5}', "text is 5, and must be a string"),
+        ('{"file": "1.png", "text": ["a"]}', r"""text is \["a"\], and must be a string"""),
+        ('{"file": "1.png", "text": null}', "text is null, and must be a string"),
+        ('{"file": "1.png"}', "has none of text, caption, name: add one of them"),
+        ("[1]", "is no row like"),
+    ],
+)
+def test_a_row_that_has_no_caption_is_named_with_its_line(line, message, folder, encoder):
+    rows(folder)
+    (folder / "b/metadata.jsonl").write_text(f'\n{{"file": "3.png", "text": "a cat"}}\r\n\n{line}')
+    with pytest.raises(DataError, match=rf"b/metadata\.jsonl:4:? {message}"):
+        opened(folder, encoder)
+
+
+def test_what_is_left_out_of_captions_is_told(folder, encoder):
+    """Rows of no image, a second row for one, an empty caption, a text beside no image; not a mark of byte order."""
+    rows(folder)
+    more = [
+        '{"file": "9.png", "name": "a car"}',
+        '{"file": "1.png", "name": "a heart"}',
+        '{"file": "2.png", "name": " "}',
+    ]
+    path = folder / "a/metadata.jsonl"
+    path.write_text("\ufeff" + "\n".join([path.read_text(), *more, more[1]]))
+    (folder / "a/9.txt").write_text("alone")
+    source = opened(folder, encoder, tokens=8)
+    assert captions(source) == ["a heart", " ", *list(TEXTS.values())[2:]]
+    told = source.notes()
+    assert told[:3] == [
+        "2 images have several rows in metadata.jsonl, of which the last one counts, such as a/1.png",
+        f"1 row is of no image that is there, such as {folder}/a/metadata.jsonl:3",
+        "1 caption is empty, such as that of a/2.png",
+    ]
+    assert told[3:] == [f"{folder}: 1 file is no image that ganfleet reads: 1 .txt"]

@@ -84,7 +84,7 @@ def test_a_folder_that_is_no_encoder_is_one_error(tmp_path):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ([1], "has no keys with values"),
+        ([1], "must be an encoder's, with keys and values"),
         ({"model_type": ["bert"]}, r"model_type is \['bert'\]"),
         ({"hidden_size": None}, "hidden_size is null, and must be an integer of 1 or more"),
         ({"hidden_size": "8"}, 'hidden_size is "8", and must be an integer'),
