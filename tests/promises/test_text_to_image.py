@@ -82,10 +82,14 @@ def test_every_model_of_dalle_2_has_the_bits_of_one_process_and_they_draw_togeth
 
 
 @one_at_a_time
-def test_two_real_ranks_and_then_four_end_with_the_bits_of_one(folder, monkeypatch):
+@pytest.mark.parametrize("name", ["sr", "decoder"])
+def test_two_real_ranks_and_then_four_end_with_the_bits_of_one(name, folder, monkeypatch):
+    """The decoder has towers and a prior that nobody trains, and captions."""
     monkeypatch.chdir(folder)
-    train("sr", "run.dir=alone", "train.steps=4")
-    two = run(msrun(2, folder / "logs", "--config", "sr.yaml", "run.dir=turns", "train.steps=2"), folder, timeout=900)
+    for each in ("towers", "prior", "decoder") if name == "decoder" else ("sr",):
+        train(each, "run.dir=alone", "train.steps=4")  # or has done so
+    words = ("--config", f"{name}.yaml", "run.dir=turns")
+    two = run(msrun(2, folder / "logs", *words, "train.steps=2"), folder, timeout=900)
     assert two.code == 0, two.output
-    train("sr", "run.dir=turns", "train.steps=4", "fleet.world_size=4")
-    assert digest(folder / "turns" / "sr") == digest(folder / "alone" / "sr")
+    train(name, "run.dir=turns", "train.steps=4", "fleet.world_size=4")
+    assert digest(folder / "turns" / name) == digest(folder / "alone" / name)
