@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from commands import ganfleet
-from fleets import digest, one_at_a_time, run, workers
+from fleets import digest, newest, one_at_a_time, run, workers
 from PIL import Image
 
 SMALL_GAN = "latent: 4, ngf: 2, ndf: 2"
@@ -24,7 +24,7 @@ CASES = {  # strategy, its section, height and width
     "cgan": ("cgan", f"resolution: {{height: 12, width: 8}}, {SMALL_GAN}", (12, 8)),
     "cyclegan": ("cyclegan", "resolution: [24, 32], ngf: 2, ndf: 2, blocks: 1", (24, 32)),
 }
-REAL = "dcgan"  # goes on in two processes; all others on two simulated ranks
+REAL = "stylegan_grown"  # goes on in two processes, from the middle of a fade; all others on two simulated ranks
 MARKS = {case: [one_at_a_time] * (case == REAL) for case in CASES}
 
 
@@ -67,6 +67,7 @@ def test_two_ranks_that_go_on_where_one_stopped_end_with_the_bits_of_one(case, p
     assert straight.name.endswith(f"-{name}-{'unpaired' if name == 'cyclegan' else 'folder'}{size[0]}x{size[1]}")
     done(*train, "run.name=resumed", "train.steps=4")
     if case == REAL:
+        assert newest(photos / "runs" / "resumed").facts["stage"] == "8x12-fade"
         ended = run(workers(2, "--config", "run.yaml", "run.name=resumed"), photos)
         assert ended.code == 0 and "resumed" in ended.output, ended.output
     else:
