@@ -11,7 +11,7 @@ from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.nn import forms
-from ganfleet.store import checkpoint
+from ganfleet.store import checkpoint, rundir
 from ganfleet.store.snapshot import Snapshot
 
 SHOWN = 4  # of the weights that do not match, in an error
@@ -39,9 +39,24 @@ def find(config: Config, run_dir: Path, connected: Fleet) -> Found | None:
         return None
     with connected.agreeing():  # a node may not see what rank 0 sees
         snapshot = checkpoint.load(Path(path))
-        accepted = check_same_config(snapshot, config, path)
+        accepted = check_same_config(snapshot.config, config, path)
         accepted += use_form(snapshot.facts["form"], config, path)
     return Found(path, snapshot, accepted)
+
+
+def refuse_early(config: Config) -> None:
+    """Refuse the config that ``find`` would refuse, before work that takes long; it may still refuse it later.
+
+    Raises:
+        ConfigError, CheckpointMismatch: as ``find``.
+    """
+    if config.run.name is None or config.checkpoint.resume != "auto":
+        return
+    run_dir = rundir.plan(config.run.dir, config.run.name, "")
+    check_init_from(config.train.init_from, run_dir.path)
+    kept = checkpoint.config_of_newest(run_dir.checkpoints)
+    if kept is not None:
+        check_same_config(kept, config, run_dir.path)
 
 
 def use_form(form: str, config: Config, path: str) -> list[Change]:
@@ -125,13 +140,14 @@ def find_checkpoint(config: Config, run_dir: Path) -> str | None:
     return str(path) if path else None
 
 
-def check_same_config(snapshot: Snapshot, config: Config, path: str) -> list[Change]:
-    """Refuse to go on with a config that would have given another model; the changes that the user accepted.
+def check_same_config(kept: dict, config: Config, path: str | Path) -> list[Change]:
+    """Refuse to go on from ``path``, made with the config ``kept``, with one that would have given another model; the
+    changes that the user accepted.
 
     Raises:
         CheckpointMismatch: naming each changed key with both values.
     """
-    changed, accepted = configs.differences(snapshot.config, config)
+    changed, accepted = configs.differences(kept, config)
     if changed:
         lines = "; ".join(f"{key} was {old}, is {new}" for key, old, new in changed)
         keys = ", ".join(key for key, _, _ in changed)

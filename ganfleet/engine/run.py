@@ -24,7 +24,7 @@ from ganfleet.engine.ahead import Ahead
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
 from ganfleet.engine.measuring import OfRun
-from ganfleet.engine.resume import find, initialize, resume
+from ganfleet.engine.resume import find, initialize, refuse_early, resume
 from ganfleet.engine.saving import Checkpoints
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
@@ -118,6 +118,7 @@ def prepare(config: Config, source: Any = None, callbacks: Sequence[Callback] = 
         raise ConfigError(f"train.precision is {config.train.precision}: {unsupported}")
     named = [_made(name) for name in (*config.run.callbacks, *os.environ.get(MORE_CALLBACKS, "").split())]
     measure = OfRun(config, strategy, source)
+    refuse_early(config)
     source.prepare([stage.resolution for stage in strategy.schedule()])
     return Prepared(config, source, strategy, [*named, *callbacks], measure)
 

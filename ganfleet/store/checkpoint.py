@@ -179,6 +179,16 @@ def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
     return None, []
 
 
+def config_of_newest(root: Path) -> dict | None:
+    """What the newest checkpoint in ``root`` says of its config, as far as that can be told without reading all."""
+    for path in reversed(checkpoints(root)):
+        try:
+            return dict(json.loads((path / STATE).read_bytes())["config"])
+        except (OSError, ValueError, KeyError, TypeError):  # it is damaged: whoever loads it says so
+            return None
+    return None
+
+
 def within(path: Path) -> list[Path]:
     """The checkpoints that ``path`` means, oldest first: itself, or all of a run directory or of its ``checkpoints``.
 

@@ -17,7 +17,7 @@ from fleets import run as start_and_wait
 
 import ganfleet as library
 from ganfleet.engine import run
-from ganfleet.errors import ConfigError
+from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.nn import forms
 from ganfleet.store import checkpoint, publish
 
@@ -288,6 +288,21 @@ def test_a_callback_that_changes_the_current_folder_does_not_move_the_run(tmp_pa
     path = library.train(GAN, "run.name=here", source=IMAGES, callbacks=[Wanders()])
     assert path == Path("runs/here") and Path.cwd() == tmp_path
     assert checkpoint.within(Path("runs/here"))
+
+
+def test_a_start_that_is_refused_gets_no_data_ready(tmp_path):
+    class Slow(list):
+        prepared = 0
+
+        def prepare(self, resolutions):
+            Slow.prepared += 1
+
+    data = Slow([{"image": np.zeros((1, 8, 8), np.uint8), "label": 0}] * 16)
+    library.train(GAN, f"run.dir={tmp_path}", "run.name=mine", source=data)
+    assert Slow.prepared == 1
+    with pytest.raises(CheckpointMismatch, match=r"mine was made with another config: train.seed was 3, is 4"):
+        library.train(GAN, f"run.dir={tmp_path}", "run.name=mine", "train.seed=4", source=data)
+    assert Slow.prepared == 1
 
 
 # As the tiny config has it, whose graphs are compiled already.
