@@ -55,7 +55,7 @@ def refuse_early(config: Config) -> None:
     run_dir = rundir.plan(config.run.dir, config.run.name, "")
     check_init_from(config.train.init_from, run_dir.path)
     kept = checkpoint.config_of_newest(run_dir.checkpoints)
-    if kept is not None:
+    if kept is not None and not run_dir.seems_taken:  # by whom is what comes first then
         check_same_config(kept, config, run_dir.path)
 
 

@@ -92,6 +92,11 @@ class RunDir:
         """The name of a file beside it that only the process has made which has taken it."""
         return self._lock.name
 
+    @property
+    def seems_taken(self) -> bool:
+        """Whether there is a lock; its owner may be dead."""
+        return _lock_of(self.path).exists()
+
     def take(self) -> "RunDir":
         """Take its lock. A numbered directory gets the next number if another process was faster.
 
