@@ -46,7 +46,7 @@ class Captioned(FileSource):
 
     files_in = staticmethod(files_at)
 
-    def __init__(self, files: Files, captions: list[str], options: Options, resolution):
+    def __init__(self, files: Files, captions: list[str], about: Captions, options: Options, resolution):
         super().__init__(files, None, options, resolution)
         self._encoder, self._captions = find(options.encoder), captions
         self._kinds = list(dict.fromkeys(captions))  # each once
@@ -54,7 +54,7 @@ class Captioned(FileSource):
         self._caption_of = [numbers[caption] for caption in captions]
         self.text = Text(options.encoder, options.tokens, self._encoder.features, self._encoder.sha256)
         self._embedded: list[Embeddings] = []  # views at other resolutions share it
-        self._about_captions = Captions([], [], [], [])
+        self._about_captions = about
 
     @classmethod
     def open(cls, options, resolution):
@@ -73,8 +73,7 @@ class Captioned(FileSource):
         if options.hold_out:
             kept = [out == (options.split == "test") for out in held_out(found.things, options.hold_out)]
             files, texts = files.only(list(compress(files.names, kept))), list(compress(texts, kept))
-        images = cls(files, texts, options, resolution)
-        images._about_captions = found
+        images = cls(files, texts, found, options, resolution)
         with suppress(DataError):  # that the first image may be damaged is the loader's business
             images._reduced(0)  # and not images[0]: captions are encoded when training begins
         return images

@@ -60,7 +60,6 @@ class Watchdog:
     def __init__(self, hang_after: float):
         """``hang_after``: seconds without a sign of life after which a fleet hangs; see ``hang``."""
         self._hang_after = hang_after
-        self._limit = hang_after  # that is in force
         self._beats: dict[int, int] = {}
         self._silent = 0.0
         self._stopped: dict[int, float] = {}  # ranks, and for how many seconds they have been
@@ -79,14 +78,14 @@ class Watchdog:
         beats = {rank: seen.heartbeat.beats for rank, seen in working.items()}
         busy = any(seen.heartbeat.state in (STARTING, COMPILING) and not seen.stopped for seen in working.values())
         self._silent = 0.0 if beats != self._beats else self._silent + passed
-        self._limit = max(self._hang_after, BUSY_SECONDS) if busy else self._hang_after
+        limit = max(self._hang_after, BUSY_SECONDS) if busy else self._hang_after
         self._beats = beats
         stopped = [rank for rank, seconds in self._stopped.items() if seconds > self._hang_after]
-        if working and (stopped or self._silent > self._limit):
-            return self._told(working, stopped)
+        if working and (stopped or self._silent > limit):
+            return self._told(working, stopped, self._hang_after if stopped else limit)
         return None
 
-    def _told(self, working: dict[int, Seen], stopped: list[int]) -> str:
+    def _told(self, working: dict[int, Seen], stopped: list[int], limit: float) -> str:
         behind = min(seen.heartbeat.collectives for seen in working.values())
         late = stopped or [rank for rank, seen in working.items() if seen.stopped]
         late = late or [rank for rank, seen in working.items() if seen.heartbeat.collectives == behind]
@@ -97,7 +96,7 @@ class Watchdog:
         ]
         others = [str(rank) for rank in working if rank not in late]
         waiting = f"; rank {', '.join(others)} waits for it" if others else ""
-        return f"{'; '.join(lines)}{waiting}. No sign of life for {self._hang_after if stopped else self._limit:g} s"
+        return f"{'; '.join(lines)}{waiting}. No sign of life for {limit:g} s"
 
     def skipped(self, ranks: dict[int, Seen], at_end: bool = False) -> str | None:
         """What is to be said about a collective that not all ranks came to; None if there is none."""

@@ -181,12 +181,9 @@ def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
 
 def config_of_newest(root: Path) -> dict | None:
     """What the newest checkpoint in ``root`` says of its config, as far as that can be told without reading all."""
-    for path in reversed(checkpoints(root)):
-        try:
-            return dict(json.loads((path / STATE).read_bytes())["config"])
-        except (OSError, ValueError, KeyError, TypeError):  # it is damaged: whoever loads it says so
-            return None
-    return None
+    newest = checkpoints(root)[-1:]
+    config = _state(newest[0]).get("config") if newest else None
+    return config if isinstance(config, dict) else None
 
 
 def within(path: Path) -> list[Path]:
@@ -284,9 +281,18 @@ def _milestones(oldest_first: list[Path], every: int) -> set[Path]:
 def _nimg(path: Path) -> int:
     """The images that a checkpoint's run had seen; 0 where it does not say so, or is damaged."""
     try:
-        return int(json.loads((path / STATE).read_bytes())["facts"]["clock"]["nimg"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(_state(path)["facts"]["clock"]["nimg"])
+    except (ValueError, KeyError, TypeError):
         return 0
+
+
+def _state(path: Path) -> dict:
+    """What a checkpoint says beside tensors, not verified; empty where it cannot be read: whoever loads it says so."""
+    try:
+        state = json.loads((path / STATE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def _left(root: Path) -> str:

