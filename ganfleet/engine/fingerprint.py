@@ -5,6 +5,7 @@ walks all of it from the Cell that is compiled. Where it meets something whose e
 such a graph has no name.
 """
 
+import dataclasses
 import dis
 import enum
 import functools
@@ -205,8 +206,8 @@ class _Walk:
 
     def object(self, value: object) -> tuple:
         kind = type(value)
-        plain_namespace = kind is types.SimpleNamespace
-        if _library(kind.__module__) and not kind.__module__.startswith("mindspore") and not plain_namespace:
+        open_to_us = kind is types.SimpleNamespace or kind.__module__.startswith("mindspore") or _frozen(value)
+        if _library(kind.__module__) and not open_to_us:
             raise Unnameable(f"a {kind.__module__}.{kind.__qualname__} is frozen in it")
         if not hasattr(value, "__dict__"):
             slots = [name for each in kind.__mro__ for name in getattr(each, "__slots__", ())]
@@ -221,6 +222,11 @@ class _Walk:
 
 def _library(module: str) -> bool:
     return module.partition(".")[0] in LIBRARIES or module in OURS_AS_LIBRARIES
+
+
+def _frozen(value: object) -> bool:
+    """Whether this is a frozen dataclass: its fields are all that it is."""
+    return dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen
 
 
 def _unused(name: str, value: object) -> bool:
