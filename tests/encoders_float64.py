@@ -29,6 +29,7 @@ T5 = {
     "d_kv": 3,
     "d_ff": 12,
     "num_layers": 2,
+    "feed_forward_proj": "gated-gelu",
     "num_heads": 2,
     "relative_attention_num_buckets": 8,
     "relative_attention_max_distance": 9,

@@ -48,6 +48,6 @@ def trainer(yaml: str, source: ArraySource, directory: Path, *callbacks: Callbac
 
 def one_lane(compiled: CompiledPhase, real: dict, noise: dict) -> tuple[np.ndarray, dict]:
     """A lane's flat vector [gradients, what buffers saw, loss, stats], and loss and stats by name."""
-    flat = compiled.run(tensors(real), tensors(noise), np.zeros(0, np.float32))[0].asnumpy().copy()
+    flat = compiled.run(tensors(real), tensors(noise))[0].asnumpy().copy()
     behind = compiled.player.size + compiled.player.seen_size
     return flat, compiled.summarize(np.concatenate([[1], flat[behind:]]), 1, 0)[2]

@@ -171,10 +171,16 @@ def judge(subject: Subject, events: list[dict], sections: list[Section], code: i
         findings += [f"{part.stage}/{part.name}: {finding}" for finding in _of_part(part, subject.world_size, gathers)]
     copies = {event["stage"]: event["copies"] for event in told.get("step", [])}
     for event in told.get("step", []):
-        budget = 1 + event["prepared"]
-        if event["copies"] > budget:
+        allowed = event["prepared"]
+        if event["waits"] > allowed:
             findings.append(
-                f"stage {event['stage']}: a step waits for the device {event['copies']} times, and {budget} would do"
+                f"stage {event['stage']}: a step waits for the device {event['waits']} times before the next can "
+                f"begin, and {allowed} would do"
+            )
+        if event["copies"] > allowed + 1:
+            findings.append(
+                f"stage {event['stage']}: the host copies {event['copies']} tensors of a step, "
+                f"and {allowed + 1} would do"
             )
     return Result(subject.name, subject.world_size, list(parts.values()), copies, findings)
 

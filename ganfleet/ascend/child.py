@@ -82,12 +82,12 @@ def _of(wanted: dict):
 def _compile(config, fleet, tell: Callable) -> None:
     """Run each stage of the config's schedule for two steps in which every phase is due, and draw samples."""
     from ganfleet.clock import Clock
+    from ganfleet.engine.loss_scale import LossScale
     from ganfleet.engine.program import Program
     from ganfleet.engine.run import new_strategy
     from ganfleet.engine.sampler import CHUNK, Sampler, seeded
     from ganfleet.engine.step import HOST_VALUES
     from ganfleet.fleet import Fleet
-    from ganfleet.nn.precision import LossScale
 
     image, source = _data(config)
     strategy = new_strategy(config, image)
@@ -98,7 +98,7 @@ def _compile(config, fleet, tell: Callable) -> None:
         for compiled in program.phases:
             compiled.phase = replace(compiled.phase, every=1, due=None)
         half = config.train.precision == "float16"
-        scales = {compiled.name: LossScale() for compiled in program.phases if half}
+        scales = {compiled.name: LossScale(fleet.total_lanes) for compiled in program.phases if half}
         memory = {lane: {} for lane in fleet.lanes}
         stepper = _watching(tell, stage.name, copies)(program, fleet, config.train.seed, memory, scales, ahead=False)
         samples = [_samples(strategy, stage, image, source, config.train.lanes) for _ in fleet.lanes]
@@ -108,8 +108,10 @@ def _compile(config, fleet, tell: Callable) -> None:
             if not stepper.watches:
                 tell(event="section", stage=stage.name, section=step)
             with copies.counted() as counted:
-                stepper.step(samples, clock, np.zeros(HOST_VALUES, np.float32))
-        tell(event="step", stage=stage.name, copies=counted.count, prepared=counted.prepared)
+                outcome = stepper.step(samples, clock, np.zeros(HOST_VALUES, np.float32))
+                waits = counted.count  # of the second step, whose next could begin now
+                outcome.read()
+        tell(event="step", stage=stage.name, waits=waits, copies=counted.count, prepared=counted.prepared)
         stepper.close()
         tell(event="section", stage=stage.name, section="resume")
         program.load(program.tensors())
@@ -159,7 +161,7 @@ def _watching(tell: Callable, stage: str, copies):
 
         def run(self, compiled, *arguments):
             if not self.watches:
-                if compiled.phase.prepare is not None:  # which is given what earlier phases kept, on the host
+                if compiled.phase.prepare is not None and not compiled.phase.on_device:
                     copies.prepared += sum(len(lane.kept) for lane in arguments[0].values())
                 return super().run(compiled, *arguments)
             tell(event="section", stage=stage, section=compiled.name)
@@ -202,7 +204,8 @@ def _noted(fleet, sent: list):
 class _Copies:
     """Counts how often the host asks for a tensor's values, which waits for the device.
 
-    ``prepared`` is how many of these the engine makes to give phases' ``prepare`` what earlier phases kept.
+    ``prepared`` is how many of these the engine makes to give phases' ``prepare`` what earlier phases kept, where
+    these are not ``on_device``.
     """
 
     ASKS = ("asnumpy", "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__array__")

@@ -3,6 +3,7 @@
 Those of the checkpoints are in ``saving``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,12 @@ class Callback:
     def begin(self, run: "Trainer") -> None:
         """Training begins, or goes on after a resume."""
 
-    def after_step(self, run: "Trainer", stats: dict[str, np.ndarray]) -> None:
-        """The clock has just counted a step with these reduced ``stats``."""
+    def after_step(self, run: "Trainer", stats: Mapping[str, np.ndarray]) -> None:
+        """The clock has just counted a step with these ``stats``, means over all lanes.
+
+        To read them is to wait until the device has made the step: on a card it is faster to keep the mapping, and to
+        read it when the next step has begun.
+        """
 
     def on_log(self, run: "Trainer", line: dict[str, float]) -> None:
         """A line has been written to the log: means since the last line, schedules, counts, pace.

@@ -9,11 +9,11 @@ from ganfleet.clock import Clock
 from ganfleet.config import FleetConfig
 from ganfleet.data.loader import to_network
 from ganfleet.engine.audit import audit
+from ganfleet.engine.loss_scale import LossScale
 from ganfleet.engine.program import Program
 from ganfleet.engine.step import Memory, Stepper
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
-from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import ImageSpec, Inputs, Phase, Player, Stage, Strategy, StrategyOptions
 
 UNLIMITED = 2**63 - 1  # images: the loop is the user's, and so is its end
@@ -74,7 +74,7 @@ class DataParallel:
         self._program = Program(self._strategy, self._strategy.stage(self.clock), seed, precision, fleet=self.fleet)
         self.networks = dict(vars(self._program.nets))
         self._memory: Memory = {lane: {} for lane in self.fleet.lanes}
-        self._scales = {phase.name: LossScale() for phase in phases} if precision == "float16" else {}
+        self._scales = {phase.name: LossScale(lanes) for phase in phases} if precision == "float16" else {}
         self._stepper = Stepper(self._program, self.fleet, seed, self._memory, self._scales)
         audit(self.fleet, self._program)
 
@@ -95,7 +95,7 @@ class DataParallel:
         ]
         outcome = self._stepper.step(lanes, self.clock, np.zeros(0, np.float32))
         self.clock.tick(size)
-        return outcome.stats | ({"skipped": np.array(outcome.skipped)} if outcome.skipped else {})
+        return dict(outcome.stats) | ({"skipped": np.array(outcome.skipped)} if outcome.skipped else {})
 
     def averaged(self):
         """``with parallel.averaged():`` networks hold the EMA of their weights, where a player has one.

@@ -1,6 +1,6 @@
 """What a run says: to the log, TensorBoard, the terminal and the grid folder. Only rank 0 writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TypeVar
 
@@ -43,15 +43,14 @@ class Journal:
             self._observers.say(message)
 
     def after_step(
-        self, clock: Clock, stage: Stage, stats: dict[str, np.ndarray], state: Callable[[], dict[str, float]] = dict
+        self, clock: Clock, stage: Stage, stats: Mapping[str, np.ndarray], state: Callable[[], dict[str, float]] = dict
     ) -> dict[str, float] | None:
         """The stats of a step, of which those that are no single number are not shown, and the ``state`` after it.
 
         Returns the line of the log, if one was written.
         """
         if self._observers:
-            scalars = {name: value for name, value in stats.items() if np.ndim(value) == 0}
-            return self._written(lambda: self._observers.after_step(clock, stage, scalars, state))
+            return self._written(lambda: self._observers.after_step(clock, stage, stats, state))
         return None
 
     def samples(self, clock: Clock, images: np.ndarray) -> None:

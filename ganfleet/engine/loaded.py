@@ -68,7 +68,7 @@ class Loaded(Drawing):
         self.stage = stage_of(snapshot, self.strategy)
         train = self.config.train
         with forms.using(_runnable(snapshot.facts["form"])):
-            self._program = Program(self.strategy, self.stage, train.seed, train.precision)
+            self._program = Program(self.strategy, self.stage, train.seed, train.precision, of=self.checkpoint)
         self._program.load(snapshot.tensors, snapshot.facts["frozen"])
         for net in vars(self._program.nets).values():
             net.set_train(False)

@@ -7,7 +7,7 @@ from mindspore import Tensor, ops
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.running import IN_A_GRAPH, running
-from ganfleet.engine.tensors import named, read, written
+from ganfleet.engine.tensors import named, read, scalar, written, zeros
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Phase
 
@@ -31,11 +31,17 @@ class CompiledPhase:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._kept: tuple[str, ...] = ()
 
-    def run(self, real: dict[str, Tensor], noise: dict[str, Tensor], host: np.ndarray, loss_scale: float = 1.0):
+    def run(
+        self,
+        real: dict[str, Tensor],
+        noise: dict[str, Tensor],
+        host: Tensor | None = None,
+        loss_scale: Tensor | None = None,
+    ):
         """The flat vector of one lane, and the tensors by name that the loss keeps for the lane's later phases.
 
         ``host`` (H,) are values of the host's that should reach every rank. Where the phase is ``scaled``, its
-        gradients, and nothing else, are multiplied by ``loss_scale``.
+        gradients, and nothing else, are multiplied by ``loss_scale`` (), by default 1.
 
         Raises:
             ConfigError: the loss returned something else than a scalar and a dict, or two.
@@ -44,12 +50,13 @@ class CompiledPhase:
             self._graph = _PhaseGraph(self, self._nets, self._scaled, tuple(real), tuple(noise))
         graph = self._graph
         arrays = [real[name] for name in graph.real_names] + [noise[name] for name in graph.noise_names]
-        scale = Tensor(np.float32(loss_scale))
+        host = zeros(0) if host is None else host
+        scale = scalar(1.0) if loss_scale is None else loss_scale
         if self._shapes:
-            flat, _, *kept = graph(Tensor(host), scale, *arrays)
+            flat, _, *kept = graph(host, scale, *arrays)
         else:  # compiled now, which is when a mistake in a loss comes out
             with running(f"the loss of phase {self.name!r}", self.phase.loss, IN_A_GRAPH):
-                flat, described, *kept = graph(Tensor(host), scale, *arrays)
+                flat, described, *kept = graph(host, scale, *arrays)
             self._take(*read(described))
         return flat, dict(zip(self._kept, kept, strict=True))
 
@@ -71,16 +78,16 @@ class CompiledPhase:
         self._shapes, self._kept = {f"Loss/{self.name}": ()} | stats, tuple(kept)
 
     def summarize(self, summary: np.ndarray, lanes: int, host_size: int):
-        """Whether the fleet's sum was finite, the sum of the host values, and the means of loss and stats over lanes,
-        out of what the player's update gave.
+        """Whether the update is no fault of the run, the sum of the host values, and the means of loss and stats over
+        lanes, out of what the player's update gave.
         """
-        finite, host, tail = bool(summary[0]), summary[1 : 1 + host_size], summary[1 + host_size :] / np.float32(lanes)
+        fine, host, tail = bool(summary[0]), summary[1 : 1 + host_size], summary[1 + host_size :] / np.float32(lanes)
         stats, start = {}, 0
         for name, shape in self._shapes.items():
             size = int(np.prod(shape))
             stats[name] = tail[start : start + size].reshape(shape)
             start += size
-        return finite, host, stats
+        return fine, host, stats
 
 
 class _PhaseGraph(Graph):

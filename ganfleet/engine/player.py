@@ -13,6 +13,7 @@ from mindspore import Parameter, Tensor, ops
 
 from ganfleet.engine import contract
 from ganfleet.engine.flat import Average, Update, WholeState, Write
+from ganfleet.engine.tensors import copy, scalar
 from ganfleet.fleet import Fleet
 from ganfleet.nn import buffers_of
 from ganfleet.nn.optim import Weight, bind
@@ -61,19 +62,19 @@ class FlatPlayer:
         """What ``update`` takes: the sum over all lanes of the fleet of ``lane_value(lane)``."""
         return fleet.reduce(lane_value)
 
-    def update(self, total: Tensor, scale: float, hyper: dict[str, float], lr_factor: float = 1.0) -> Tensor:
+    def update(self, total: Tensor, scale: Tensor, hyper: dict[str, float], lr_factor: float = 1.0) -> Tensor:
         """One update by the fleet's sum of [gradients, what buffers saw, …], or none where that is not finite.
 
-        ``scale`` makes the mean gradient of the sum, and ``lr_factor`` lowers the learning rate. Returns [1 if the sum
-        was finite, else 0; what stands behind the buffers in the sum], which nobody need wait for before the next phase
-        begins.
+        ``scale`` () makes the mean gradient of the sum, and ``lr_factor`` lowers the learning rate. Returns [1 if the
+        sum was finite, else 0; what stands behind the buffers in the sum], which nobody need wait for before the next
+        phase begins.
         """
         scheduled = {name: value for name, value in hyper.items() if not name.startswith("ema_")}
         if "lr" in scheduled:
             scheduled["lr"] *= self._lr_scale
         hyper = {"lr": self.optimizer.lr} | scheduled
         hyper["lr"] *= lr_factor
-        return self._apply(total, tuple(hyper), [Tensor(np.float32(x)) for x in (scale, *hyper.values())])
+        return self._apply(total, tuple(hyper), [scale, *map(scalar, hyper.values())])
 
     def _apply(self, total: Tensor, names: tuple[str, ...], values: list[Tensor]) -> Tensor:
         """``update`` by ``values``, the scale and then what ``names`` names."""
@@ -83,7 +84,7 @@ class FlatPlayer:
 
     def average(self, beta: float) -> None:
         """Move the EMA; ``beta`` is the weight of the old average."""
-        self._average(Tensor(np.float32(beta)))
+        self._average(scalar(beta))
 
     @contextmanager
     def averaged(self):
@@ -216,8 +217,3 @@ def _shaped(arrays: Tensors, parameter: Parameter, prefix: str = "") -> np.ndarr
     if array.shape != tuple(parameter.shape):
         raise ValueError(f"{parameter.name} has shape {tuple(parameter.shape)}, not {array.shape}")
     return array
-
-
-def copy(parameter: Parameter) -> np.ndarray:
-    """The values of now: on a CPU, asnumpy gives the memory that the next update writes into."""
-    return parameter.asnumpy().copy()

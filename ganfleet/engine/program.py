@@ -1,12 +1,14 @@
 """What one stage compiles to: players, frozen networks, phases and samplers. Built once, when the stage begins."""
 
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import mindspore as ms
 
 from ganfleet import nn
 from ganfleet.engine import contract
+from ganfleet.engine.frozen import FrozenNetwork
 from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer, Tensors
 from ganfleet.engine.shards import ShardedPlayer
@@ -14,16 +16,15 @@ from ganfleet.errors import CheckpointMismatch, ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.nn import forms
 from ganfleet.nn import precision as precisions
-from ganfleet.store import weights
-from ganfleet.strategies.base import Frozen, Stage, Strategy
+from ganfleet.strategies.base import Stage, Strategy
 
 
 class Program:
     """The networks of one stage and everything compiled from them.
 
-    ``nets`` has each network by name as an attribute, ``players`` are what trains them, ``frozen`` has the SHA-256 of
-    the weights of those that nobody trains, and ``phases`` are the step's, in order. ``form`` is the form of operators
-    that was in force when it was built (see ``nn.forms``).
+    ``nets`` has each network by name as an attribute, ``players`` are what trains them, and ``phases`` are the step's,
+    in order. ``form`` is the form of operators that was in force when it was built (see ``nn.forms``). Where it is made
+    for the checkpoint ``of`` a run, the runs whose networks are frozen here may have moved with it.
 
     On a ``fleet`` that ``shards_optimizer`` state, all ranks must call ``tensors``, ``load``, ``adopt`` and
     ``averaged`` together. With ``recompute``, blocks of the networks that players train are computed again for their
@@ -42,6 +43,7 @@ class Program:
         precision: str = "float32",
         recompute: bool = False,
         fleet: Fleet | None = None,
+        of: Path | None = None,
     ):
         self.form = forms.form()
         # In MindSpore's default mode the thread that waits for a graph spins, on the core the kernels are pinned to.
@@ -63,7 +65,9 @@ class Program:
             net.set_train(True)
             for parameter in net.get_parameters():
                 nn.initialize(parameter, seed)
-        self.frozen = {name: _freeze(name, each) for name, each in frozen.items()}
+        self._frozen = {name: FrozenNetwork(name, each, strategy, of) for name, each in frozen.items()}
+        for name, each in frozen.items():
+            _prefix(each.net, name)
         self._never_trained = [p for each in frozen.values() for p in each.net.get_parameters()]
         nets |= {name: each.net for name, each in frozen.items()}
         for net in nets.values():
@@ -78,6 +82,20 @@ class Program:
             CompiledPhase(phase, self.players[phase.player], self.nets, scaled=precision == "float16")
             for phase in contract.phases(strategy, stage, self.players)
         ]
+
+    @property
+    def frozen(self) -> dict[str, str]:
+        """The SHA-256 of each network that nobody trains, by name."""
+        return {name: each.sha256 for name, each in self._frozen.items()}
+
+    def check_frozen(self) -> None:
+        """Refuse frozen networks that do not go together, where a run begins; later a checkpoint knows them.
+
+        Raises:
+            ConfigError: one was trained on other captions, or behind another than the one here.
+        """
+        for each in self._frozen.values():
+            each.check(self._frozen)
 
     # ── State
 
@@ -100,10 +118,12 @@ class Program:
                 has other weights now.
         """
         for name, sha256 in (frozen or {}).items():
-            if self.frozen.get(name, sha256) != sha256:
+            own = self._frozen.get(name)
+            if own is not None and own.sha256 != sha256 and not own.be(sha256):
+                where = f" ({own.path})" if own.path else ""
                 raise CheckpointMismatch(
-                    f"the frozen network {name!r} has other weights than when the checkpoint was made (SHA-256 "
-                    f"{self.frozen[name][:12]}…, then {sha256[:12]}…): bring the file of then back"
+                    f"the frozen network {name!r}{where} is another than when the checkpoint was made (SHA-256 "
+                    f"{own.sha256[:12]}…, then {sha256[:12]}…): bring the weights and the config of then back"
                 )
         try:
             for player in self.players.values():
@@ -163,25 +183,3 @@ def _prefix(net, name: str) -> None:
     """Give the parameters of ``net`` their full names; one that a strategy gives again has them already."""
     if not all(parameter.name.startswith(f"{name}.") for parameter in net.get_parameters()):
         net.update_parameters_name(f"{name}.")
-
-
-def _freeze(name: str, frozen: Frozen) -> str:
-    """Load a frozen network's weights, and make sure that nobody trains it; their SHA-256.
-
-    Raises:
-        ConfigError: the file does not have the weights of this network, or it has weights from nowhere.
-    """
-    net = frozen.net
-    if frozen.weights is not None:
-        weights.into(net, weights.read(frozen.weights, frozen.prefix))
-    for parameter in net.get_parameters():
-        if getattr(parameter, "initial", None) is not None and (parameter.asnumpy() != parameter.asnumpy()).all():
-            raise ConfigError(
-                f"the frozen network {name!r} has no weights ({parameter.name} was never set): name a file in "
-                "Frozen(net, weights=…), or load them before"
-            )
-        parameter.requires_grad = False
-    sha256 = weights.sha256({p.name.removeprefix(f"{name}."): p.asnumpy() for p in net.get_parameters()})
-    _prefix(net, name)
-    net.set_train(False)
-    return sha256

@@ -162,10 +162,11 @@ def initialize(trainer: Trainer) -> list[str]:
     """Begin with the weights and averages of another run (``train.init_from``); lines on what did not match.
 
     Raises:
-        ConfigError: there is no checkpoint.
+        ConfigError: there is no checkpoint; frozen networks do not go together.
         CheckpointMismatch: weights do not match, and ``train.init_strict`` is set.
     """
     train, connected = trainer.config.train, trainer.fleet
+    trainer.program.check_frozen()
     if train.init_from is None:
         return []
     path = connected.first(lambda: str(checkpoint.resolve(Path(train.init_from))[0]))

@@ -19,8 +19,8 @@ from mindspore import Tensor, mint, nn, ops
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.flat import Average, State, Write, summary, vector
 from ganfleet.engine.phase import flatten
-from ganfleet.engine.player import FlatPlayer, copy
-from ganfleet.engine.tensors import named
+from ganfleet.engine.player import FlatPlayer
+from ganfleet.engine.tensors import copy, named
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.nn import forms

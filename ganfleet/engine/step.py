@@ -4,7 +4,6 @@ Knows no data, no run and no end; the trainer has these.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,12 +13,13 @@ from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.engine import contract, peak
 from ganfleet.engine.draws import Draws
+from ganfleet.engine.loss_scale import LossScale
+from ganfleet.engine.outcome import Outcome
 from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import tensors, values
+from ganfleet.engine.tensors import copy, scalar, tensors, zeros
 from ganfleet.fleet import Fleet, heartbeat
-from ganfleet.nn.precision import LossScale
 from ganfleet.strategies.base import Inputs
 
 Memory = dict[int, Inputs]  # what each lane remembers, by lane
@@ -33,21 +33,6 @@ class Lane:
 
     real: dict[str, Tensor]
     kept: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class Outcome:
-    """What came of a step, equal on every rank.
-
-    Attributes:
-        stats: losses and stats by name, means over all lanes.
-        host: the fleet's sum of the host values.
-        skipped: the phases whose update was left out because it was not finite, and which the run should count.
-    """
-
-    stats: dict[str, np.ndarray]
-    host: np.ndarray
-    skipped: list[str]
 
 
 class Stepper:
@@ -82,13 +67,18 @@ class Stepper:
         Args:
             samples: for each of this rank's lanes in order, the real samples.
             host: values (H,) of this rank that are summed over the fleet; they travel with the step's first phase.
-        """
-        # Where a phase runs for the first time, kernels may compile as late as when its results are read.
-        new = any(each.phase.is_due(clock) and each.name not in self.peaks for each in self.program.phases)
-        with heartbeat.compiling() if new else nullcontext():
-            return self._step(samples, clock, host)
 
-    def _step(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
+        Until somebody asks the outcome, nothing waits for the device; but for a phase's first run.
+        """
+        if all(each.name in self.peaks for each in self.program.phases if each.phase.is_due(clock)):
+            return self._issue(samples, clock, host)
+        with heartbeat.compiling():  # kernels may be, as late as when results are read
+            outcome = self._issue(samples, clock, host)
+            outcome.read()
+        return outcome
+
+    def _issue(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
+        size = len(host)
         lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, samples, strict=True)}
         drawn = self._draws.at(clock)
         summaries = []
@@ -98,17 +88,7 @@ class Stepper:
                 summaries.append((compiled, self.run(compiled, lanes, noise, clock, host)))
                 host = np.zeros_like(host)
         self.average(clock)
-        # Read only now: until here nothing waited for the device.
-        outcome = Outcome({}, np.zeros_like(host), [])
-        with heartbeat.waiting():
-            told = values([summary for _, summary in summaries])
-        for (compiled, _), summary in zip(summaries, told, strict=True):
-            finite, arrived, stats = compiled.summarize(summary, self.fleet.total_lanes, len(host))
-            outcome.stats |= stats
-            outcome.host = outcome.host + arrived
-            if self._counts_as_skipped(compiled.name, finite):
-                outcome.skipped.append(compiled.name)
-        return outcome
+        return Outcome(summaries, self.fleet.total_lanes, size)
 
     def learning_rates(self, clock: Clock) -> dict[str, float]:
         """That of each player at ``clock``."""
@@ -123,24 +103,25 @@ class Stepper:
         """One phase: this rank's lanes, one collective, one update; its summary."""
         heartbeat.beat(phase=f"phase {compiled.name}")
         peak.begin()
-        scale = self._scales[compiled.name].scale if compiled.name in self._scales else 1.0
+        phase, scale = compiled.phase, self._scales.get(compiled.name)
 
         def lane_flat(number):
             lane, inputs = lanes[number], noise[number]
-            if compiled.phase.prepare is not None:
+            if phase.prepare is not None:
                 stream = rng.stream(self._seed, f"prepare/{compiled.name}", clock.step, number)
-                kept = {name: tensor.asnumpy().copy() for name, tensor in lane.kept.items()}
-                inputs = inputs | compiled.phase.prepare(stream, kept, self._memory[number])
-            values = host if number == self.fleet.lanes.start else np.zeros_like(host)
-            flat, kept = compiled.run(lane.real, tensors(inputs), values, scale)
+                kept = dict(lane.kept) if phase.on_device else {n: copy(each) for n, each in lane.kept.items()}
+                inputs = inputs | phase.prepare(stream, kept, self._memory[number])
+            values = Tensor(host) if number == self.fleet.lanes.start else zeros(len(host))
+            flat, kept = compiled.run(lane.real, tensors(inputs), values, scale and scale.scale)
             lane.kept |= kept
             return flat
 
         total = compiled.player.sum(self.fleet, lane_flat)
         hyper = self._hyper(compiled.player, clock)
-        summary = compiled.player.update(total, 1 / (self.fleet.total_lanes * scale), hyper, self.lr_factor)
+        mean = scale.mean if scale else scalar(1 / self.fleet.total_lanes)
+        summary = compiled.player.update(total, mean, hyper, self.lr_factor)
         self.peaks[compiled.name] = max(peak.size() or 0, self.peaks.get(compiled.name, 0))
-        return summary
+        return scale.after(summary) if scale else summary
 
     def average(self, clock: Clock) -> None:
         """Move every average once, whatever the number of updates in the step."""
@@ -150,12 +131,3 @@ class Stepper:
 
     def _hyper(self, player: FlatPlayer, clock: Clock) -> dict[str, float]:
         return contract.hyper(self.program.strategy, player.name, player.optimizer, player.ema, clock)
-
-    def _counts_as_skipped(self, phase: str, finite: bool) -> bool:
-        """Whether an update that was left out is a fault; an overflow of float16 is none until its scale is lowest."""
-        scale = self._scales.get(phase)
-        if finite:
-            if scale is not None:
-                scale.good()
-            return False
-        return scale is None or scale.overflow()

@@ -5,6 +5,7 @@ A graph freezes tensors that arrive inside a tuple or dict, so they go in one by
 
 import json
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import mindspore as ms
@@ -12,9 +13,26 @@ import numpy as np
 from mindspore import Tensor, ops
 
 
-def tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """A tensor for each array: floats as float32, integers and booleans as int32."""
-    return {name: _tensor(np.asarray(array)) for name, array in arrays.items()}
+def tensors(arrays: dict[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
+    """A tensor for each array: floats as float32, integers and booleans as int32. What is a tensor stays one."""
+    return {name: each if isinstance(each, Tensor) else _tensor(np.asarray(each)) for name, each in arrays.items()}
+
+
+@lru_cache(maxsize=1024)  # each is brought to a card once; of learning rates that follow a schedule there are many
+def scalar(value: float) -> Tensor:
+    """A float32 scalar for graphs, which never write into what they are given."""
+    return Tensor(np.float32(value))
+
+
+@cache
+def zeros(size: int) -> Tensor:
+    """float32 (size,), for graphs too."""
+    return Tensor(np.zeros(size, np.float32))
+
+
+def copy(values: Tensor | np.ndarray) -> np.ndarray:
+    """The values of now: on a CPU, asnumpy gives the memory that the next update of a parameter writes into."""
+    return np.array(values.asnumpy() if isinstance(values, Tensor) else values)
 
 
 def named(names: tuple[str, ...], values) -> dict[str, Tensor]:

@@ -16,14 +16,16 @@ from ganfleet.engine.audit import audit
 from ganfleet.engine.budgets import Budgets
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
+from ganfleet.engine.loss_scale import LossScale
 from ganfleet.engine.program import Program
 from ganfleet.engine.running import folder_kept, running
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.engine.schedule import stage_of, total_nimg
+from ganfleet.engine.settling import Settling
 from ganfleet.engine.step import Memory, Stepper
+from ganfleet.engine.tensors import copy
 from ganfleet.errors import CheckpointMismatch, GanfleetError, NonFinite, ReplicasDiverged, Stopped
 from ganfleet.fleet import Fleet, heartbeat
-from ganfleet.nn.precision import LossScale
 from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import Stage, Strategy
 
@@ -50,6 +52,7 @@ class Trainer:
         self.callbacks, self.journal, self.directory = tuple(callbacks), journal or Journal(), directory
         self.clock = Clock(total_nimg(train.kimg, train.steps, strategy), train.steps)
         self.budgets = Budgets(train.nonfinite_budget, config.data.bad_budget)
+        self.settling = Settling(fleet, self.budgets)
         self.memory: Memory = {lane: {} for lane in fleet.lanes}
         self.scales: dict[str, LossScale] = {}
         self.accepted: list[dict] = []  # changes of the config that the user allowed on a resume
@@ -108,17 +111,21 @@ class Trainer:
         news = any(callback.has_news(self) for callback in self.callbacks)
         host = np.array([signal.received is not None, signal.save_wanted(), len(batch.bad), news], np.float32)
         outcome = self.stepper.step(batch.lanes, self.clock, host)
-        stop, save, bad, news = outcome.host
         self.clock.tick(self.stage.batch_size)
-        self.count(outcome.skipped, batch.bad if bad else [], gather=bool(bad))
+        self.settling.add(self.clock.step, outcome, batch.bad)
+        is_logged = self.clock.done or self.clock.step % self.config.log.every_steps == 0
+        self.settling.settle(self.journal, but=0 if is_logged else 1)
         if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
             self.audit()
         self.tell("after_step", outcome.stats)
-        if news:
+        asked = self.settling.asked()
+        if asked.news:
             self.tell("on_news")
-        if save and not self.clock.done:
+        if asked.save and not self.clock.done:
             self.tell("at_save")
-        return bool(stop)
+        if asked.stop:
+            self.settling.settle(self.journal)
+        return asked.stop
 
     def tell(self, event: str, *what) -> None:
         """Call the method ``event`` of every callback."""
@@ -145,7 +152,7 @@ class Trainer:
         self.program = Program(self.strategy, stage, train.seed, train.precision, train.recompute, self.fleet)
         if train.precision == "float16":
             for compiled in self.program.phases:
-                self.scales.setdefault(compiled.name, LossScale())
+                self.scales.setdefault(compiled.name, LossScale(train.lanes))
         if self.stepper:
             self.stepper.close()
         ahead = self.config.data.prefetch > 0
@@ -154,19 +161,6 @@ class Trainer:
         self.sampler = Sampler(self.program)
 
     # ── Watching over it
-
-    def count(self, skipped: list[str], bad: list[tuple[int, str]], gather: bool) -> None:
-        """Count updates that every rank skipped, and images that some rank could not decode, and say so.
-
-        Raises:
-            NonFinite, DataError: the budget for these is spent.
-        """
-        for phase in skipped:
-            self.journal.say(self.budgets.skipped(phase, self.clock.step))
-        if gather:
-            found = [pair for share in self.fleet.gather(bad) for pair in share]
-            for line in self.budgets.undecodable(found):
-                self.journal.say(line)
 
     def audit(self) -> None:
         """Check that every rank holds the same weights, buffers, EMA and optimizer state.
@@ -225,11 +219,16 @@ class Trainer:
     # ── Checkpoints
 
     def snapshot(self) -> Snapshot:
-        """Everything that training changes. Every rank takes part, since each remembers its own lanes only."""
+        """Everything that training changes. Every rank takes part, since each remembers its own lanes only.
+
+        Raises:
+            NonFinite, DataError: a budget is spent.
+        """
+        self.settling.settle(self.journal)
         clock, budgets = self.clock, self.budgets
-        memory = {lane: arrays for share in self.fleet.gather(self.memory) for lane, arrays in share.items()}
         # Copies, because a thread writes them while later steps change the lanes' own.
-        lanes = {f"{lane}/{name}": np.array(array) for lane in memory for name, array in memory[lane].items()}
+        own = {f"{lane}/{name}": copy(each) for lane, kept in self.memory.items() for name, each in kept.items()}
+        lanes = {name: array for share in self.fleet.gather(own) for name, array in share.items()}
         return Snapshot(
             tensors=self.program.tensors() | {"lanes": lanes},
             facts={
@@ -253,6 +252,7 @@ class Trainer:
         Raises:
             CheckpointMismatch: it does not fit this config's networks, or the data are not those it was made with.
         """
+        self.settling.forget()
         facts = snapshot.facts
         before = facts["source"]
         self.source = self.source.as_in_checkpoint(before["classes"], before.get("class_names"))

@@ -21,7 +21,7 @@ from ganfleet.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LaneNorm, Layer
 from ganfleet.nn.optim import SGD, Adam, AdamW, ClipByGlobalNorm, Optimizer, RMSProp, Weight
 from ganfleet.nn.pad import reflection_pad
 from ganfleet.nn.penalties import gradient_penalty, r1, scored_r1
-from ganfleet.nn.precision import LossScale, set_compute_type, supported
+from ganfleet.nn.precision import set_compute_type, supported
 from ganfleet.nn.recompute import recomputable, recompute
 from ganfleet.nn.resample import blur, depth_to_space, downsample, space_to_depth, upsample
 from ganfleet.nn.residual import ResidualBlock
@@ -49,7 +49,6 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "LearnedSinusoids",
-    "LossScale",
     "Normal",
     "Optimizer",
     "PixelAttention",

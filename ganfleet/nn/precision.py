@@ -1,12 +1,10 @@
-"""The type in which networks multiply, and the scale that keeps a loss's gradients within float16.
+"""The type in which networks multiply.
 
 Layers that multiply have a ``compute_type``. They cast their input and weight to it, multiply, and cast the result
 back to float32. Weights, biases, normalisations, losses and everything outside of networks stay float32. A layer of
 one's own joins by an attribute ``compute_type``, "float32" at first, with ``lowered`` around both factors and
 ``raised`` around the product.
 """
-
-from typing import Any
 
 import mindspore as ms
 from mindspore import nn, ops
@@ -79,41 +77,3 @@ def raised(product, compute_type: str):
 def _rounded(x):
     """``x`` rounded to bfloat16. Its gradient passes the same way back, rounded like one between real casts."""
     return ops.cast(ops.cast(x, ms.bfloat16), ms.float32)
-
-
-class LossScale:
-    """The factor on a loss that moves its gradients to where float16 has numbers (arXiv:1710.03740).
-
-    It starts at ``start``, grows by ``factor`` after ``interval`` updates in a row without overflow, and shrinks by
-    ``factor``, but not below ``floor``, at each overflow, an update that is skipped. Powers of two throughout leave
-    every bit of a gradient but its exponent.
-
-    Attributes:
-        scale: the factor for the next phase.
-    """
-
-    def __init__(self, start: float = 2.0**16, factor: float = 2.0, interval: int = 2000, floor: float = 1.0):
-        self.scale = start
-        self._factor, self._interval, self._floor = factor, interval, floor
-        self._good = 0
-
-    def good(self) -> None:
-        """An update had finite gradients."""
-        self._good += 1
-        if self._good == self._interval:
-            self.scale *= self._factor
-            self._good = 0
-
-    def overflow(self) -> bool:
-        """An update had not; whether the scale is not to blame, being at its floor: it counts as a fault of the run."""
-        at_floor = self.scale <= self._floor
-        self.scale = max(self._floor, self.scale / self._factor)
-        self._good = 0
-        return at_floor
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON: the scale, and how many good updates it has seen."""
-        return {"scale": self.scale, "good": self._good}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.scale, self._good = float(state["scale"]), int(state["good"])

@@ -54,7 +54,7 @@ class Observers:
         self._board.text(clock.step, "config", f"```yaml\n{config_text}\n```")
         self._by_images = Board(Path(run_dir) / "by_images", resume_step=clock.nimg) if by_images else None
         self._progress = Progress(stream)
-        self._means = Means()
+        self._means, self._unread = Means(), {}
         self._stopwatch = Stopwatch()
         self._reported_nimg = clock.nimg
         self._step = clock.step
@@ -69,16 +69,19 @@ class Observers:
     ) -> dict[str, float] | None:
         """Takes the ``stats`` of the step that ``clock`` just counted; at an interval's end reports.
 
-        Returns the line that it then writes to the log.
+        Returns the line that it then writes to the log. Stats are read when the next ones come, or at the interval's
+        end, since to read them may be to wait for the device.
 
         A line has the mean of each stat over the steps of its interval that had it (after a resume: since the
         resume). What ``state()`` gives, such as learning rates and the number of updates skipped so far, is written as
         it is. ``stage`` gives the resolution and the batch size.
         """
         self._step, self._compiling_told = clock.step, False
-        self._means.add(stats)
+        self._read()
+        self._unread = stats
         self._progress.advance(clock.nimg, _goal(clock, stage))
         if clock.step % self._every_steps == 0 or clock.done:
+            self._read()
             return self._report(clock, stage, {**self._means.take(), **state()})
         return None
 
@@ -105,6 +108,7 @@ class Observers:
         self._board.forget_after(clock.step)
         if self._by_images:
             self._by_images.forget_after(clock.nimg)
+        self._unread = {}
         self._means.take()
         self._stopwatch.lap()
         self._reported_nimg, self._step = clock.nimg, clock.step
@@ -133,6 +137,10 @@ class Observers:
         if self._by_images:
             self._by_images.close()
 
+    def _read(self) -> None:
+        self._means.add(self._unread)
+        self._unread = {}
+
     def _report(self, clock: Clock, stage, scalars: dict[str, float]) -> dict[str, float]:
         sec_per_kimg = self._stopwatch.lap() / (clock.nimg - self._reported_nimg) * 1000
         self._reported_nimg = clock.nimg
@@ -157,7 +165,7 @@ def _goal(clock: Clock, stage) -> int:
 
 
 class Means:
-    """Means of named numbers over the steps of an interval.
+    """Means of named numbers over the steps of an interval; what is no single number is not looked at.
 
     NaN and infinity, whose updates every rank skips and counts, are left out; a name that had nothing else is NaN.
     """
@@ -167,6 +175,8 @@ class Means:
 
     def add(self, stats: Mapping[str, float]) -> None:
         for name, value in stats.items():
+            if np.ndim(value):
+                continue
             total, count = self._sums.get(name, (0.0, 0))
             value = float(value)
             self._sums[name] = (total + value, count + 1) if math.isfinite(value) else (total, count)

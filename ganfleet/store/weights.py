@@ -68,9 +68,20 @@ def read(path: Path | str, prefix: str = "") -> dict[str, np.ndarray]:
             'Convert a MindSpore .ckpt with mindspore.save_checkpoint(…, format="safetensors"), and other programs\' '
             "files by `ganfleet import`"
         )
+    return beginning(prefix, tensors, path)
+
+
+def beginning(prefix: str, tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """Those of the ``tensors`` at ``path`` whose names begin with ``prefix``, by the rest of their names.
+
+    Raises:
+        ConfigError: there are none.
+    """
     found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     if not found:
-        raise ConfigError(f"{path} has no tensor whose name begins with {prefix!r}, but {_some(sorted(tensors))}")
+        raise ConfigError(
+            f"{path} has no tensor whose name begins with {prefix!r}, but {_some(sorted(tensors))}: name one that has"
+        )
     return found
 
 

@@ -142,11 +142,18 @@ class Frozen:
     None where the network holds its weights already. A checkpoint keeps the SHA-256 of the weights, and a run goes on
     only with the same. Of the file's tensors, those are taken whose names begin with ``prefix``, by the rest of their
     names.
+
+    ``option`` is the strategy's option that says where the weights are, for messages. ``same`` has options, and what
+    they are called in the run that made the weights: both must have the same values. ``computes`` tells, in any words,
+    what the network computes beside its weights' shapes, such as which activation: it is a part of the SHA-256.
     """
 
     net: ms_nn.Cell
     weights: str | Path | None = None
     prefix: str = ""
+    option: str = ""
+    same: dict[str, str] = field(default_factory=dict)
+    computes: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,9 @@ class Phase:
 
     ``prepare(rng, kept, memory)`` runs on the host before the loss, lane by lane, and returns arrays that join
     ``noise``. ``kept`` has the arrays that the step's earlier phases kept on this lane; ``memory`` is the lane's own
-    dict of arrays, which it may change and which is part of a checkpoint: CycleGAN's pool of earlier fakes.
+    dict of arrays, which it may change and which is part of a checkpoint: CycleGAN's pool of earlier fakes. Where the
+    phase is ``on_device``, ``kept`` has tensors instead, and ``prepare`` may return and remember tensors too (in
+    ``memory`` they are arrays again after a resume): arrays have to be fetched from a card, and training waits for it.
 
     ``due`` is called with the clock before the step is counted; it must depend on the clock alone.
     """
@@ -171,6 +180,7 @@ class Phase:
     name: str = field(default="")
     prepare: Callable | None = None
     due: Callable[[Clock], bool] | None = None
+    on_device: bool = False
 
     def __post_init__(self):
         if not self.name:

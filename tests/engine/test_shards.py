@@ -131,13 +131,13 @@ def test_every_rank_has_the_bits_of_whole_vectors_and_keeps_one_part(optimizer, 
     whole = player(optimizer)
     sharded = {fleet: player(optimizer, fleet) for fleet in ranks.fleets}
     for total in totals(whole.seen_size):
-        expected = whole.update(Tensor(total), 0.5, {"lr": 0.03}).asnumpy().copy()
+        expected = whole.update(Tensor(total), Tensor(np.float32(0.5)), {"lr": 0.03}).asnumpy().copy()
         whole.average(0.5)
 
         def update(fleet, total=total):
             fleet.total = total
             own = sharded[fleet]
-            return own.update(own.sum(fleet, None), 0.5, {"lr": 0.03}).asnumpy().copy()
+            return own.update(own.sum(fleet, None), Tensor(np.float32(0.5)), {"lr": 0.03}).asnumpy().copy()
 
         for summary in ranks.all(update):
             assert np.array_equal(summary, expected) and summary[0] == np.isfinite(total).all()

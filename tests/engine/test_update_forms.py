@@ -34,7 +34,7 @@ def states():
         for step, gradient in enumerate(GRADIENTS):
             total = np.concatenate((gradient[: player.size], seen, np.float32([7])))
             total[1] = np.nan if step == 1 else total[1]
-            summary = player.update(ms.Tensor(total), 0.5, {})
+            summary = player.update(ms.Tensor(total), ms.Tensor(np.float32(0.5)), {})
             found.append([summary.asnumpy().copy(), player.tensors()])
     return found
 

@@ -1,6 +1,4 @@
-"""Layers in half precision: what rounding does to them, what a backend refuses, and how a loss is scaled."""
-
-import json
+"""Layers in half precision: what rounding does to them, and what a backend refuses."""
 
 import jax
 import jax.numpy as jnp
@@ -155,41 +153,3 @@ def test_the_compiler_still_refuses_bfloat16_on_a_cpu():
     nn.set_compute_type(dense, "bfloat16")
     with pytest.raises(TypeError, match="Unsupported data type"):
         Jitted(dense)(ms.Tensor(normal(2, 2)))
-
-
-def test_the_loss_scale_doubles_after_good_updates_in_a_row_and_halves_at_each_overflow():
-    scale = nn.LossScale(start=8.0, interval=3)
-    seen = []
-    for event in "gggggogggoo":
-        scale.good() if event == "g" else scale.overflow()
-        seen.append(scale.scale)
-    assert seen == [8, 8, 16, 16, 16, 8, 8, 8, 16, 8, 4], "an overflow starts the count anew"
-
-
-def test_an_overflow_counts_only_where_the_scale_cannot_fall():
-    scale = nn.LossScale(start=4.0, interval=2)
-    assert [(scale.overflow(), scale.scale) for _ in range(4)] == [(False, 2), (False, 1), (True, 1), (True, 1)]
-    scale.good()
-    scale.good()
-    assert (scale.scale, scale.overflow(), scale.scale) == (2, False, 1)
-
-
-def test_the_loss_scale_starts_at_two_to_the_16_and_doubles_after_2000_updates():
-    scale = nn.LossScale()
-    for _ in range(1999):
-        scale.good()
-    assert scale.scale == 2**16
-    scale.good()
-    assert scale.scale == 2**17
-
-
-def test_a_loss_scale_goes_on_from_its_state():
-    scale = nn.LossScale(start=8.0, interval=3)
-    scale.overflow()
-    scale.good()
-    other = nn.LossScale(interval=3)
-    other.load_state(json.loads(json.dumps(scale.state())))
-    for each in (scale, other):
-        each.good()
-        each.good()
-    assert scale.state() == other.state() == {"scale": 8.0, "good": 0}

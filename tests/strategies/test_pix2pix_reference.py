@@ -56,7 +56,7 @@ def assert_phase(model, player, noise, loss, *given):
     Images are ``given`` as arguments: convolutions of constants are folded by XLA, and then wrong.
     """
     real = {"image_a": A, "image_b": B}
-    flat, kept = model.phases[player].run(tensors(real), tensors(noise), np.zeros(0, np.float32))
+    flat, kept = model.phases[player].run(tensors(real), tensors(noise))
     value, gradients = jax.jit(jax.value_and_grad(loss))(model.w, *given)
     weights = model.program.players[player].weights
     assert {p.name for p in weights} == {name for name in model.w if name.startswith(f"{player}.")}

@@ -1,5 +1,8 @@
 """DALL·E 2 with CLIP out of a folder: both towers equal float64 NumPy, and prior and decoder train with them."""
 
+import json
+import shutil
+
 import encoders_float64 as float64
 import mindspore as ms
 import numpy as np
@@ -10,6 +13,7 @@ from fleets import newest
 from nn.reference import assert_close
 from PIL import Image
 
+from ganfleet.engine.frozen import FrozenNetwork
 from ganfleet.errors import ConfigError
 from ganfleet.store import weights
 from ganfleet.strategies.base import ImageSpec
@@ -46,7 +50,8 @@ def tensors(folder):
 
 @pytest.fixture
 def towers(folder):
-    return clip.towers(str(folder / "encoder"), 6, ImageSpec(channels=3))
+    found = clip.towers(str(folder / "encoder"), 6, ImageSpec(channels=3))
+    return {name: frozen.net for name, frozen in found.items()}
 
 
 @pytest.mark.parametrize("before, after", [(8, 12), (64, 224), (30, 12), (12, 12)])
@@ -70,6 +75,19 @@ def test_embeddings_of_captions_are_those_of_numpy(folder, towers, tensors):
     for caption, row in zip(captions, made, strict=True):
         tokens = float64.clip(tensors, [2, *(float64.WORDS.index(word) for word in caption.split()), 3])
         assert_close(row, float64.unit(float64.linear(tensors, "text_projection", tokens[-1])), 1e-5, caption)
+
+
+def test_another_activation_of_its_image_tower_is_another_network(folder, tmp_path):
+    """Its weights are the same, and what it computes is not."""
+    copy = shutil.copytree(folder / "encoder", tmp_path / "encoder")
+    config = json.loads((copy / "config.json").read_text())
+    before = config["vision_config"].get("hidden_act", "quick_gelu")
+    config["vision_config"]["hidden_act"] = {"gelu": "quick_gelu", "quick_gelu": "gelu"}[before]
+    (copy / "config.json").write_text(json.dumps(config))
+    own, other = (clip.towers(str(place), 6, ImageSpec(channels=3)) for place in (folder / "encoder", copy))
+    hashes = {name: [FrozenNetwork(name, each[name], strategy=None).sha256 for each in (own, other)] for name in own}
+    assert hashes["image_tower"][0] != hashes["image_tower"][1]
+    assert hashes["text_tower"][0] == hashes["text_tower"][1]
 
 
 @pytest.mark.slow

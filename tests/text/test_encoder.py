@@ -66,6 +66,35 @@ def test_the_hash_is_that_of_weights_and_tokenizer(tmp_path):
     assert encoder.Encoder("d", tmp_path / "d").sha256 == a
 
 
+def test_layers_that_config_json_does_not_have_are_one_error(tmp_path):
+    """They would be left out, and the features be those of another encoder."""
+    for config, shapes, layers in (
+        (float64.BERT, float64.bert_shapes, "num_hidden_layers"),
+        (float64.T5, float64.t5_shapes, "num_layers"),
+        (float64.CLIP, float64.whole_clip_shapes, "num_hidden_layers"),
+    ):
+        part = config.get("text_config", config)
+        fewer = {layers: part[layers] - 1}
+        config = config | ({"text_config": part | fewer} if "text_config" in config else fewer)
+        folder = tmp_path / config["model_type"]
+        float64.write_encoder(folder, config, shapes())
+        with pytest.raises(ConfigError, match=r"the files have .* and config.json has fewer layers"):
+            _ = encoder.Encoder("here", folder).network
+
+
+def test_t5_1_0_is_refused_and_its_words_may_have_the_encoders_name(tmp_path):
+    float64.write_encoder(tmp_path, float64.T5, float64.t5_shapes())
+    expected = encoder.Encoder("here", tmp_path).encode(CAPTIONS, 8)[0]
+    for file in tmp_path.glob("*.safetensors"):
+        given = load_file(file)
+        save_file({{"shared.weight": "encoder.embed_tokens.weight"}.get(n, n): a for n, a in given.items()}, file)
+    assert np.array_equal(encoder.Encoder("here", tmp_path).encode(CAPTIONS, 8)[0], expected)
+    config = {key: value for key, value in float64.T5.items() if key != "feed_forward_proj"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match='feed_forward_proj is "relu", and must be gated-gelu here'):
+        encoder.Encoder("here", tmp_path)
+
+
 def test_a_folder_that_is_no_encoder_is_one_error(tmp_path):
     with pytest.raises(ConfigError, match="choose minilm, or the folder of a text encoder"):
         encoder.find(str(tmp_path / "nothing"))

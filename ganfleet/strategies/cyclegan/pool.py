@@ -1,18 +1,19 @@
 """The image pool (arXiv:1612.07828, section 2.3): discriminators are also shown what generators made earlier."""
 
 import numpy as np
+from mindspore import Tensor, ops
 
 
-def exchange(
-    fakes: np.ndarray, memory: dict[str, np.ndarray], name: str, size: int, rng: np.random.Generator
-) -> np.ndarray:
+def exchange(fakes: Tensor, memory: dict[str, Tensor | np.ndarray], name: str, size: int, rng) -> Tensor:
     """What to show instead of ``fakes`` (n, …), the pool ``name`` in ``memory`` having ``size`` places.
 
     Until the pool is full, every fake is shown and stored. Then each is, with probability ½, exchanged for one drawn
-    from the pool. An image is an array of its own, ``NAME/PLACE``, and never changed in place.
+    from the pool by ``rng``, a NumPy generator. An image is a tensor of its own, ``NAME/PLACE``, and never changed in
+    place; after a resume it is an array.
     """
     shown = []
-    for fake in fakes:
+    for i in range(len(fakes)):
+        fake = fakes[i]
         full = f"{name}/{size - 1}" in memory
         if not full:
             stored = sum(key.startswith(f"{name}/") for key in memory)
@@ -20,5 +21,5 @@ def exchange(
         elif rng.random() < 0.5:
             place = f"{name}/{rng.integers(size)}"
             memory[place], fake = fake, memory[place]
-        shown.append(fake)
-    return np.stack(shown)
+        shown.append((fake if isinstance(fake, Tensor) else Tensor(fake)).reshape(1, *fake.shape))
+    return ops.concat(shown) if len(shown) > 1 else shown[0]

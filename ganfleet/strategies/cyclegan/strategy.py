@@ -54,7 +54,7 @@ class CycleGAN(BetweenImages):
         }
 
     def phases(self, stage):
-        return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_pools)]
+        return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_pools, on_device=True)]
 
     def g_loss(self, nets, real, noise):
         options, a, b = self.options, real["image_a"], real["image_b"]

@@ -57,7 +57,7 @@ class Pix2PixHD(PairTranslation):
         return Discriminators(options.scales, channels, options.ndf, layers, padding=2, by_image=True)
 
     def phases(self, stage):
-        return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_g)]
+        return [Phase("G", self.g_loss), Phase("D", self.d_loss, prepare=self.from_g, on_device=True)]
 
     def from_g(self, rng, kept, memory):
         return kept

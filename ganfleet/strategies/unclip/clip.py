@@ -10,6 +10,7 @@ from mindspore import ops
 from ganfleet import nn
 from ganfleet.document import expanded
 from ganfleet.errors import ConfigError
+from ganfleet.strategies.base import Frozen
 from ganfleet.strategies.unclip.networks import unit
 from ganfleet.text import encoder, networks
 
@@ -93,16 +94,16 @@ class ClipTextTower(ms_nn.Cell):
         return {"last.": "text_projection."}
 
 
-def is_clip(name: str) -> bool:
-    """Whether ``name`` is a folder with CLIP's config.json."""
+def model_type(name: str) -> str | None:
+    """The ``model_type`` of the config.json in the folder ``name``; None where there is none."""
     try:
         config = json.loads((expanded(name, "strategy.encoder") / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("model_type") == "clip"
+        return None
+    return str(config.get("model_type")) if isinstance(config, dict) else None
 
 
-def towers(name: str, embedding: int, image) -> dict:
+def towers(name: str, embedding: int, image) -> dict[str, Frozen]:
     """``image_tower`` and ``text_tower`` of the CLIP in the folder ``name``, with their weights, for data like
     ``image``, whose captions that CLIP has encoded.
 
@@ -125,9 +126,12 @@ def towers(name: str, embedding: int, image) -> dict:
     if image.channels != 3:
         raise ConfigError(f"the CLIP in {name} sees images of 3 channels, not {image.channels}: set data.channels to 3")
     tensors = found.tensors()
+    own = (ClipImageTower(vision, features), ClipTextTower(found.features, features))
+    origins = (ClipImageTower.origin(vision), ClipTextTower.origin())
+    image_tower, text_tower = (found.filled(net, names, tensors) for net, names in zip(own, origins, strict=True))
     return {
-        "image_tower": found.filled(ClipImageTower(vision, features), ClipImageTower.origin(vision), tensors),
-        "text_tower": found.filled(ClipTextTower(found.features, features), ClipTextTower.origin(), tensors),
+        "image_tower": Frozen(image_tower, option="encoder", computes=encoder.described(vision, VISION)),
+        "text_tower": Frozen(text_tower, option="encoder"),
     }
 
 

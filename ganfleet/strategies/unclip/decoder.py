@@ -17,6 +17,12 @@ from ganfleet.strategies.unclip.networks import EmbeddedImage
 from ganfleet.strategies.unclip.prior import PriorOptions, drawn_embeddings, embedding_of, scale, transformer
 from ganfleet.strategies.unclip.towers import frozen_towers
 
+# Options that the prior's run must have the same values of, and what they are called there.
+SAME_PRIOR = {
+    **{name: name for name in ("resolution", "embedding", "prior_width", "prior_depth", "prior_heads")},
+    "prior_timesteps": "timesteps",
+}
+
 
 class Unclip(TextDiffusion):
     """DALL·E 2 (arXiv:2204.06125): a U-Net that is told the embedding of an image, and its caption.
@@ -55,7 +61,13 @@ class Unclip(TextDiffusion):
         options = self.options
         frozen = frozen_towers(options, self.image)
         if options.prior is not None:
-            frozen["prior"] = Frozen(transformer(options, self.image), options.prior, prefix="prior.")
+            frozen["prior"] = Frozen(
+                transformer(options, self.image),
+                options.prior,
+                prefix="prior.",
+                option="prior",
+                same=SAME_PRIOR,
+            )
         return frozen
 
     # ── Training

@@ -55,10 +55,19 @@ def frozen_towers(options, image) -> dict[str, Frozen]:
     Raises:
         ConfigError: the data have no captions; CLIP does not fit.
     """
-    if clip.is_clip(options.encoder):
-        return {name: Frozen(net) for name, net in clip.towers(options.encoder, options.embedding, image).items()}
-    found = towers(options, image)
-    return {name: Frozen(net, options.encoder, prefix=f"{name}.") for name, net in found.items()}
+    kind = clip.model_type(options.encoder)
+    if kind == "clip":
+        return clip.towers(options.encoder, options.embedding, image)
+    if kind is not None:
+        raise ConfigError(
+            f"strategy.encoder is {options.encoder}, whose config.json says model_type {kind}: name a run of "
+            "unclip_towers, or the folder of a whole CLIP, whose model_type is clip"
+        )
+    same = {name: name for name in ("resolution", "tower", "text_width", "text_heads", "embedding")}
+    return {
+        name: Frozen(net, options.encoder, prefix=f"{name}.", option="encoder", same=same)
+        for name, net in towers(options, image).items()
+    }
 
 
 class Towers(Strategy):
