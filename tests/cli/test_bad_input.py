@@ -175,7 +175,7 @@ def test_a_damaged_image_is_named_once_and_skipped_alike_on_every_fleet_or_ends_
 
 
 def test_a_run_is_not_resumed_on_other_data(folder, train, tmp_path):
-    assert train(*folder, "run.name=run", "train.steps=4").code == 0
+    assert ganfleet("train", "--config", tiny(tmp_path), *folder, "run.name=run", "train.steps=4").code == 0
     (tmp_path / "images" / "12.png").unlink()
     message = one_error(train(*folder, "run.name=run"), 85)
     assert "images was 40, is 39" in message
