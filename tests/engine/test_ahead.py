@@ -28,9 +28,8 @@ def graphs(tmp_path_factory):
 
 @pytest.fixture
 def room(graphs, monkeypatch):
-    """A core is free, and the process beside does not give way to other tests."""
+    """A core is free."""
     monkeypatch.setattr(cpu, "free", cpu.allowed)
-    monkeypatch.setattr(ahead, "LOWEST", 0)
     monkeypatch.setenv(compile_cache.VARIABLE, str(graphs))
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(TESTS))
@@ -50,7 +49,8 @@ class Waiting(ganfleet.Callback):
 
 
 @pytest.mark.slow
-def test_the_graphs_of_the_next_stage_are_there_when_it_begins(room, tmp_path):
+def test_the_graphs_of_the_next_stage_are_there_when_it_begins(room, tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "LOWEST", 0)  # the process beside does not give way to other tests
     waiting = Waiting()
     ganfleet.train(CONFIG, f"run.dir={tmp_path}", callbacks=[waiting])
     assert not waiting.counts.get("compiled") and waiting.counts["loaded"] >= 6, waiting.counts
