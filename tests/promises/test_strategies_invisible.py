@@ -20,7 +20,7 @@ CASES = {  # strategy, its section, height and width
         "resolution: [8, 12], latent: 4, architecture: mlp, hidden: [8], critic_steps: 2, lr: 1e-3",
         (8, 12),
     ),
-    "wgan_gp": ("wgan_gp", f"resolution: [8, 12], {SMALL_GAN}, critic_steps: 2", (8, 12)),
+    "wgan_gp": ("wgan_gp", f"resolution: [8, 12], {SMALL_GAN}, critic_steps: 2, augment: diffaugment", (8, 12)),
     "cgan": ("cgan", f"resolution: {{height: 12, width: 8}}, {SMALL_GAN}", (12, 8)),
     "cyclegan": ("cyclegan", "resolution: [24, 32], ngf: 2, ndf: 2, blocks: 1", (24, 32)),
 }
