@@ -24,6 +24,10 @@ class Weights:
         return Weights(self.arrays, f"{self.prefix}{name}.")
 
 
+# So that a function of them can be compiled, which takes a third of the time that its operators take one by one.
+jax.tree_util.register_pytree_node(Weights, lambda w: ([w.arrays], w.prefix), lambda prefix, of: Weights(*of, prefix))
+
+
 def by_name(net):
     """``reference(params, x)`` as ``assert_exact_to_second_order`` calls it, for a function of Weights and x."""
     names = [p.name for p in net.trainable_params()]

@@ -41,6 +41,7 @@ def diffusion(**options):
 # ── The reference
 
 
+@jax.jit
 def network(w, x_t, time, label):
     """``label`` is CLASSES where it is left out."""
     condition = w["labels.weight"][label]
