@@ -91,7 +91,7 @@ class _Walk:
 
     def add(self, value: object) -> str:
         """What stands for ``value`` where something refers to it."""
-        if type(value) in PLAIN or isinstance(value, np.generic):
+        if _is_plain(value):
             return f"{type(value).__name__} {value!r}"
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self._met)
@@ -218,6 +218,13 @@ class _Walk:
         if isinstance(value, nn.Cell):
             attributes = {n: each for n, each in attributes.items() if n not in NOTES and not _unused(n, each)}
         return "object", self.add(kind), [(name, self.add(each)) for name, each in attributes.items()]
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this never changes and is all that its text says, so that it does not matter who else refers to it."""
+    if type(value) is tuple:
+        return all(map(_is_plain, value))
+    return type(value) in PLAIN or isinstance(value, np.generic)
 
 
 def _library(module: str) -> bool:

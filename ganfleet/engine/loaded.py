@@ -69,6 +69,7 @@ class Loaded(Drawing):
         train = self.config.train
         with forms.using(_runnable(snapshot.facts["form"])):
             self._program = Program(self.strategy, self.stage, train.seed, train.precision, of=self.checkpoint)
+        del self.strategy.trains  # an attribute more is another name for graphs
         self._program.load(snapshot.tensors, snapshot.facts["frozen"])
         for net in vars(self._program.nets).values():
             net.set_train(False)
@@ -127,8 +128,7 @@ class Loaded(Drawing):
         chosen = [key for key in options if key in figure.varies and key not in figure.Options.model_fields]
         if chosen:
             raise ConfigError(f"this figure shows every choice of {chosen[0]}: leave {chosen[0]}= out")
-        own, sample = read_options(options, figure.Options, self.strategy.SampleOptions)
-        return own, sample
+        return read_options(options, figure.Options, self.strategy.SampleOptions)
 
     def translate(self, image: np.ndarray, direction: str, ema: bool | None = None) -> np.ndarray:
         """``image`` float32 (channels, h, w) in [-1, 1], of any size, translated in ``direction``; the same shape.

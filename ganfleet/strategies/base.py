@@ -204,8 +204,8 @@ class Strategy:
     samples_data: ClassVar[bool] = False
     """Whether the images of a run's grids are made of samples of the data, instead of what ``sample_inputs`` gives."""
     trains: bool = True
-    """Whether losses will be asked for. A checkpoint that is loaded to make images does without networks that only
-    losses use; the engine sets it.
+    """Whether losses will be asked for, for ``players`` and ``frozen`` to look at. A checkpoint that is loaded to make
+    images does without networks that only losses use; the engine sets it.
     """
     begins_trained: bool = False
     """Whether the run begins with the weights of another (``train.init_from``); the engine sets it."""

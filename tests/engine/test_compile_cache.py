@@ -14,6 +14,7 @@ import pytest
 from in_memory import ArraySource, trainer
 from mindspore import Parameter, Tensor, ops
 
+import ganfleet
 from ganfleet import strategies
 from ganfleet.engine import compile_cache
 from ganfleet.engine.compile_cache import Graph
@@ -157,6 +158,19 @@ def test_training_and_samples_have_the_same_bits_whether_graphs_are_compiled_or_
     assert graphs >= 5 and compile_cache.refusals == []
     assert done[0] == (0, graphs) and done[1][0] >= graphs - 1 and done[2] == (0, 0)
     assert results[0] == results[1] == results[2]
+
+
+def test_a_checkpoint_is_loaded_with_the_graph_of_its_runs_grids(tmp_path):
+    """So the first picture after a training waits for no compiler."""
+    pixels = np.random.default_rng(0).integers(256, size=(16, 3, 8, 8), dtype=np.uint8)
+    yaml = "strategy: {name: gan, resolution: 8, hidden: [8], augment: diffaugment}\ntrain: {batch_size: 4, lanes: 2}\n"
+    trained = trainer(yaml, ArraySource("image", pixels, channels=3), tmp_path)
+    images = trained.sample([0, 1])
+    assert what_was_done() == (0, 1)
+    checkpoint.save(tmp_path / "run" / "checkpoints", trained.snapshot(), 1, keep=1)
+    with ganfleet.load(tmp_path / "run") as loaded:
+        np.testing.assert_array_equal(loaded.sample([0, 1]), images)
+        assert what_was_done()[0] == 1
 
 
 # ── What can be frozen
