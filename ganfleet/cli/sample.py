@@ -233,7 +233,8 @@ def lines(path: Path) -> list[str]:
     try:
         found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--prompts {path} cannot be read: {error}. Give a text file in UTF-8") from error
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--prompts {path} cannot be read: {why}. Give a text file in UTF-8") from error
     prompts = [line for line in found if line]
     if not prompts:
         raise ConfigError(f"--prompts {path} is empty: write a prompt on each line")

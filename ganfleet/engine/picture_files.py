@@ -88,7 +88,8 @@ def with_images(options: Options, channels: int, resolution: int | Size) -> Opti
             try:
                 images[name] = to_network(Resize(resolution, upscale=True)(_decoded(path, channels), str(path)))
             except Exception as error:  # Pillow raises a dozen kinds on damaged bytes
-                raise ConfigError(f"{name}={path} cannot be read: {error}. Give an image file") from error
+                why = getattr(error, "strerror", None) or error
+                raise ConfigError(f"{name}={path} cannot be read: {why}. Give an image file") from error
     return options.model_copy(update=images)
 
 
