@@ -39,7 +39,11 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
-    """Keep tests that share what a fixture of their file made on one worker; all others go wherever a core is free."""
+    """Keep tests that share what a fixture of their file made on one worker; all others go wherever a core is free.
+
+    Slow ones go first, so that no worker is left with one when the others have done all else.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs.values()
         if item.get_closest_marker("xdist_group"):
