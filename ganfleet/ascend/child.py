@@ -141,6 +141,7 @@ def _samples(strategy, stage, image, source, lanes: int) -> dict[str, np.ndarray
     """A lane's real samples, all zeros."""
     from ganfleet.data.loader import to_network
     from ganfleet.size import Size
+    from ganfleet.strategies.captions import CaptionOptions, text_of
 
     n = stage.batch_size // lanes
     if source is not None:
@@ -149,6 +150,10 @@ def _samples(strategy, stage, image, source, lanes: int) -> dict[str, np.ndarray
         sample = {name: np.zeros((image.channels, *Size.of(stage.resolution)), np.float32) for name in strategy.reads}
         if image.classes:
             sample["label"] = np.zeros((), np.int32)
+        if isinstance(strategy.options, CaptionOptions):
+            text = text_of(strategy.options, image)
+            sample["text"] = np.zeros((text.tokens, text.features), np.float32)
+            sample["text_mask"] = np.zeros(text.tokens, np.float32)
     return {name: np.zeros((n, *array.shape), array.dtype) for name, array in sample.items()}
 
 
