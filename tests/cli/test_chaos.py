@@ -278,7 +278,7 @@ def test_a_run_goes_back_no_more_often_than_it_may(directory):
     ended = chaos(directory, lines, "train.nonfinite_budget=0", "train.rollbacks=2")
     message = one_error(ended, 80)
     assert ended.output.count("goes back to") == 2 and "more than train.nonfinite_budget 0" in message
-    # A NaN of the plan happens once, and a step is read a step late: the attempts meet those of 6 and 7, of 8, and of 9.
+    # A NaN of the plan happens once, and a step is read a step late: the attempts meet those of 6 and 7, 8, and 9.
     assert "step 9: " in message and saved() == ["step-00000004", "step-00000008"]
 
 
