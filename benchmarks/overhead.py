@@ -30,7 +30,7 @@ from ganfleet import rng
 from ganfleet.data.loader import to_network
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import tensors
+from ganfleet.engine.tensors import scalar, tensors
 from ganfleet.nn import buffers_of, discriminator_loss, initialize, nonsaturating_generator_loss, reproducible
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -209,13 +209,12 @@ class BareLoop:
         self.hyper = {name: run.strategy.hyper(name, run.clock) for name in self.program.players}
 
     def run(self, steps):
-        nothing = np.zeros(0, np.float32)
         for _ in range(steps):
             real = tensors(self.real)
             for compiled in self.program.phases:
-                flats = [compiled.run(real, tensors(self.noise[compiled.name]), nothing)[0] for _ in range(self.lanes)]
+                flats = [compiled.run(real, tensors(self.noise[compiled.name]))[0] for _ in range(self.lanes)]
                 player = compiled.player
-                summary = player.update(reduce(add, flats), 1 / self.lanes, self.hyper[player.name])
+                summary = player.update(reduce(add, flats), scalar(1 / self.lanes), self.hyper[player.name])
             for player in self.program.players.values():
                 if player.ema is not None:
                     player.average(player.ema.beta(self.batch_size))

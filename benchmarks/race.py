@@ -223,7 +223,7 @@ def record(work, folder, overrides):
     from ganfleet.data import as_source
     from ganfleet.engine import run
     from ganfleet.engine.program import Program
-    from ganfleet.engine.tensors import tensors
+    from ganfleet.engine.tensors import scalar, tensors
     from ganfleet.fleet import cpu
     from ganfleet.nn import forms
 
@@ -252,7 +252,7 @@ def record(work, folder, overrides):
         noise = strategy.draw(rng.stream(0, phase.name), n, clock)
         if phase.phase.prepare:
             noise |= phase.phase.prepare(rng.stream(0, "prepare"), kept, {})
-        flat, made = phase.run(tensors(real), tensors(noise), np.zeros(0, np.float32))
+        flat, made = phase.run(tensors(real), tensors(noise))
         kept |= {name: tensor.asnumpy().copy() for name, tensor in made.items()}
         values = flat.asnumpy().copy()
         arrays[f"{phase.name}/loss"] = values[size + player.seen_size]
@@ -261,7 +261,7 @@ def record(work, folder, overrides):
         parts = np.split(values[:size], np.cumsum([p.size for p in player.weights])[:-1])
         for weight, part in zip(player.weights, parts, strict=True):
             arrays[f"{phase.name}/gradient/{weight.name}"] = part.reshape(weight.shape)
-        player.update(flat, 1.0, strategy.hyper(player.name, clock))
+        player.update(flat, scalar(1.0), strategy.hyper(player.name, clock))
         after = player.tensors()[f"{player.name}.weights"]
         arrays |= {f"{phase.name}/after/{name}": array for name, array in after.items()}
     np.savez(folder / "reference.npz", facts=json.dumps(facts), **arrays)

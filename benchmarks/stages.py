@@ -13,7 +13,7 @@ import numpy as np
 
 from ganfleet.clock import Clock
 from ganfleet.engine.program import Program
-from ganfleet.engine.tensors import tensors
+from ganfleet.engine.tensors import scalar, tensors
 from ganfleet.fleet import cpu
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.stylegan.strategy import StyleGAN
@@ -35,8 +35,8 @@ def main(resolutions: list[int]) -> None:
             for _ in range(2):
                 start = time.process_time()
                 noise = strategy.draw(rng, BATCH, clock)
-                flat, _ = phase.run(tensors(real), tensors(noise), np.zeros(0, np.float32))
-                player.update(flat, 1.0, strategy.hyper(player.name, clock))
+                flat, _ = phase.run(tensors(real), tensors(noise))
+                player.update(flat, scalar(1.0), strategy.hyper(player.name, clock))
                 if player.ema is not None:
                     player.average(0.9)
                 player.tensors()  # waits for the update
