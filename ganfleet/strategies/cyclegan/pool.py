@@ -11,7 +11,7 @@ def exchange(fakes: Tensor, memory: dict[str, Tensor | np.ndarray], name: str, s
     from the pool by ``rng``, a NumPy generator. An image is a tensor of its own, ``NAME/PLACE``, and never changed in
     place; after a resume it is an array.
     """
-    shown = []
+    shown, exchanged = [], False
     for i in range(len(fakes)):
         fake = fakes[i]
         full = f"{name}/{size - 1}" in memory
@@ -21,5 +21,6 @@ def exchange(fakes: Tensor, memory: dict[str, Tensor | np.ndarray], name: str, s
         elif rng.random() < 0.5:
             place = f"{name}/{rng.integers(size)}"
             memory[place], fake = fake, memory[place]
-        shown.append((fake if isinstance(fake, Tensor) else Tensor(fake)).reshape(1, *fake.shape))
-    return ops.concat(shown) if len(shown) > 1 else shown[0]
+            exchanged = True
+        shown.append(fake if isinstance(fake, Tensor) else Tensor(fake))
+    return ops.stack(shown) if exchanged else fakes
