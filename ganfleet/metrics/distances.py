@@ -77,12 +77,42 @@ def kid(a: Set, b: Set, seed: int, subsets: int = SUBSETS, size: int = SUBSET) -
     ``size`` rows each, or of half the rows where that is less; ``seed`` chooses them.
     """
     size = min(size, len(a) // 2, len(b) // 2)
-    values = []
-    for i in range(subsets):
-        stream = rng.stream(seed, "kid", i)
-        x, y = (rows.take(stream.choice(len(rows), size, replace=False)) for rows in (a, b))
-        values.append(mmd2(x, y))
+    streams = [rng.stream(seed, "kid", i) for i in range(subsets)]
+    chosen = [[stream.choice(len(rows), size, replace=False) for rows in (a, b)] for stream in streams]
+    # Subsets overlap: where all pairs of rows are fewer than those of the subsets together, each is looked at once.
+    if len(a) ** 2 + len(b) ** 2 + len(a) * len(b) < 3 * subsets * size**2:
+        values = _of_all_pairs(a, b, chosen)
+    else:
+        values = [mmd2(a.take(mine), b.take(theirs)) for mine, theirs in chosen]
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(subsets))
+
+
+def _of_all_pairs(a: Set, b: Set, chosen: list[list[np.ndarray]]) -> np.ndarray:
+    """``mmd2`` of each of the subsets ``chosen``."""
+    size, members = len(chosen[0][0]), []
+    for k, rows in enumerate((a, b)):
+        members.append(np.zeros((len(rows), len(chosen))))
+        for i, subset in enumerate(chosen):
+            members[k][subset[k], i] = 1
+    of_a, of_b = members
+    xx, yy, xy = _kernel_sums(a, a, of_a, of_a), _kernel_sums(b, b, of_b, of_b), _kernel_sums(a, b, of_a, of_b)
+    return (xx + yy) / (size * (size - 1)) - 2 * xy / size**2
+
+
+def _kernel_sums(rows: Set, others: Set, members: np.ndarray, of_others: np.ndarray) -> np.ndarray:
+    """KID's kernel summed over the pairs of each subset (subsets,), of which ``members`` (n, subsets) has 1 where a row
+    is in it, else 0; without pairs of a row with itself."""
+    total, start = np.zeros(members.shape[1]), 0
+    for chunk in rows.chunks(CHUNK):
+        own, column = members[start : start + len(chunk)], 0
+        for other in others.chunks(CHUNK):
+            kernel = (chunk @ other.T / chunk.shape[1] + 1) ** 3
+            if others is rows and column == start:
+                np.fill_diagonal(kernel, 0)
+            total += (own * (kernel @ of_others[column : column + len(other)])).sum(0)
+            column += len(other)
+        start += len(chunk)
+    return total
 
 
 def mmd2(x: np.ndarray, y: np.ndarray) -> float:

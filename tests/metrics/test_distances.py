@@ -95,6 +95,19 @@ def test_kid_is_the_papers_sum_over_pairs_and_subsets(sets):
     assert error == pytest.approx(np.std(values, ddof=1) / np.sqrt(3), rel=1e-9)
 
 
+def test_kid_of_many_subsets_looks_at_each_pair_once_and_finds_the_same(sets, monkeypatch):
+    real, fake, *kept = sets
+    values = []
+    for i in range(12):
+        stream = rng.stream(7, "kid", i)
+        x, y = (rows[stream.choice(len(rows), 160, replace=False)].astype(np.float64) for rows in (real, fake))
+        values.append(distances.mmd2(x, y))
+    monkeypatch.setattr(type(kept[0]), "take", None)  # nobody asks for a subset's rows
+    mean, error = distances.kid(*kept, seed=7, subsets=12, size=160)
+    assert mean == pytest.approx(np.mean(values), rel=1e-9)
+    assert error == pytest.approx(np.std(values, ddof=1) / np.sqrt(12), rel=1e-9)
+
+
 def test_kid_of_one_distribution_is_zero_on_average(tmp_path):
     draw = np.random.default_rng(2)
     kept = [rows_of(draw.standard_normal((2000, 8)), tmp_path / str(i)) for i in range(2)]
