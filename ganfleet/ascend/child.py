@@ -82,7 +82,7 @@ def _of(wanted: dict):
 def _compile(config, fleet, tell: Callable) -> None:
     """Run each stage of the config's schedule for two steps in which every phase is due, and draw samples."""
     from ganfleet.clock import Clock
-    from ganfleet.engine.loss_scale import LossScale
+    from ganfleet.engine.loss_scale import loss_scales
     from ganfleet.engine.program import Program
     from ganfleet.engine.run import new_strategy
     from ganfleet.engine.sampler import CHUNK, Sampler, seeded
@@ -97,8 +97,8 @@ def _compile(config, fleet, tell: Callable) -> None:
         program = Program(strategy, stage, config.train.seed, config.train.precision, config.train.recompute, fleet)
         for compiled in program.phases:
             compiled.phase = replace(compiled.phase, every=1, due=None)
-        half = config.train.precision == "float16"
-        scales = {compiled.name: LossScale(fleet.total_lanes) for compiled in program.phases if half}
+        names = (compiled.name for compiled in program.phases)
+        scales = loss_scales(names, config.train.precision, fleet.total_lanes)
         memory = {lane: {} for lane in fleet.lanes}
         stepper = _watching(tell, stage.name, copies)(program, fleet, config.train.seed, memory, scales, ahead=False)
         samples = [_samples(strategy, stage, image, source, config.train.lanes) for _ in fleet.lanes]

@@ -22,6 +22,7 @@ from ganfleet.chaos import plan
 from ganfleet.chaos.events import FOLDER, PLAN, Events
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.step import Stepper
+from ganfleet.engine.tensors import copy
 from ganfleet.errors import ConfigError
 from ganfleet.fleet import Fleet
 from ganfleet.fleet.tree import tree_sum
@@ -145,7 +146,7 @@ def _spoilt(sum_up: Callable, lane_flat: Callable[[int], Tensor], *size: int) ->
     """``sum_up`` where the first number of each lane's gradients is NaN."""
 
     def spoilt(lane: int) -> Tensor:
-        array = lane_flat(lane).asnumpy().copy()
+        array = copy(lane_flat(lane))
         array[0] = np.nan
         return Tensor(array)
 
@@ -180,7 +181,7 @@ def _flip(vectors: dict[str, tuple[Tensor, list[tuple[str, int]]]], fault: plan.
         known = f"there are {', '.join(places)}" if fault.tensor not in places else "it has fewer elements"
         raise ConfigError(f"the plan flips element {fault.element} of {fault.tensor}: {known}; name another")
     tensor, start, _ = places[fault.tensor]
-    array = tensor.asnumpy().copy()
+    array = copy(tensor)
     array.reshape(-1).view(np.uint32)[start + fault.element] ^= np.uint32(1 << fault.bit)
     ops.assign(tensor, Tensor(array))
 

@@ -182,6 +182,11 @@ def networks(name: str, player: Player) -> dict[str, nn.Cell]:
     return player.nets if isinstance(player.nets, dict) else {name: player.nets}
 
 
+def is_named(net: nn.Cell, name: str) -> bool:
+    """Whether the parameters of ``net`` have their full names already."""
+    return all(parameter.name.startswith(f"{name}.") for parameter in net.get_parameters())
+
+
 def frozen(strategy: Strategy, stage: Stage, players: dict[str, Player]) -> dict[str, Frozen]:
     """The frozen networks of ``stage`` by name.
 

@@ -10,7 +10,7 @@ from ganfleet.clock import Clock
 from ganfleet.config import Config
 from ganfleet.data import Loader, Source
 from ganfleet.engine import compile_cache, drawing
-from ganfleet.engine.loss_scale import LossScale
+from ganfleet.engine.loss_scale import loss_scales
 from ganfleet.engine.program import Program
 from ganfleet.engine.step import Lane, Stepper
 from ganfleet.engine.tensors import tensors
@@ -37,7 +37,7 @@ def one_lane(config: Config, strategy: Strategy, stage: Stage) -> tuple[Stepper,
     """What runs the phases of ``stage`` on one lane alone, that lane's number of samples, and when the stage begins."""
     train = config.train
     program = Program(strategy, stage, train.seed, train.precision, train.recompute)
-    scales = {compiled.name: LossScale(1) for compiled in program.phases if train.precision == "float16"}
+    scales = loss_scales((compiled.name for compiled in program.phases), train.precision, lanes=1)
     stepper = Stepper(program, Fleet(1, "exact"), train.seed, {0: {}}, scales, ahead=False)
     return stepper, stage.batch_size // train.lanes, Clock(10**12, nimg=stage.starts_at)
 

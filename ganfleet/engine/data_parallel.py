@@ -9,7 +9,7 @@ from ganfleet.clock import Clock
 from ganfleet.config import FleetConfig
 from ganfleet.data.loader import to_network
 from ganfleet.engine.audit import audit
-from ganfleet.engine.loss_scale import LossScale
+from ganfleet.engine.loss_scale import loss_scales
 from ganfleet.engine.program import Program
 from ganfleet.engine.step import Memory, Stepper
 from ganfleet.errors import ConfigError
@@ -74,7 +74,7 @@ class DataParallel:
         self._program = Program(self._strategy, self._strategy.stage(self.clock), seed, precision, fleet=self.fleet)
         self.networks = dict(vars(self._program.nets))
         self._memory: Memory = {lane: {} for lane in self.fleet.lanes}
-        self._scales = {phase.name: LossScale(lanes) for phase in phases} if precision == "float16" else {}
+        self._scales = loss_scales((phase.name for phase in phases), precision, lanes)
         self._stepper = Stepper(self._program, self.fleet, seed, self._memory, self._scales)
         audit(self.fleet, self._program)
 

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from ganfleet.document import expanded
+from ganfleet.engine import contract
 from ganfleet.errors import ConfigError
 from ganfleet.store import checkpoint, weights
 from ganfleet.store.snapshot import Snapshot
@@ -29,7 +29,7 @@ class FrozenNetwork:
         """
         self.name, self.net, self._declared, self._strategy = name, declared.net, declared, strategy
         self._option = f"strategy.{declared.option}" if declared.option else f"the frozen network {name!r}"
-        self._made_from: Snapshot | None = None  # without its tensors
+        self._facts: dict | None = None  # of the checkpoint that the weights are from
         self.path = self._found(of)
         if self.path is not None:
             self._take(self.path)
@@ -65,9 +65,9 @@ class FrozenNetwork:
         Raises:
             ConfigError: it was.
         """
-        if self._made_from is None:
+        if self._facts is None:
             return
-        facts, text = self._made_from.facts, self._strategy.image.text
+        facts, text = self._facts, self._strategy.image.text
         theirs = facts["source"].get("text")
         if text and theirs and text.sha256 and theirs["sha256"] not in ("", text.sha256):
             raise ConfigError(
@@ -109,15 +109,15 @@ class FrozenNetwork:
             weights.into(self.net, tensors, self._own_prefix())
         except ConfigError as error:
             raise ConfigError(f"{self._option}: {error}{self._hint(snapshot)}") from error
-        self._made_from = snapshot and Snapshot({}, snapshot.facts, snapshot.config)
+        self._facts = snapshot and snapshot.facts
 
     def _check_options(self, path: Path, snapshot: Snapshot) -> None:
         own, theirs = self._strategy.options.model_dump(mode="json"), snapshot.config["strategy"]
         for name, their_name in self._declared.same.items():
             if their_name in theirs and theirs[their_name] != own[name]:
+                then, now = json.dumps(theirs[their_name]), json.dumps(own[name])
                 raise ConfigError(
-                    f"{path} was made with strategy.{their_name} {_shown(theirs[their_name])}, and strategy.{name} is "
-                    f"{_shown(own[name])}: give the same"
+                    f"{path} was made with strategy.{their_name} {then}, and strategy.{name} is {now}: give the same"
                 )
 
     def _hint(self, snapshot: Snapshot | None) -> str:
@@ -128,8 +128,7 @@ class FrozenNetwork:
 
     def _own_prefix(self) -> str:
         """What parameters' names begin with: that of the network, once a program has named them."""
-        named = all(parameter.name.startswith(f"{self.name}.") for parameter in self.net.get_parameters())
-        return f"{self.name}." if named else ""
+        return f"{self.name}." if contract.is_named(self.net, self.name) else ""
 
     def _digest(self) -> str:
         own = self._own_prefix()
@@ -137,7 +136,3 @@ class FrozenNetwork:
         if not self._declared.computes:
             return of_weights
         return hashlib.sha256(f"{of_weights} {self._declared.computes}".encode()).hexdigest()
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)

@@ -1,5 +1,6 @@
 """The loss scale of float16, which stays on the device: no step waits to learn whether an update has overflowed."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import mindspore as ms
@@ -45,6 +46,11 @@ class LossScale:
         self.scale, self.mean, self._good = (
             Tensor(np.float32(value)) for value in (scale, 1 / (self._lanes * scale), state["good"])
         )
+
+
+def loss_scales(phases: Iterable[str], precision: str, lanes: int) -> dict[str, LossScale]:
+    """One for each phase, by name, where ``precision`` needs them."""
+    return {phase: LossScale(lanes) for phase in phases} if precision == "float16" else {}
 
 
 class _Move(Graph):

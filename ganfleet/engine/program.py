@@ -181,5 +181,5 @@ class Program:
 
 def _prefix(net, name: str) -> None:
     """Give the parameters of ``net`` their full names; one that a strategy gives again has them already."""
-    if not all(parameter.name.startswith(f"{name}.") for parameter in net.get_parameters()):
+    if not contract.is_named(net, name):
         net.update_parameters_name(f"{name}.")

@@ -13,7 +13,7 @@ from ganfleet.clock import Clock
 from ganfleet.engine import compile_cache, drawing
 from ganfleet.engine.program import Program
 from ganfleet.engine.running import running
-from ganfleet.engine.tensors import named, read, tensors, written
+from ganfleet.engine.tensors import copy, named, read, tensors, written
 from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.nn import BatchNorm, forms
 from ganfleet.strategies.base import Strategy
@@ -169,8 +169,7 @@ class Graph:
         with _mode(self._nets, self._training), forms.using(self._form):
             arrays = tensors(inputs)
             keys, *values = self._compiled[names](*(arrays[name] for name in names))
-        # Copies: on a CPU, asnumpy gives memory that belongs to the graph's result.
-        images = [value.asnumpy().copy() for value in values]
+        images = [copy(value) for value in values]
         keys = read(keys)
         return dict(zip(keys, images, strict=True)) if keys else images[0]
 

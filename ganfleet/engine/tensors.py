@@ -31,7 +31,7 @@ def zeros(size: int) -> Tensor:
 
 
 def copy(values: Tensor | np.ndarray) -> np.ndarray:
-    """The values of now: on a CPU, asnumpy gives the memory that the next update of a parameter writes into."""
+    """The values of now: on a CPU, asnumpy gives a graph's own memory, which the next update of a parameter changes."""
     return np.array(values.asnumpy() if isinstance(values, Tensor) else values)
 
 

@@ -16,7 +16,7 @@ from ganfleet.engine.audit import audit
 from ganfleet.engine.budgets import Budgets
 from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.journal import Journal
-from ganfleet.engine.loss_scale import LossScale
+from ganfleet.engine.loss_scale import LossScale, loss_scales
 from ganfleet.engine.program import Program
 from ganfleet.engine.running import folder_kept, running
 from ganfleet.engine.sampler import Sampler, seeded
@@ -150,9 +150,8 @@ class Trainer:
         train = self.config.train
         self.stage = stage
         self.program = Program(self.strategy, stage, train.seed, train.precision, train.recompute, self.fleet)
-        if train.precision == "float16":
-            for compiled in self.program.phases:
-                self.scales.setdefault(compiled.name, LossScale(train.lanes))
+        names = (compiled.name for compiled in self.program.phases if compiled.name not in self.scales)
+        self.scales |= loss_scales(names, train.precision, train.lanes)
         if self.stepper:
             self.stepper.close()
         ahead = self.config.data.prefetch > 0
