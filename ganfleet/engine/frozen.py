@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from ganfleet.document import expanded
 from ganfleet.engine import contract
-from ganfleet.errors import ConfigError
+from ganfleet.errors import CheckpointDamaged, ConfigError
 from ganfleet.store import checkpoint, weights
 from ganfleet.store.snapshot import Snapshot
 from ganfleet.strategies.base import Frozen, Strategy
@@ -51,7 +52,8 @@ class FrozenNetwork:
         older = checkpoint.within(self.path)[:-1] if self.path and self.path.is_dir() else []
         now = self.path
         for path in reversed(older):
-            self._take(path)
+            with suppress(ConfigError, CheckpointDamaged):  # then it is not this one
+                self._take(path)
             if self._digest() == sha256:
                 self.path, self.sha256 = path, sha256
                 return True
