@@ -13,6 +13,7 @@ from stored import save_start_of
 
 import ganfleet
 from ganfleet import rng
+from ganfleet.engine import compile_cache
 from ganfleet.engine.sampler import Sampler, seeded
 from ganfleet.errors import CheckpointDamaged, ConfigError
 from ganfleet.fleet import SimulatedFleet
@@ -95,7 +96,7 @@ def test_averages_that_are_not_there_are_not_replaced_silently(tmp_path):
 def test_a_loop_compiles_its_graph_once(low):
     low.sample(SEEDS)
     loops.Looped.compiled_after_step.clear()
-    with ganfleet.load("low", strategy=LOOPED) as anew:
+    with compile_cache.unused(), ganfleet.load("low", strategy=LOOPED) as anew:
         before = len(loops.compilations)
         anew.sample(range(40))  # three chunks
         assert len(loops.Looped.compiled_after_step) == 3 * loops.STEPS

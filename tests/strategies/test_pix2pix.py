@@ -50,7 +50,7 @@ def test_pix2pixhd_with_a_perceptual_loss_does_too_and_translates_without_its_fi
     assert list(once.snapshot.facts["frozen"]) == ["F"]
     changed = dict(np.load(vgg))
     np.savez(vgg, **changed | {"features.0.bias": np.full(1, 0.2, np.float32)})
-    with pytest.raises(CheckpointMismatch, match="frozen network 'F' has other weights"):
+    with pytest.raises(CheckpointMismatch, match="the frozen network 'F' is another than when the checkpoint was made"):
         simulate(Pix2PixHD, 1, 1, options=options, source=PAIRS, resumed_from=once.snapshot)
 
     checkpoint.save(tmp_path / "run", once.snapshot, 1, keep=1)
