@@ -4,7 +4,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 # Python compiles the modules that it imports; pip would compile all there are, a third of the time of an installation.
+# So Python must keep what it compiles, which some containers forbid: each process would compile MindSpore again.
 PIP := $(BIN)/python -m pip install --quiet --no-compile
+export PYTHONDONTWRITEBYTECODE :=
 WORKERS ?= 2
 CONFIG ?= configs/quickstart.yaml
 # `make test TESTS=` runs the slow ones too; `make test TESTS=tests/test_rng.py` only some.

@@ -164,6 +164,11 @@ def _watching(tell: Callable, stage: str, copies):
     class Watching(Stepper):
         watches = True
 
+        def step(self, *arguments):
+            if self.watches:
+                tell(event="section", stage=stage, section="step")
+            return super().step(*arguments)
+
         def run(self, compiled, *arguments):
             if not self.watches:
                 if compiled.phase.prepare is not None and not compiled.phase.on_device:
@@ -173,15 +178,11 @@ def _watching(tell: Callable, stage: str, copies):
             sent = []
             with _noted(self.fleet, sent):
                 summary = super().run(compiled, *arguments)
+            tell(event="section", stage=stage, section="step")  # where uploads for the next phase belong
             size = self.peaks.get(compiled.name, 0)
             planned = compiled.player.collectives
             tell(event="phase", stage=stage, section=compiled.name, sent=sent, planned=planned, bytes=size)
             return summary
-
-        def average(self, clock):
-            if self.watches:
-                tell(event="section", stage=stage, section="step")
-            super().average(clock)
 
     return Watching
 

@@ -52,10 +52,18 @@ def read(log: bytes, nonce: str, pid: int) -> tuple[list[dict], list[Section]]:
         if line.startswith(begins):
             events.append(json.loads(line[len(begins) :]))
             if events[-1]["event"] == "section":
-                sections.append(Section(events[-1]["stage"], events[-1]["section"]))
+                _enter(sections, events[-1]["stage"], events[-1]["section"])
         elif (found := LINE.match(line)) and int(found["pid"]) == pid:
             _count(sections[-1].kernels, found["function"], found["text"])
     return events, sections
+
+
+def _enter(sections: list[Section], stage: str, name: str) -> None:
+    """Make that section the last, a new one or one that goes on."""
+    found = [each for each in sections if (each.stage, each.name) == (stage, name)]
+    for each in found:
+        sections.remove(each)
+    sections.append(found[0] if found else Section(stage, name))
 
 
 def _count(kernels: Counter, function: bytes, text: bytes) -> None:

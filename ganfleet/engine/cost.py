@@ -3,8 +3,6 @@
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from ganfleet import rng
 from ganfleet.clock import Clock
 from ganfleet.config import Config
@@ -13,7 +11,7 @@ from ganfleet.engine import compile_cache, drawing
 from ganfleet.engine.loss_scale import loss_scales
 from ganfleet.engine.program import Program
 from ganfleet.engine.step import Lane, Stepper
-from ganfleet.engine.tensors import tensors
+from ganfleet.engine.tensors import tensors, zeros
 from ganfleet.fleet import Fleet
 from ganfleet.strategies.base import Stage, Strategy
 
@@ -61,10 +59,10 @@ def costs(config: Config, strategy: Strategy, source: Source, stage: Stage) -> d
         for _ in range(2):
             lanes = {0: Lane(tensors(loader.next().lanes[0]))}
             for compiled in program.phases:
-                noise = {0: drawing.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)}
+                drawn = drawing.draw(strategy, rng.stream(train.seed, compiled.name), n, clock, compiled.phase)
                 stepper.peaks.clear()
                 start = time.perf_counter()
-                stepper.run(compiled, lanes, noise, clock, np.zeros(0, np.float32)).asnumpy()
+                stepper.run(compiled, lanes, {0: tensors(drawn)}, clock, zeros(0)).asnumpy()
                 runs[compiled.name].append((time.perf_counter() - start, stepper.peaks[compiled.name] or None))
     stepper.close()
     return {name: Cost(max(0.0, first - second), second, size) for name, ((first, _), (second, size)) in runs.items()}

@@ -19,10 +19,12 @@ from ganfleet.engine.phase import CompiledPhase
 from ganfleet.engine.player import FlatPlayer
 from ganfleet.engine.program import Program
 from ganfleet.engine.tensors import copy, scalar, tensors, zeros
+from ganfleet.engine.upload import upload
 from ganfleet.fleet import Fleet, heartbeat
 from ganfleet.strategies.base import Inputs
 
 Memory = dict[int, Inputs]  # what each lane remembers, by lane
+Noise = dict[int, dict[str, Tensor]]  # what each lane has drawn for a phase, by lane
 # That the trainer sends along: whether to stop, whether to save, how many images were bad, whether a callback has news.
 HOST_VALUES = 4
 
@@ -78,17 +80,18 @@ class Stepper:
         return outcome
 
     def _issue(self, samples: Sequence[Inputs], clock: Clock, host: np.ndarray) -> Outcome:
-        size = len(host)
-        lanes = {lane: Lane(tensors(real)) for lane, real in zip(self.fleet.lanes, samples, strict=True)}
         drawn = self._draws.at(clock)
+        sent, *real = upload([{"host": host}, *samples])
+        lanes = dict(zip(self.fleet.lanes, map(Lane, real), strict=True))
         summaries = []
         for compiled in self.program.phases:
             if compiled.phase.is_due(clock):
-                noise = {lane: drawn[compiled.name, lane] for lane in self.fleet.lanes}
-                summaries.append((compiled, self.run(compiled, lanes, noise, clock, host)))
-                host = np.zeros_like(host)
+                noise = upload([drawn[compiled.name, lane] for lane in self.fleet.lanes])
+                values = zeros(len(host)) if summaries else sent["host"]
+                of_lanes = dict(zip(self.fleet.lanes, noise, strict=True))
+                summaries.append((compiled, self.run(compiled, lanes, of_lanes, clock, values)))
         self.average(clock)
-        return Outcome(summaries, self.fleet.total_lanes, size)
+        return Outcome(summaries, self.fleet.total_lanes, len(host))
 
     def learning_rates(self, clock: Clock) -> dict[str, float]:
         """That of each player at ``clock``."""
@@ -99,8 +102,8 @@ class Stepper:
     def close(self) -> None:
         self._draws.close()
 
-    def run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Memory, clock: Clock, host) -> Tensor:
-        """One phase: this rank's lanes, one collective, one update; its summary."""
+    def run(self, compiled: CompiledPhase, lanes: dict[int, Lane], noise: Noise, clock: Clock, host: Tensor) -> Tensor:
+        """One phase: this rank's lanes, one collective, one update; its summary. ``host`` are the values to be sent."""
         heartbeat.beat(phase=f"phase {compiled.name}")
         peak.begin()
         phase, scale = compiled.phase, self._scales.get(compiled.name)
@@ -111,7 +114,7 @@ class Stepper:
                 stream = rng.stream(self._seed, f"prepare/{compiled.name}", clock.step, number)
                 kept = dict(lane.kept) if phase.on_device else {n: copy(each) for n, each in lane.kept.items()}
                 inputs = inputs | phase.prepare(stream, kept, self._memory[number])
-            values = Tensor(host) if number == self.fleet.lanes.start else zeros(len(host))
+            values = host if number == self.fleet.lanes.start else zeros(host.size)
             flat, kept = compiled.run(lane.real, tensors(inputs), values, scale and scale.scale)
             lane.kept |= kept
             return flat

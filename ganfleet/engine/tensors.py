@@ -15,7 +15,7 @@ from mindspore import Tensor, ops
 
 def tensors(arrays: dict[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
     """A tensor for each array: floats as float32, integers and booleans as int32. What is a tensor stays one."""
-    return {name: each if isinstance(each, Tensor) else _tensor(np.asarray(each)) for name, each in arrays.items()}
+    return {name: each if isinstance(each, Tensor) else Tensor(float_or_int(each)) for name, each in arrays.items()}
 
 
 @lru_cache(maxsize=1024)  # each is brought to a card once; of learning rates that follow a schedule there are many
@@ -65,6 +65,8 @@ def values(vectors: Sequence[Tensor]) -> list[np.ndarray]:
     return np.split(ops.concat(tuple(vectors)).asnumpy(), ends[:-1])
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def float_or_int(array: np.ndarray) -> np.ndarray:
+    """``array`` of the type that a tensor of it has."""
+    array = np.asarray(array)
     kind = np.float32 if np.issubdtype(array.dtype, np.floating) else np.int32
-    return Tensor(np.asarray(array, dtype=kind, order="C"))
+    return np.asarray(array, dtype=kind, order="C")

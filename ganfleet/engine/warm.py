@@ -14,7 +14,7 @@ from ganfleet.engine.cost import one_lane
 from ganfleet.engine.run import new_strategy
 from ganfleet.engine.sampler import CHUNK, Sampler, seeded
 from ganfleet.engine.step import HOST_VALUES, Lane
-from ganfleet.engine.tensors import tensors
+from ganfleet.engine.tensors import tensors, zeros
 from ganfleet.fleet import launcher
 from ganfleet.nn import forms
 from ganfleet.strategies.base import ImageSpec
@@ -31,8 +31,8 @@ def warm(wanted: dict) -> None:
     samples = {name: np.zeros((n, *shape), kind) for name, (shape, kind) in wanted["samples"].items()}
     lanes = {0: Lane(tensors(samples))}
     for compiled in program.phases:
-        noise = {0: drawing.draw(strategy, rng.stream(config.train.seed, compiled.name), n, clock, compiled.phase)}
-        stepper.run(compiled, lanes, noise, clock, np.zeros(HOST_VALUES, np.float32))
+        drawn = drawing.draw(strategy, rng.stream(config.train.seed, compiled.name), n, clock, compiled.phase)
+        stepper.run(compiled, lanes, {0: tensors(drawn)}, clock, zeros(HOST_VALUES))
     stepper.average(clock)
     program.load(program.tensors())  # what takes over the weights of the stage before is a graph too
     if not strategy.samples_data:

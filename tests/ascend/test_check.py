@@ -62,6 +62,13 @@ def test_kernels_are_counted_by_type_and_nothing_is_wrong_with_a_good_log():
     assert result.aclop_share == 1 / 3 and result.copies == {"8": 1}
 
 
+def test_a_section_that_goes_on_after_another_is_one_part():
+    part = {"event": "section", "stage": "8", "section": "step"}
+    result = judged(DEVICE, *CONTROLS, part, kernel("Cut", "rt_kernel"), *GOOD[4:], sent(), part, *REST[:1], *REST[4:])
+    assert [(each.name, each.count()) for each in result.parts] == [("D", 2), ("step", 2)]
+    assert result.findings == []
+
+
 @pytest.mark.parametrize(
     "what, finding",
     [
