@@ -102,7 +102,8 @@ class Encoder:
         config = self.whole.get("text_config") if kind == "clip" and self.whole.get("text_config") else self.whole
         self.config = self.checked(config, self.kind)
         self._tokenizer_text = self._text("tokenizer.json")
-        self.files = sorted(folder.glob("*.safetensors"))
+        whole = folder / "model.safetensors"  # beside it may be the same weights in another precision
+        self.files = [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
         if not self.files:
             raise ConfigError(f"{folder} has no .safetensors file: a text encoder's weights are read from these alone")
 
@@ -216,10 +217,24 @@ class Encoder:
         return self.filled(kind(self.config), kind.origin(self.config), self.tensors())
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """All of the folder's files, by name. They are read anew each time: gigabytes, which nobody should keep."""
+        """All of the weights, by name. They are read anew each time: gigabytes, which nobody should keep.
+
+        Raises:
+            ConfigError: two files have a weight of one name, so that nobody knows which is meant.
+        """
         from ganfleet.store import weights
 
-        return {name: array for path in self.files for name, array in weights.read(path).items()}
+        found, where = {}, {}
+        for path in self.files:
+            read = weights.read(path)
+            if twice := sorted(read.keys() & found.keys()):
+                raise ConfigError(
+                    f"{self.folder}: {path.name} and {where[twice[0]]} both have {twice[0]}: leave the files of one "
+                    "set of weights there"
+                )
+            found |= read
+            where |= dict.fromkeys(read, path.name)
+        return found
 
     def filled(self, network, origin: dict[str, str], found: dict[str, np.ndarray]):
         """``network``, a Cell, with weights of ``found``; ``origin`` has their names there by those of its parameters,

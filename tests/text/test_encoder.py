@@ -95,6 +95,18 @@ def test_t5_1_0_is_refused_and_its_words_may_have_the_encoders_name(tmp_path):
         encoder.Encoder("here", tmp_path)
 
 
+def test_of_several_sets_of_weights_the_whole_one_is_read_and_two_of_parts_are_one_error(tmp_path):
+    float64.write_encoder(tmp_path, float64.BERT, float64.bert_shapes())
+    expected = encoder.Encoder("here", tmp_path).encode(CAPTIONS, 8)[0]
+    parts = sorted(tmp_path.glob("*.safetensors"))
+    whole = {name: array for path in parts for name, array in load_file(path).items()}
+    save_file({name: array.astype(np.float16) for name, array in whole.items()}, tmp_path / "model.fp16.safetensors")
+    with pytest.raises(ConfigError, match=r"model.* and model.* both have .*: leave the files of one set"):
+        encoder.Encoder("here", tmp_path).encode(CAPTIONS, 8)
+    save_file(whole, tmp_path / "model.safetensors")
+    assert np.array_equal(encoder.Encoder("here", tmp_path).encode(CAPTIONS, 8)[0], expected)
+
+
 def test_a_folder_that_is_no_encoder_is_one_error(tmp_path):
     with pytest.raises(ConfigError, match="choose minilm, or the folder of a text encoder"):
         encoder.find(str(tmp_path / "nothing"))
