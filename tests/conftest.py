@@ -7,6 +7,7 @@ import gc
 import os
 import tempfile
 
+import fleets
 import pytest
 
 import ganfleet  # noqa: F401  sets what MindSpore reads at import
@@ -41,12 +42,23 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Keep tests that share what a fixture of their file made on one worker; all others go wherever a core is free.
 
-    Slow ones go first, so that no worker is left with one when the others have done all else.
+    Those of real fleets go first, as one worker has them all, and then slow ones, so that no worker is left with one
+    when the others have done all else.
     """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (not _is_of_fleets(item), item.get_closest_marker("slow") is None))
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs.values()
         if item.get_closest_marker("xdist_group"):
             continue
         if any(fixture.scope == "module" for definitions in fixtures for fixture in definitions):
             item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
+def pytest_runtest_setup(item):
+    """Workers without real fleets leave the cores to the one with them, which else would be the last by minutes."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not _is_of_fleets(item) and os.nice(0) == 0:
+        os.nice(3)
+
+
+def _is_of_fleets(item):
+    return item.get_closest_marker("xdist_group") == fleets.one_at_a_time.mark
