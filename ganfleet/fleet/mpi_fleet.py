@@ -48,8 +48,7 @@ class MpiFleet(Fleet):
         total, distance = mine, 1
         while distance < self.world_size:
             partner = self.rank ^ distance
-            self._meet(partner)
-            self._comm.Sendrecv(total, partner, recvbuf=theirs, source=partner)
+            self._exchange(total, theirs, partner)
             np.add(total, theirs, out=theirs)
             total, theirs = theirs, np.empty_like(mine) if total is mine else total
             distance *= 2
@@ -74,8 +73,7 @@ class MpiFleet(Fleet):
             partner, odd = self.rank ^ distance, self.rank // distance % 2
             mine, given = rows[odd::2].copy(), rows[1 - odd :: 2].copy()
             rows = np.empty_like(mine)
-            self._meet(partner)
-            self._comm.Sendrecv(given, partner, recvbuf=rows, source=partner)
+            self._exchange(given, rows, partner)
             np.add(mine, rows, out=rows)
             distance *= 2
         return rows[0]
@@ -87,11 +85,11 @@ class MpiFleet(Fleet):
         self._comm.Allgather(mine, joined)
         return Tensor.from_numpy(joined)
 
-    def _meet(self, partner: int) -> None:
-        """Wait until ``partner`` is here too."""
-        coming = self._comm.Irecv(np.empty(0, np.uint8), partner)
-        self._comm.Isend(np.empty(0, np.uint8), partner).Wait()
+    def _exchange(self, given, taken, partner: int) -> None:
+        """Send ``given`` to ``partner``, and receive ``taken``. MPI's own Sendrecv would keep the core meanwhile."""
+        coming, going = self._comm.Irecv(taken, partner), self._comm.Isend(given, partner)
         _wait(coming)
+        _wait(going)
 
 
 def _wait(request) -> None:
