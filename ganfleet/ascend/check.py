@@ -5,11 +5,13 @@ waits for the device. ``NOT_VERIFIED`` is what it cannot say.
 """
 
 import json
+import os
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -24,7 +26,7 @@ NOT_VERIFIED = (
     "CANN: whether it compiles the aclop kernels, whether aclnn accepts these types and shapes, and which of them run "
     "on AI CPU instead of AI Core",
     "the GE back end (jit level O2), which ganfleet does not use",
-    "HCCL and the links between cards: collectives are chosen, not run",
+    "HCCL and the links between cards: collectives are chosen, not run, and of connecting twice the host's part is",
 )
 SECTIONS = ("build", "step", "resume", "samples")  # of a stage, beside its phases
 AGAIN = "second step"
@@ -119,7 +121,7 @@ def check(subject: Subject, wheel: Wheel, folder: Path, controls: bool) -> Resul
 def _run(subject: Subject, folder: Path, controls: bool) -> tuple[bytes, str, int, int]:
     """The child's log, the nonce of its own lines, its process number and how it ended."""
     nonce = secrets.token_hex(8)
-    wanted = asdict(subject) | {"nonce": nonce, "controls": controls}
+    wanted = asdict(subject) | {"nonce": nonce, "controls": controls, "parent": os.getpid()}
     with tempfile.TemporaryDirectory(prefix="ganfleet-ascend-") as scratch, open(f"{scratch}/log", "w+b") as log:
         try:
             process = subprocess.Popen(
@@ -172,6 +174,8 @@ def judge(subject: Subject, events: list[dict], sections: list[Section], code: i
     copies = {event["stage"]: event["copies"] for event in told.get("step", [])}
     for event in told.get("step", []):
         allowed = event["prepared"]
+        if strays := event.get("strays"):
+            findings.append(f"stage {event['stage']}: {_counts(Counter(strays))} between phases, where none is planned")
         if event["waits"] > allowed:
             findings.append(
                 f"stage {event['stage']}: a step waits for the device {event['waits']} times before the next can "

@@ -3,8 +3,10 @@
 It runs as rank 0 of a fleet of ``world_size``. MindSpore's lines between two of its own say what became of the graphs.
 """
 
+import functools
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,12 +17,14 @@ import numpy as np
 
 from ganfleet.ascend.lines import mark
 from ganfleet.errors import GanfleetError
+from ganfleet.fleet import launcher
 
 CLASSES = 10  # of labels, where there are no data to say how many
 
 
 def main() -> None:
     wanted = json.load(sys.stdin)
+    launcher.end_with(wanted["parent"], signal.SIGKILL)
 
     def tell(**what) -> None:
         # At once, and in one piece: MindSpore's own lines come between.
@@ -91,7 +95,7 @@ def _compile(config, fleet, tell: Callable) -> None:
 
     image, source = _data(config)
     strategy = new_strategy(config, image)
-    copies = _Copies()
+    copies, sent = _Copies(), _Sent()
     for stage in strategy.schedule():
         tell(event="section", stage=stage.name, section="build")
         program = Program(strategy, stage, config.train.seed, config.train.precision, config.train.recompute, fleet)
@@ -100,18 +104,25 @@ def _compile(config, fleet, tell: Callable) -> None:
         names = (compiled.name for compiled in program.phases)
         scales = loss_scales(names, config.train.precision, fleet.total_lanes)
         memory = {lane: {} for lane in fleet.lanes}
-        stepper = _watching(tell, stage.name, copies)(program, fleet, config.train.seed, memory, scales, ahead=False)
+        watching = _watching(tell, stage.name, copies, sent.calls)
+        stepper = watching(program, fleet, config.train.seed, memory, scales, ahead=False)
         samples = [_samples(strategy, stage, image, source, config.train.lanes) for _ in fleet.lanes]
         clock = Clock(10**12, nimg=stage.starts_at)
         for step in ("compiled", "second step"):
             stepper.watches = step == "compiled"
             if not stepper.watches:
                 tell(event="section", stage=stage.name, section=step)
+            else:
+                sent.calls.clear()
             with copies.counted() as counted:
                 outcome = stepper.step(samples, clock, np.zeros(HOST_VALUES, np.float32))
                 waits = counted.count  # of the second step, whose next could begin now
                 outcome.read()
-        tell(event="step", stage=stage.name, waits=waits, copies=counted.count, prepared=counted.prepared)
+            if stepper.watches:
+                strays = [name for name, _ in sent.calls]
+        tell(
+            event="step", stage=stage.name, waits=waits, copies=counted.count, prepared=counted.prepared, strays=strays
+        )
         stepper.close()
         tell(event="section", stage=stage.name, section="resume")
         program.load(program.tensors())
@@ -157,8 +168,8 @@ def _samples(strategy, stage, image, source, lanes: int) -> dict[str, np.ndarray
     return {name: np.zeros((n, *array.shape), array.dtype) for name, array in sample.items()}
 
 
-def _watching(tell: Callable, stage: str, copies):
-    """A Stepper that tells which phase it runs, what that took of memory, and what went through the fleet."""
+def _watching(tell: Callable, stage: str, copies, calls: list):
+    """A Stepper that tells which phase it runs, what that took of memory, and what of ``calls`` it sent."""
     from ganfleet.engine.step import Stepper
 
     class Watching(Stepper):
@@ -175,9 +186,10 @@ def _watching(tell: Callable, stage: str, copies):
                     copies.prepared += sum(len(lane.kept) for lane in arguments[0].values())
                 return super().run(compiled, *arguments)
             tell(event="section", stage=stage, section=compiled.name)
-            sent = []
-            with _noted(self.fleet, sent):
-                summary = super().run(compiled, *arguments)
+            before = len(calls)
+            summary = super().run(compiled, *arguments)
+            sent = calls[before:]
+            del calls[before:]
             tell(event="section", stage=stage, section="step")  # where uploads for the next phase belong
             size = self.peaks.get(compiled.name, 0)
             planned = compiled.player.collectives
@@ -187,42 +199,75 @@ def _watching(tell: Callable, stage: str, copies):
     return Watching
 
 
-@contextmanager
-def _noted(fleet, sent: list):
-    """While it lasts, what goes through ``fleet`` is noted in ``sent``: the operator's name, and bytes."""
+class _Sent:
+    """Notes each collective that is called outside a graph: the operator's name, and its bytes.
 
-    def noting(operator):
-        def noted(tensor):
-            sent.append([operator.name, int(tensor.size) * tensor.itemsize])
-            return operator(tensor)
+    MindSpore's log does not: it names a kernel only when the first call for a shape chooses it.
+    """
+
+    def __init__(self):
+        from mindspore import mint, ops
+        from mindspore.communication import comm_func
+        from mindspore.ops.operations import comm_ops
+
+        self.calls: list[list] = []
+        self._is_inside = False
+        for operator in vars(comm_ops).values():
+            if isinstance(operator, type) and issubclass(operator, ops.Primitive) and operator is not ops.Primitive:
+                operator.__call__ = self._noting(operator.__name__, operator.__call__)
+        for module in (comm_func, mint.distributed):
+            for name in module.__all__:
+                if any(word in name for word in ("reduce", "gather", "scatter", "all_to_all", "broadcast", "barrier")):
+                    setattr(module, name, self._noting(name, getattr(module, name)))
+
+    def _noting(self, name, own):
+        @functools.wraps(own)
+        def noted(*arguments, **keywords):
+            if self._is_inside:
+                return own(*arguments, **keywords)
+            size = sum(int(each.size) * each.itemsize for each in arguments if hasattr(each, "itemsize"))
+            self.calls.append([name, size])
+            self._is_inside = True
+            try:
+                return own(*arguments, **keywords)
+            finally:
+                self._is_inside = False
 
         return noted
 
-    names = ("_all_reduce", "_all_gather", "_reduce_scatter")
-    own = {name: operator for name in names if (operator := getattr(fleet, name, None))}
-    for name, operator in own.items():
-        setattr(fleet, name, noting(operator))
-    yield
-    for name, operator in own.items():
-        setattr(fleet, name, operator)
-
 
 class _Copies:
-    """Counts how often the host asks for a tensor's values, which waits for the device.
+    """Counts how often the host asks for a tensor's values or for the device's end, both of which it waits for.
 
     ``prepared`` is how many of these the engine makes to give phases' ``prepare`` what earlier phases kept, where
     these are not ``on_device``.
     """
 
-    ASKS = ("asnumpy", "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__array__")
+    ASKS = (
+        *("asnumpy", "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__array__"),
+        *(
+            "data_sync",
+            "get_bytes",
+            "move_to",
+            "to_bytes",
+            "numpy",
+            "__repr__",
+            "__str__",
+            "__format__",
+            "__reduce_ex__",
+        ),
+    )
 
     def __init__(self):
         import mindspore as ms
+        from mindspore import runtime
 
         self.count, self.prepared, self._is_inside = 0, 0, False
-        for name in self.ASKS:
-            if hasattr(ms.Tensor, name):
-                setattr(ms.Tensor, name, self._counting(getattr(ms.Tensor, name)))
+        asks = [(ms.Tensor, name) for name in self.ASKS]
+        asks += [(each, "synchronize") for each in (runtime, ms.hal, runtime.Stream, runtime.Event)]
+        for owner, name in asks:
+            if hasattr(owner, name):
+                setattr(owner, name, self._counting(getattr(owner, name)))
 
     @contextmanager
     def counted(self):
@@ -230,13 +275,14 @@ class _Copies:
         yield self
 
     def _counting(self, own):
-        def asked(tensor, *arguments, **keywords):
+        @functools.wraps(own)
+        def asked(*arguments, **keywords):
             if self._is_inside:
-                return own(tensor, *arguments, **keywords)
+                return own(*arguments, **keywords)
             self.count += 1
             self._is_inside = True
             try:
-                return own(tensor, *arguments, **keywords)
+                return own(*arguments, **keywords)
             finally:
                 self._is_inside = False
 

@@ -1,6 +1,7 @@
 """``ganfleet ascend``: what MindSpore's Ascend back end makes of a config, without a card."""
 
 import json
+import signal
 from pathlib import Path
 
 import click
@@ -53,6 +54,7 @@ def check(
     from ganfleet.ascend import stubs
     from ganfleet.store import publish
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the process that compiles ends too, and its files go
     files = [file for path in paths for file in _files(path)]
     subjects = [checks.Subject(path, None, overrides, world_size) for path in files]
     subjects += [checks.Subject(None, name, overrides, world_size) for name in strategies]
@@ -62,11 +64,13 @@ def check(
     folder = stubs.build(wheel)
     table = table or checks.default_table(subjects)
     known = checks.read_table(table)
-    results = []
+    results, differ = [], False
     for subject in subjects:
         result = checks.check(subject, wheel, folder, controls=not results)
         if not update and result.parts:
-            result.findings += checks.differences(result, known, wheel)
+            differences = checks.differences(result, known, wheel)
+            result.findings += differences
+            differ |= bool(differences)
         results.append(result)
         if not as_json:
             _show(result)
@@ -85,10 +89,8 @@ def check(
     else:
         _show_end(wheel, table, known, update and not found, checks.NOT_VERIFIED)
     if found:
-        raise ConfigError(
-            f"the check for Ascend has failed, {found} findings are above: mend them; if only the table of kernels "
-            "differs and is right so, write it with --update"
-        )
+        table_too = "; if only the table of kernels differs and is right so, write it with --update" if differ else ""
+        raise ConfigError(f"the check for Ascend has failed: mend what is marked FAILED above{table_too}")
 
 
 def _files(path: str) -> list[str]:
@@ -104,6 +106,9 @@ def _files(path: str) -> list[str]:
 def _show(result) -> None:
     """Print what came of one config."""
     terminal = console()
+    if not result.parts:  # the config cannot run
+        _show_findings(terminal, result)
+        return
     copies = ", ".join(f"{count} (stage {stage})" for stage, count in result.copies.items()) or "not known"
     types = list(dict.fromkeys(kind for part in result.parts for kind in part.kernels))
     table = Table(title=result.name, title_justify="left")
@@ -126,8 +131,12 @@ def _show(result) -> None:
         names = ", ".join(f"{name} {count}" for name, count in sorted(totals.items(), key=lambda each: -each[1]))
         terminal.print(f"{kind}: {names}", soft_wrap=True)
     terminal.print(f"share of aclop: {result.aclop_share:.1%}; tensors of a step that the host copies: {copies}")
+    _show_findings(terminal, result)
+
+
+def _show_findings(terminal, result) -> None:
     for finding in result.findings:
-        terminal.print(f"FAILED {finding}", soft_wrap=True)
+        terminal.print(f"FAILED {result.name}: {finding}", soft_wrap=True)
 
 
 def _show_end(wheel, table: Path, known: dict, written: bool, not_verified: tuple[str, ...]) -> None:

@@ -309,7 +309,7 @@ def show(planned: dict) -> None:
         for s in planned["stages"]
         for p in s["phases"]
     )
-    title = "one collective per phase (each logged value adds 4 B)"
+    title = "sent per phase, in one collective but with shard_optimizer (each logged value adds 4 B)"
     terminal.print(_table(title, ["from stage", "phase", "player", "every", "gradient", "buffers"], phases))
 
     costs = [(s, p) for s in planned["stages"] for p in s["phases"] if "seconds" in p]

@@ -14,6 +14,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.fleet import start_mindspore
 from ganfleet.strategies.options import described, numbers, read_options, read_words
 
+LABEL = 60  # characters of a prompt
 SEEDS, SEEDS_OF_ROWS = range(64), range(10)  # where none are given
 
 
@@ -91,13 +92,16 @@ class Rows:
 
     def __init__(self, loaded: list, classes: list[int] | None, prompts: Sequence[str], options: dict):
         self._loaded, self.fleet = loaded, loaded[0].fleet
+        tell_cut(loaded[0], [*prompts, *([options["prompt"]] if "prompt" in options else [])])
         self.several = bool(classes or prompts)
         # Rows of classes are drawn together: runs of a sampler have room for many images.
         given = [(prompt, [None]) for prompt in prompts] or [(None, classes or [None])]
         with self.fleet.agreeing():
             self._batches = [(self._chained(prompt), self._options(options, prompt), rows) for prompt, rows in given]
         names = loaded[0].class_names
-        self.labels = [*prompts] or [class_label(names, label) for label in classes or ()]
+        self.labels = [_shortened(prompt) for prompt in prompts] or [
+            class_label(names, label) for label in classes or ()
+        ]
         self.prefixes = [f"prompt-{i:03d}-" for i in range(len(prompts))]
         self.prefixes = self.prefixes or [f"class-{label:03d}-" for label in classes or ()] or [""]
 
@@ -153,6 +157,23 @@ def of_rows(seeds: Sequence[int], labels: Sequence[int | None]) -> tuple[list[in
     if labels == [None]:
         return list(seeds), None
     return [*seeds] * len(labels), [label for label in labels for _ in seeds]
+
+
+def _shortened(prompt: str) -> str:
+    """As a label."""
+    return prompt if len(prompt) <= LABEL else f"{prompt[: LABEL - 1]}…"
+
+
+def tell_cut(loaded, prompts: list[str]) -> None:
+    """Say which prompts have more tokens than the model was trained with."""
+    from ganfleet.text.encoder import find
+
+    text = getattr(loaded.strategy, "text", None)
+    if text is None or loaded.fleet.rank:
+        return
+    for prompt in prompts:
+        if find(text.encoder).tokenize([prompt], text.tokens).cut:
+            click.echo(f"{_shortened(prompt)!r} has more than {text.tokens} tokens, and is cut", err=True)
 
 
 def draw_grid(rows: Rows, seeds, columns, out: Path) -> None:
@@ -231,7 +252,7 @@ def lines(path: Path) -> list[str]:
         ConfigError: it cannot be read as UTF-8, or has none.
     """
     try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"--prompts {path} cannot be read: {why}. Give a text file in UTF-8") from error

@@ -33,9 +33,10 @@ def numbers(text: str) -> list[int]:
     Raises:
         ValueError: it is no such list.
     """
-    if not all(part.isdecimal() and int(part) for part in text.split(",")):
-        raise ValueError(f"expected numbers of cards, such as 8,64,1024, not {text!r}")
-    return [int(part) for part in text.split(",")]
+    parts = text.split(",")
+    if not all(part.isdecimal() and len(part) < 8 and int(part) for part in parts):
+        raise ValueError(f"expected numbers of cards from 1 to 9,999,999, such as 8,64,1024, not {text!r}")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def nodes_of(cards, link, measure: bool, node_link, cards_per_node: int, lane_seconds) -> Nodes | None:
@@ -73,17 +74,17 @@ def modelled(planned: dict, config: Config, cards: list[int], nodes: Nodes) -> d
     for count in cards:
         if count < lanes and lanes % count:
             raise ConfigError(f"--cards {count} cannot share train.lanes={lanes} equally: use a divisor, or more cards")
-    exact = config.fleet.reduction == "exact"
+    exact, shards = config.fleet.reduction == "exact", config.fleet.shard_optimizer
     return {
         "is": IS_A_MODEL,
         "cards_per_node": nodes.cards,
         "link": str(nodes.between),
         "node_link": str(nodes.within),
-        "rows": [_row(stage, lanes, count, nodes, exact) for stage in stages for count in cards],
+        "rows": [_row(stage, lanes, count, nodes, exact, shards) for stage in stages for count in cards],
     }
 
 
-def _row(stage: dict, lanes: int, cards: int, nodes: Nodes, exact: bool) -> dict:
+def _row(stage: dict, lanes: int, cards: int, nodes: Nodes, exact: bool, shards: bool) -> dict:
     """One stage on so many cards: seconds of a step by what they are for."""
     total = max(lanes, cards)
     mine = total // cards
@@ -94,10 +95,7 @@ def _row(stage: dict, lanes: int, cards: int, nodes: Nodes, exact: bool) -> dict
         lane = nodes.lane_seconds
     ways = ("gather",) if exact else ("ring", "hierarchical")
     exchange = {
-        way: sum(
-            _seconds(way, phase["gradient_bytes"] + phase["buffer_bytes"], cards, nodes) / turns[phase["name"]]
-            for phase in stage["phases"]
-        )
+        way: sum(_exchange(way, phase, cards, nodes, shards) / turns[phase["name"]] for phase in stage["phases"])
         for way in ways
     }
     compute, fastest = mine * lane, min(exchange, key=exchange.get)
@@ -117,9 +115,22 @@ def _row(stage: dict, lanes: int, cards: int, nodes: Nodes, exact: bool) -> dict
     }
 
 
+def _exchange(way: str, phase: dict, cards: int, nodes: Nodes, shards: bool) -> float:
+    """The collectives of a phase. Where the optimizer is shared out, the all-reduce of a gradient falls into halves,
+    between which ranks update their parts; where sums are gathered, the parts of the weights are gathered besides."""
+    gradient, rest = phase["gradient_bytes"], phase["buffer_bytes"]
+    if not shards:
+        return _seconds(way, gradient + rest, cards, nodes)
+    if way == "gather":
+        return _seconds(way, gradient + rest, cards, nodes) + _seconds("part", gradient, cards, nodes)
+    return _seconds(way, gradient, cards, nodes) + _seconds(way, rest, cards, nodes)
+
+
 def _seconds(way: str, size: int, cards: int, nodes: Nodes) -> float:
     """One collective of ``size`` bytes. A ring through several nodes is as slow as the links between them."""
     link = nodes.within if cards <= nodes.cards else nodes.between
+    if way == "part":
+        return links.part(cards).seconds(size, link)
     if way == "gather":
         return links.gather(cards).seconds(size, link)
     if way == "ring" or cards <= nodes.cards:

@@ -11,6 +11,7 @@ from ganfleet.data.labels import refuse
 from ganfleet.data.places import Files
 from ganfleet.errors import ConfigError, DataError, printable
 from ganfleet.rng import stream
+from ganfleet.text.encoder import is_text
 
 METADATA, BESIDE = "metadata.jsonl", ".txt"
 Kind = Literal["metadata.jsonl", "txt"]
@@ -67,6 +68,8 @@ def captions_of(files: Files, kind: Kind | None, template: str | None, by: str |
         raise ConfigError(f"data.{key} is for captions in {METADATA}: leave it out, or add that file")
     else:
         found = _beside(files)
+    broken = [name for name, text in zip(files.names, found.texts, strict=True) if not is_text(text)]
+    refuse(files.describe(""), "has half of a character, which no text has, in the caption of", broken, "Correct it")
     empty = [name for name, text in zip(files.names, found.texts, strict=True) if not text.strip()]
     if empty:
         found.notes.append(f"{_counted(empty, 'caption is', 'captions are')} empty, such as that of {empty[0]}")
@@ -136,6 +139,8 @@ def _rows(files: Files, name: str) -> Iterator[tuple[str, Row]]:
         try:
             row = json.loads(line)
             image = next(row[key] for key in FILE if key in row)
+            if not all(is_text(value) for value in row.values() if isinstance(value, str)):
+                raise DataError(f"{where} has half of a character, which no text has: correct it")
             yield str(folder / image), Row(row, where)
         except (ValueError, TypeError, StopIteration) as error:
             raise DataError(f'{where} is no row like {{"file": "a.png", "text": "a red car"}}: correct it') from error

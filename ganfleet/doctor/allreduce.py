@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def check_mpi() -> Iterator[Finding]:
     if mpiexec is None:
         yield failure(
             "mpi4py is installed, but there is no mpiexec on the PATH",
-            f"export PATH={Path(sys.executable).parent}:$PATH",
+            f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH",
         )
         return
     told = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, errors="replace")
@@ -73,7 +74,7 @@ def check_mpi() -> Iterator[Finding]:
         first = next(iter(told.strip().splitlines()), "nothing")
         yield failure(
             f"mpi4py uses {name}, but {mpiexec} is of another MPI (it says {first!r}): each rank would be alone",
-            f"export PATH={Path(sys.executable).parent}:$PATH, or {install}",
+            f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH, or {install}",
         )
         return
     as_root = ["--allow-run-as-root", "--oversubscribe"] if name == "Open MPI" else []

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 import psutil
 
@@ -35,7 +36,7 @@ def check(run_dir: Path) -> Iterator[Finding]:
         if wanted and os.path.realpath(wanted) != os.path.realpath(temporary):
             yield warning(
                 f"temporary files: TMPDIR is {wanted}, which cannot be written, so {temporary} is used",
-                f"mkdir -p {wanted}, mount it, or unset TMPDIR",
+                f"mkdir -p {quote(wanted)}, mount it, or unset TMPDIR",
             )
         yield from _folder("temporary files", Path(temporary), "export TMPDIR=/another/folder")
 
@@ -49,23 +50,24 @@ def _folder(what: str, path: Path, other: str, locks: bool = False, runs: bool =
         runs: libraries are loaded from there.
     """
     there = next((each for each in (path, *path.absolute().parents) if each.exists()), Path("/"))
+    shown = quote(str(there))  # for a shell
     if not there.is_dir():
-        yield failure(f"{what}: {there} is no folder", f"mv {there} {there}.old, or {other}")
+        yield failure(f"{what}: {there} is no folder", f"mv {shown} {shown}.old, or {other}")
         return
     try:
         _write(there)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            yield failure(f"{what}: {there} is full ({error.strerror})", f"du -xh {there} | sort -h | tail; or {other}")
+            yield failure(f"{what}: {there} is full ({error.strerror})", f"du -xh {shown} | sort -h | tail; or {other}")
         else:
             # Nobody should own a folder of the system.
-            mine = f"sudo chown $USER {there}, or " if Path.home() in (there, *there.parents) else ""
+            mine = f"sudo chown $USER {shown}, or " if Path.home() in (there, *there.parents) else ""
             yield failure(f"{what}: {there} cannot be written ({error.strerror})", f"{mine}{other}")
         return
     room = shutil.disk_usage(there).free
     if room < FEWEST:
         yield failure(
-            f"{what}: {room / GIB:.2f} GiB are free in {there}", f"du -xh {there} | sort -h | tail; or {other}"
+            f"{what}: {room / GIB:.2f} GiB are free in {there}", f"du -xh {shown} | sort -h | tail; or {other}"
         )
     elif room < FEW:
         yield warning(f"{what}: {room / GIB:.1f} GiB are free in {there}", f"checkpoint.keep=1, or {other}")

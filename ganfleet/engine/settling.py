@@ -52,9 +52,7 @@ class Settling:
         """
         while len(self._unread) > but:
             step, outcome, bad = self._unread.pop(0)
-            stop, save, some_are_bad, news = (bool(value) for value in outcome.host)
-            asked = self._asked
-            self._asked = Asked(asked.stop or stop, asked.save or save, asked.news or news)
+            some_are_bad = self._note(outcome)
             for phase in outcome.skipped:
                 journal.say(self._budgets.skipped(phase, step))
             if some_are_bad:
@@ -62,12 +60,26 @@ class Settling:
                 for line in self._budgets.undecodable(found):
                     journal.say(line)
 
-    def asked(self) -> Asked:
-        """What was asked for since this was called last."""
+    def asked(self, journal: Journal) -> Asked:
+        """What was asked for since this was called last. Before a stop all steps are read: none may follow.
+
+        Raises:
+            What ``settle`` does.
+        """
+        if self._asked.stop:
+            self.settle(journal)
         asked, self._asked = self._asked, Asked()
         return asked
 
     def forget(self) -> None:
-        """The run goes on from a checkpoint: what steps after it would tell is of no interest."""
+        """The run goes on from a checkpoint: what later steps have skipped is of no interest. What was asked for is."""
+        for each in self._unread:
+            self._note(each.outcome)
         self._unread.clear()
-        self._asked = Asked()
+
+    def _note(self, outcome: Outcome) -> bool:
+        """Note what some rank has asked for; whether some image was bad."""
+        stop, save, some_are_bad, news = (bool(value) for value in outcome.host)
+        asked = self._asked
+        self._asked = Asked(asked.stop or stop, asked.save or save, asked.news or news)
+        return some_are_bad

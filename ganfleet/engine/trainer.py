@@ -118,13 +118,11 @@ class Trainer:
         if self.config.train.audit_every and self.clock.step % self.config.train.audit_every == 0:
             self.audit()
         self.tell("after_step", outcome.stats)
-        asked = self.settling.asked()
+        asked = self.settling.asked(self.journal)
         if asked.news:
             self.tell("on_news")
         if asked.save and not self.clock.done:
             self.tell("at_save")
-        if asked.stop:
-            self.settling.settle(self.journal)
         return asked.stop
 
     def tell(self, event: str, *what) -> None:

@@ -60,6 +60,11 @@ def ring(ranks: int) -> Exchange:
     return Exchange(2 * (ranks - 1), 2 * (ranks - 1) / ranks)
 
 
+def part(ranks: int) -> Exchange:
+    """Half of that: reduce-scatter, or all-gather of what each rank has of a vector."""
+    return Exchange(ranks - 1, (ranks - 1) / ranks)
+
+
 def gather(ranks: int) -> Exchange:
     """All-gather of whole vectors around a ring: what ``fleet.reduction: exact`` does on cards, before it adds."""
     return Exchange(ranks - 1, ranks - 1)

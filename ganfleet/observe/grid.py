@@ -17,6 +17,7 @@ from ganfleet.store import publish
 BACKGROUND = 255  # white
 SQUARE, SQUARES = 8, (204, 255)  # pixels of a checkerboard's square, and its two greys
 FRAMES_PER_SECOND = 20
+SIDE = 16_383  # pixels that WebP has room for, the smallest of all
 PICTURES = {
     ".png": {"format": "PNG", "compress_level": 1},  # five times as fast as the default, and a sixth larger
     ".jpg": {"format": "JPEG", "quality": 95},
@@ -96,14 +97,20 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
     """Writes ``picture``, uint8 (H, W), (H, W, 3) or (H, W, 4), as the PNG, JPEG or WebP file that the suffix says.
 
     Raises:
-        ConfigError: ``path`` ends otherwise.
+        ConfigError: ``path`` ends otherwise, or such a file has no room for so many pixels.
         StorageError: the file cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in PICTURES:
         raise ConfigError(f"{path}: a picture is one of {', '.join(PICTURES)}")
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, **PICTURES[suffix])
+    try:
+        Image.fromarray(picture).save(buffer, **PICTURES[suffix])
+    except (OSError, ValueError) as error:
+        height, width = picture.shape[:2]
+        if max(height, width) <= SIDE:
+            raise
+        raise ConfigError(f"{path}: {suffix} has no room for {width:,}x{height:,} pixels: choose .png") from error
     publish.file(path, buffer.getvalue(), durable=False)
 
 

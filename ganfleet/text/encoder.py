@@ -190,11 +190,14 @@ class Encoder:
         """``captions`` as ``tokens`` token numbers each: cut where they are longer, filled up with 0 elsewhere.
 
         Raises:
-            ConfigError: the network takes no captions of that length; the package tokenizers is missing.
+            ConfigError: the network takes no captions of that length, or one is no text; the package tokenizers is
+                missing.
         """
         most = self.kind.positions and self.config[self.kind.positions]
         if most and tokens > most:
             raise ConfigError(f"data.tokens is {tokens}, and the encoder {self.name} takes {most} at most: lower it")
+        if broken := next((each for each in captions if not is_text(each)), None):
+            raise ConfigError(f"the text {broken[:60]!r} has half of a character, which no text has: correct it")
         self._tokenizer.enable_truncation(tokens)
         encoded = self._tokenizer.encode_batch(list(captions))
         numbers, mask = np.zeros((len(captions), tokens), np.int32), np.zeros((len(captions), tokens), np.float32)
@@ -300,6 +303,15 @@ class Encoder:
             made = self.network(*map(ms.Tensor, given)).asnumpy()
             features[part] = made[: len(numbers[part])]
         return features * mask[:, :, None], mask
+
+
+def is_text(text: str) -> bool:
+    """Whether ``text`` has whole characters only. JSON, names of files and words of a shell may have halves."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _more(names: list[str]) -> str:

@@ -10,7 +10,9 @@ from ganfleet.strategies.gan import GAN
 
 
 class Faulty(GAN):
-    """D's loss has an operator without a kernel, G's a collective of its own; a third phase waits for the device."""
+    """D's loss has an operator without a kernel, G's a collective of its own; a third phase waits for the device twice,
+    and sends what is not the engine's.
+    """
 
     def phases(self, stage):
         return [
@@ -28,6 +30,9 @@ class Faulty(GAN):
         return loss + 0 * ops.AllReduce()(ops.stop_gradient(loss).reshape(1)).sum(), stats
 
     def wait(self, rng, kept, memory):
+        ms.runtime.synchronize()
+        for _ in range(2):  # of which MindSpore's log names the first alone
+            ops.AllReduce()(ms.Tensor(np.ones(2, np.float32)))
         return {"waited_for": ms.Tensor(np.ones(2, np.float32)).asnumpy()}
 
     def again(self, nets, real, noise):

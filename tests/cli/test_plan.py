@@ -225,6 +225,18 @@ def test_an_exact_fleet_gathers_whole_vectors(path):
     assert row["exchange_seconds"] == {"gather": pytest.approx(2.25e-3 + size / 1e6)}
 
 
+def test_where_the_optimizer_is_shared_out_weights_travel_too(path):
+    """In two halves of an all-reduce, beside another for what no rank has a part of; gathered sums need one more."""
+    words = [*MODEL, "--cards", "3", "--cards-per-node", "12", "fleet.shard_optimizer=true"]
+    d, g = 4 * (D_WEIGHTS + NORM_WEIGHTS), 4 * G_WEIGHTS
+    [row] = modelled(path, *words)["rows"]
+    scattered = 2 * (2.25 * 4e-3) + 4 / 3 * (d + 4 * SEEN + 1.25 * g) / 1e6
+    assert row["exchange_seconds"]["ring"] == pytest.approx(scattered)
+    [row] = modelled(path, *words, "fleet.reduction=exact", "--cards", "2")["rows"]
+    gathered = 2 * 2.25e-3 + (1.5 * d + 4 * SEEN + 1.5 * 1.25 * g) / 1e6
+    assert row["exchange_seconds"] == {"gather": pytest.approx(gathered)}
+
+
 def test_the_model_is_called_one_wherever_it_is_shown(path):
     words = ["plan", "--config", str(path), "--cards", "6,48", "--link", "1ms,1MB/s", "--lane-seconds", "0.01"]
     ended = CliRunner().invoke(cli.main, words, env={"COLUMNS": "160"})
@@ -241,7 +253,7 @@ def test_the_model_is_called_one_wherever_it_is_shown(path):
         (["--cards", "8", "--link", "1us,1GB/s"], "give either --lane-seconds, or --measure"),
         (["--cards", "12", *MODEL], "use multiples of --cards-per-node 8"),
         (["--cards", "4", *MODEL], "--cards 4 cannot share train.lanes=6 equally: use a divisor, or more cards"),
-        (["--cards", "8,x", *MODEL], "expected numbers of cards, such as 8,64,1024, not '8,x'"),
+        (["--cards", "8,x", *MODEL], "expected numbers of cards from 1 to 9,999,999, such as 8,64,1024, not '8,x'"),
         (["--cards", "8", "--link", "fast"], "expected a latency and a bandwidth, such as 20us,25GB/s, not 'fast'"),
     ],
 )

@@ -9,6 +9,9 @@ from fleets import digest
 from PIL import Image
 
 from ganfleet import load
+from ganfleet.cli.sample import lines
+from ganfleet.errors import ConfigError
+from ganfleet.observe.grid import save_picture
 
 # Batch norm, so that sampling has running statistics to disturb; eight steps are too few for an EMA to catch up.
 DCGAN = """\
@@ -115,3 +118,16 @@ def test_a_folder_gets_one_file_per_image_in_its_true_size():
 )
 def test_targets_that_do_not_go_together_are_refused(options, told):
     assert told in one_error(ganfleet("sample", "--checkpoint", "runs/seldom", *options), 2)
+
+
+def test_a_file_of_prompts_may_begin_with_a_byte_order_mark_and_its_lines_end_only_where_they_do(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa red disc\r\n\n a blue\u2028disc\r\n".encode())
+    assert lines(path) == ["a red disc", "a blue\u2028disc"]
+
+
+def test_a_picture_too_large_for_its_kind_of_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"long.webp: .webp has no room for 16,384x1 pixels: choose .png"):
+        save_picture(tmp_path / "long.webp", np.zeros((1, 16384), np.uint8))
+    assert not (tmp_path / "long.webp").exists()
+    save_picture(tmp_path / "long.webp", np.zeros((1, 16383), np.uint8))

@@ -136,6 +136,7 @@ def test_what_is_missing_or_damaged_is_one_error(folder, encoder):
         ('{"file": "1.png", "text": null}', "text is null, and must be a string"),
         ('{"file": "1.png"}', "has none of text, caption, name: add one of them"),
         ("[1]", "is no row like"),
+        (r'{"file": "1.png", "text": "half of \ud83d"}', "has half of a character"),
     ],
 )
 def test_a_row_that_has_no_caption_is_named_with_its_line(line, message, folder, encoder):

@@ -26,6 +26,7 @@ from ganfleet.store import weights
 from ganfleet.strategies.base import ImageSpec
 from ganfleet.strategies.diffusion.schedule import Schedule
 from ganfleet.strategies.unclip.decoder import Unclip
+from ganfleet.strategies.unclip.figures import Difference
 from ganfleet.strategies.unclip.prior import UnclipPrior, drawn_embeddings
 from ganfleet.strategies.unclip.towers import Towers
 from ganfleet.strategies.unclip.upsampler import UnclipSR, blurred
@@ -255,6 +256,16 @@ def test_an_interpolation_goes_from_one_texts_embedding_to_the_others(programs):
     assert np.abs(along(there, back, 0.3) - along(there, back, 0.0)).max() > 1e-3
     np.testing.assert_allclose(along(there, back, 0.0, difference=True), along(there, back, 0.0), atol=2e-3)
     assert np.abs(along(there, back, 0.3, difference=True) - along(there, back, 0.3)).max() > 1e-4
+
+
+def test_a_difference_between_texts_that_are_the_same_to_the_encoder_is_refused(programs, monkeypatch):
+    """There is none to follow: images would not be finite, as if training had failed."""
+    strategy = programs["decoder"].strategy
+    told = {name: told_of(strategy)[name] for name in ("text", "text_mask")}
+    monkeypatch.setattr(strategy, "encoded", lambda text: told)
+    figure = Difference(strategy)
+    with pytest.raises(ConfigError, match="prompt= and to= are the same to the text encoder"):
+        figure.draw(lambda seed: told_of(strategy, seed), None, figure.Options(to="A  Car", seeds=(0,)))
 
 
 def test_variations_differ_by_the_noise_that_is_drawn_on_the_way_alone(programs):

@@ -164,6 +164,14 @@ def test_weights_that_are_none_are_named_as_the_file_does(spoilt, tmp_path):
         encoder.Encoder("here", tmp_path).encode(["cat"], 4)
 
 
+def test_half_of_a_character_is_one_error(tmp_path):
+    """As of bytes that are not UTF-8 in a shell, or of an emoji that was cut in two."""
+    float64.write_encoder(tmp_path, float64.BERT, float64.bert_shapes())
+    for text in ("caf\udce9", "x \ud83d y"):
+        with pytest.raises(ConfigError, match="has half of a character"):
+            encoder.Encoder("here", tmp_path).tokenize(["cat", text], 4)
+
+
 def test_more_tokens_or_words_than_the_network_knows_are_one_error(tmp_path):
     float64.write_encoder(tmp_path, float64.BERT, float64.bert_shapes())
     most = float64.BERT["max_position_embeddings"]

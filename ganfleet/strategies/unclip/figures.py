@@ -3,6 +3,7 @@
 import numpy as np
 from pydantic import Field
 
+from ganfleet.errors import ConfigError
 from ganfleet.strategies.diffusion.sampling import How
 from ganfleet.strategies.figure import Figure, Picture
 from ganfleet.strategies.options import ImageFile, Numbers, Options
@@ -26,6 +27,7 @@ class _Along(Figure):
 
     def draw(self, inputs_of, draw, options):
         told = self._strategy.encoded(options.to)
+        self.check(told, [inputs_of(seed) for seed in options.seeds])
         more = {"to_text": told["text"], "to_mask": told["text_mask"]} | self.more()
         shares = np.linspace(0, self.farthest, options.columns)
         inputs = [inputs_of(seed) | more | {"share": np.float32([share])} for seed in options.seeds for share in shares]
@@ -35,6 +37,9 @@ class _Along(Figure):
     def more(self) -> dict[str, np.ndarray]:
         """Further inputs."""
         return {}
+
+    def check(self, told: dict[str, np.ndarray], inputs: list[dict[str, np.ndarray]]) -> None:
+        """Refuse texts between which there is no way."""
 
 
 class Interpolation(_Along):
@@ -52,6 +57,13 @@ class Difference(_Along):
 
     def more(self):
         return {"difference": np.ones(1, np.float32)}
+
+    def check(self, told, inputs):
+        if any(np.array_equal(each["text"], told["text"]) for each in inputs):
+            raise ConfigError(
+                "prompt= and to= are the same to the text encoder: choose texts that differ within data.tokens, and "
+                "not in case alone"
+            )
 
 
 class Variations(Figure):
