@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ganfleet.errors import ConfigError
-from ganfleet.fleet import turns
 
 NAME = "ganfleet/"  # of a socket, after a zero, which makes it a name of the kernel's, and no file's
 CLAIM, CHOOSING = "core {core}/{turn}", "choosing"
@@ -66,9 +65,6 @@ def pin(threads: int, local_rank: int = 0) -> Pinned:
         raise ConfigError(f"fleet.cpu_threads is {threads}, but this process may use {len(before)} cores: lower it")
     claims = _claim(threads, sorted(before), local_rank * threads)
     os.sched_setaffinity(0, claims.keys())
-    claimed = _claims()
-    if any(claimed[core] > 1 for core in claims):
-        turns.lengthen()
     return Pinned(set(claims), before, list(claims.values()))
 
 

@@ -1,9 +1,7 @@
 """Which cores a rank is bound to, and that it gives them back."""
 
-import ctypes
 import errno
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -32,15 +30,6 @@ cpu.pin(1)
 print(*os.sched_getaffinity(0), flush=True)
 sys.stdin.read()
 """
-
-
-def slice_of(process):
-    """Nanoseconds that it computes before another one on its core does; 0 where Linux does not tell."""
-    number, attributes = {"x86_64": 315, "aarch64": 275}.get(platform.machine()), bytearray(48)
-    if sys.platform == "linux" and number:
-        buffer = (ctypes.c_char * 48).from_buffer(attributes)
-        ctypes.CDLL(None).syscall(number, process, buffer, 48, 0)
-    return int.from_bytes(attributes[24:32], "little")
 
 
 @pytest.fixture
@@ -112,15 +101,6 @@ def test_threads_that_decode_leave_the_pinned_core(free):
 def test_processes_started_apart_take_different_cores_and_share_when_none_is_left(started):
     first, second, third, fourth = (started(0, 1)[1] for _ in range(4))
     assert {first, second} == {third, fourth} == {0, 1}
-
-
-@pytest.mark.skipif(not slice_of(0) > 0, reason="needs a Linux that tells how long a thread computes at a time")
-def test_a_process_that_shares_its_core_computes_longer_at_a_time_and_is_as_nice_as_before(started):
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    (alone, _), (second, _) = started(0), started(0)
-    assert slice_of(alone.pid) == slice_of(0)  # which is longer if this worker shares its own core
-    assert slice_of(second.pid) == 40e6
-    assert os.getpriority(os.PRIO_PROCESS, second.pid) == before
 
 
 @needs_cores
