@@ -110,10 +110,9 @@ def _compile(config, fleet, tell: Callable) -> None:
         clock = Clock(10**12, nimg=stage.starts_at)
         for step in ("compiled", "second step"):
             stepper.watches = step == "compiled"
+            sent.calls.clear()
             if not stepper.watches:
                 tell(event="section", stage=stage.name, section=step)
-            else:
-                sent.calls.clear()
             with copies.counted() as counted:
                 outcome = stepper.step(samples, clock, np.zeros(HOST_VALUES, np.float32))
                 waits = counted.count  # of the second step, whose next could begin now
@@ -199,7 +198,29 @@ def _watching(tell: Callable, stage: str, copies, calls: list):
     return Watching
 
 
-class _Sent:
+class _Hook:
+    """Hears of calls, but not of those that one of them makes in turn."""
+
+    _is_inside = False
+
+    def _outermost(self, own: Callable, note: Callable) -> Callable:
+        """``own``, which first tells ``note`` its arguments."""
+
+        @functools.wraps(own)
+        def noted(*arguments, **keywords):
+            if self._is_inside:
+                return own(*arguments, **keywords)
+            note(arguments)
+            self._is_inside = True
+            try:
+                return own(*arguments, **keywords)
+            finally:
+                self._is_inside = False
+
+        return noted
+
+
+class _Sent(_Hook):
     """Notes each collective that is called outside a graph: the operator's name, and its bytes.
 
     MindSpore's log does not: it names a kernel only when the first call for a shape chooses it.
@@ -211,7 +232,6 @@ class _Sent:
         from mindspore.ops.operations import comm_ops
 
         self.calls: list[list] = []
-        self._is_inside = False
         for operator in vars(comm_ops).values():
             if isinstance(operator, type) and issubclass(operator, ops.Primitive) and operator is not ops.Primitive:
                 operator.__call__ = self._noting(operator.__name__, operator.__call__)
@@ -221,48 +241,28 @@ class _Sent:
                     setattr(module, name, self._noting(name, getattr(module, name)))
 
     def _noting(self, name, own):
-        @functools.wraps(own)
-        def noted(*arguments, **keywords):
-            if self._is_inside:
-                return own(*arguments, **keywords)
+        def note(arguments):
             size = sum(int(each.size) * each.itemsize for each in arguments if hasattr(each, "itemsize"))
             self.calls.append([name, size])
-            self._is_inside = True
-            try:
-                return own(*arguments, **keywords)
-            finally:
-                self._is_inside = False
 
-        return noted
+        return self._outermost(own, note)
 
 
-class _Copies:
+class _Copies(_Hook):
     """Counts how often the host asks for a tensor's values or for the device's end, both of which it waits for.
 
     ``prepared`` is how many of these the engine makes to give phases' ``prepare`` what earlier phases kept, where
     these are not ``on_device``.
     """
 
-    ASKS = (
-        *("asnumpy", "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__array__"),
-        *(
-            "data_sync",
-            "get_bytes",
-            "move_to",
-            "to_bytes",
-            "numpy",
-            "__repr__",
-            "__str__",
-            "__format__",
-            "__reduce_ex__",
-        ),
-    )
+    ASKS = ("asnumpy", "item", "tolist", "data_sync", "get_bytes", "move_to", "numpy", "__bool__", "__float__")
+    ASKS += ("__int__", "__index__", "__array__", "__repr__", "__str__", "__format__", "__reduce_ex__")
 
     def __init__(self):
         import mindspore as ms
         from mindspore import runtime
 
-        self.count, self.prepared, self._is_inside = 0, 0, False
+        self.count = self.prepared = 0
         asks = [(ms.Tensor, name) for name in self.ASKS]
         asks += [(each, "synchronize") for each in (runtime, ms.hal, runtime.Stream, runtime.Event)]
         for owner, name in asks:
@@ -275,18 +275,10 @@ class _Copies:
         yield self
 
     def _counting(self, own):
-        @functools.wraps(own)
-        def asked(*arguments, **keywords):
-            if self._is_inside:
-                return own(*arguments, **keywords)
+        def count(_):
             self.count += 1
-            self._is_inside = True
-            try:
-                return own(*arguments, **keywords)
-            finally:
-                self._is_inside = False
 
-        return asked
+        return self._outermost(own, count)
 
 
 if __name__ == "__main__":

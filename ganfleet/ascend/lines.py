@@ -60,10 +60,10 @@ def read(log: bytes, nonce: str, pid: int) -> tuple[list[dict], list[Section]]:
 
 def _enter(sections: list[Section], stage: str, name: str) -> None:
     """Make that section the last, a new one or one that goes on."""
-    found = [each for each in sections if (each.stage, each.name) == (stage, name)]
-    for each in found:
-        sections.remove(each)
-    sections.append(found[0] if found else Section(stage, name))
+    entered = next((each for each in sections if (each.stage, each.name) == (stage, name)), None)
+    if entered:
+        sections.remove(entered)
+    sections.append(entered or Section(stage, name))
 
 
 def _count(kernels: Counter, function: bytes, text: bytes) -> None:

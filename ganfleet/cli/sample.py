@@ -92,11 +92,11 @@ class Rows:
 
     def __init__(self, loaded: list, classes: list[int] | None, prompts: Sequence[str], options: dict):
         self._loaded, self.fleet = loaded, loaded[0].fleet
-        tell_cut(loaded[0], [*prompts, *([options["prompt"]] if "prompt" in options else [])])
         self.several = bool(classes or prompts)
         # Rows of classes are drawn together: runs of a sampler have room for many images.
         given = [(prompt, [None]) for prompt in prompts] or [(None, classes or [None])]
         with self.fleet.agreeing():
+            tell_cut(loaded[0], [*prompts, *([options["prompt"]] if "prompt" in options else [])])
             self._batches = [(self._chained(prompt), self._options(options, prompt), rows) for prompt, rows in given]
         names = loaded[0].class_names
         self.labels = [_shortened(prompt) for prompt in prompts] or [
@@ -165,14 +165,12 @@ def _shortened(prompt: str) -> str:
 
 
 def tell_cut(loaded, prompts: list[str]) -> None:
-    """Say which prompts have more tokens than the model was trained with."""
+    """Say, as the first rank, which prompts have more tokens than the model was trained with."""
     from ganfleet.text.encoder import find
 
     text = getattr(loaded.strategy, "text", None)
-    if text is None or loaded.fleet.rank:
-        return
-    for prompt in prompts:
-        if find(text.encoder).tokenize([prompt], text.tokens).cut:
+    for prompt in prompts if text else ():
+        if find(text.encoder).tokenize([prompt], text.tokens).cut and not loaded.fleet.rank:
             click.echo(f"{_shortened(prompt)!r} has more than {text.tokens} tokens, and is cut", err=True)
 
 

@@ -24,6 +24,7 @@ from ganfleet.fleet import connect, launcher, links
 
 SIZES = {1 << 12: 20, 1 << 20: 8, 1 << 24: 3}  # bytes, and how often: a step's collectives are of such sizes
 PRIME = 251
+FIRST = f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH"  # what is installed beside this Python
 MAIN = str(Path(package).with_name("__main__.py"))
 MPI_PROGRAMS = {"Open MPI": "open mpi", "Intel(R) MPI": "intel", "MPICH": "hydra", "MVAPICH": "hydra"}
 
@@ -64,7 +65,7 @@ def check_mpi() -> Iterator[Finding]:
     if mpiexec is None:
         yield failure(
             "mpi4py is installed, but there is no mpiexec on the PATH",
-            f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH",
+            FIRST,
         )
         return
     told = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, errors="replace")
@@ -74,7 +75,7 @@ def check_mpi() -> Iterator[Finding]:
         first = next(iter(told.strip().splitlines()), "nothing")
         yield failure(
             f"mpi4py uses {name}, but {mpiexec} is of another MPI (it says {first!r}): each rank would be alone",
-            f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH, or {install}",
+            f"{FIRST}, or {install}",
         )
         return
     as_root = ["--allow-run-as-root", "--oversubscribe"] if name == "Open MPI" else []

@@ -36,11 +36,6 @@ def in_one_copy(arrays: Sequence[dict[str, np.ndarray]]) -> list[dict[str, Tenso
     return result
 
 
-@cache
-def _cut(shapes: Shapes) -> "_Cut":
-    return _Cut(shapes)
-
-
 class _Cut(Graph):
     """Cuts a flat vector into tensors of ``shapes``. A graph, as what a graph is given must not be a view."""
 
@@ -56,3 +51,6 @@ class _Cut(Graph):
         for i in range(len(self.shapes)):
             parts = (*parts, flats[i].reshape(self.shapes[i]))
         return parts
+
+
+_cut = cache(_Cut)  # one for each tuple of shapes

@@ -27,19 +27,16 @@ class _Along(Figure):
 
     def draw(self, inputs_of, draw, options):
         told = self._strategy.encoded(options.to)
-        self.check(told, [inputs_of(seed) for seed in options.seeds])
-        more = {"to_text": told["text"], "to_mask": told["text_mask"]} | self.more()
+        starts = [inputs_of(seed) for seed in options.seeds]
+        more = {"to_text": told["text"], "to_mask": told["text_mask"]} | self.more(told, starts)
         shares = np.linspace(0, self.farthest, options.columns)
-        inputs = [inputs_of(seed) | more | {"share": np.float32([share])} for seed in options.seeds for share in shares]
+        inputs = [start | more | {"share": np.float32([share])} for start in starts for share in shares]
         rows = [f"seed {seed}" for seed in options.seeds]
         return Picture(draw(inputs), len(shares), rows, [f"{share:.2f}" for share in shares])
 
-    def more(self) -> dict[str, np.ndarray]:
-        """Further inputs."""
+    def more(self, told: dict[str, np.ndarray], starts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Further inputs, for ways from ``starts`` to what the network is ``told`` of the other text."""
         return {}
-
-    def check(self, told: dict[str, np.ndarray], inputs: list[dict[str, np.ndarray]]) -> None:
-        """Refuse texts between which there is no way."""
 
 
 class Interpolation(_Along):
@@ -55,15 +52,13 @@ class Difference(_Along):
     help = "images of prompt=…, changed by what to=… says otherwise"
     farthest = 0.5
 
-    def more(self):
-        return {"difference": np.ones(1, np.float32)}
-
-    def check(self, told, inputs):
-        if any(np.array_equal(each["text"], told["text"]) for each in inputs):
+    def more(self, told, starts):
+        if any(np.array_equal(start["text"], told["text"]) for start in starts):
             raise ConfigError(
                 "prompt= and to= are the same to the text encoder: choose texts that differ within data.tokens, and "
                 "not in case alone"
             )
+        return {"difference": np.ones(1, np.float32)}
 
 
 class Variations(Figure):
