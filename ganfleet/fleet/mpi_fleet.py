@@ -30,27 +30,27 @@ class MpiFleet(Fleet):
                 f"fleet.backend mpi needs mpi4py and an MPI library ({error}): pip install 'ganfleet[mpi]'"
             ) from error
         self._comm = MPI.COMM_WORLD
+        self._room = np.empty(0, np.float32)  # for what comes from a partner; new memory costs as much as the sum
         super().__init__(lanes, reduction, self._comm.rank, self._comm.size)
 
     def _gather(self, value):
         return self._comm.allgather(value)
 
     def _combine(self, partial):
-        return Tensor.from_numpy(self._sum(partial.asnumpy()))  # no copy on a CPU, and not ours to change
-
-    def _sum(self, mine):
-        theirs = np.empty_like(mine)
         if self.reduction == "fast":
+            total = np.empty_like(partial.asnumpy())
             _wait(self._comm.Ibarrier())
-            self._comm.Allreduce(mine, theirs)
-            return theirs
+            self._comm.Allreduce(partial.asnumpy(), total)
+            return Tensor.from_numpy(total)
         # Recursive doubling climbs the tree a level per exchange; a + b has the bits of b + a, so partners agree.
-        total, distance = mine, 1
+        total, distance = partial, 1
         while distance < self.world_size:
-            partner = self.rank ^ distance
-            self._exchange(total, theirs, partner)
-            np.add(total, theirs, out=theirs)
-            total, theirs = theirs, np.empty_like(mine) if total is mine else total
+            mine = total.asnumpy()  # waits for it, and so for the last sum to be done with what came from a partner
+            if self._room.size < mine.size:
+                self._room = np.empty(mine.size, mine.dtype)
+            theirs = self._room[: mine.size]
+            self._exchange(mine, theirs, self.rank ^ distance)
+            total = total + Tensor.from_numpy(theirs)
             distance *= 2
         return total
 
@@ -58,7 +58,7 @@ class MpiFleet(Fleet):
         partial = partial.asnumpy()
         rows = np.zeros((self.world_size, -(-size // self.world_size)), np.float32)  # the part of each rank
         rows.reshape(-1)[:size] = partial[:size]
-        return Tensor.from_numpy(np.concatenate((self._own_row(rows), self._sum(partial[size:]))))
+        return Tensor.from_numpy(np.concatenate((self._own_row(rows), self._combine(Tensor(partial[size:])).asnumpy())))
 
     def _own_row(self, rows):
         """This rank's row of the sum over all ranks."""
