@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from ganfleet.compiler import NoCompiler, cxx
 from ganfleet.document import is_homeless, user_cache
 from ganfleet.errors import ConfigError
 
@@ -110,7 +111,10 @@ def symbols(installed: Wheel) -> list[str]:
 
 def _make(folder: Path, names: list[str]) -> None:
     """Compile the stubs into ``folder``, laid out as CANN's own is."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or _tool("c++")
+    try:
+        compiler = cxx()
+    except NoCompiler as error:
+        raise NotChecked(str(error)) from None
     libraries = folder / "latest" / "lib64"
     (libraries / "driver").mkdir(parents=True)
     for each in ("opp/built-in", "opp/vendors"):
@@ -119,7 +123,7 @@ def _make(folder: Path, names: list[str]) -> None:
     aliases.write_text(_aliases(names))
     stub = libraries / "libstub.so"
     flags = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-Wl,-soname,libstub.so"]
-    _run([*compiler.split(), *flags, "-o", str(stub), str(SOURCE), str(aliases)])
+    _run([*compiler, *flags, "-o", str(stub), str(SOURCE), str(aliases)])
     for name in LIBRARIES:
         path = libraries / f"{name}.so"
         path.symlink_to(os.path.relpath(stub, path.parent))

@@ -10,9 +10,10 @@ import importlib
 import io
 import math
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,8 @@ VERBS = {
 DOCTOR = "doctor"  # reports variables that contradict each other, beside what else it finds
 # Those that a launcher may start as one rank of many.
 FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs", DOCTOR)
+# Those that answer SIGTERM in their own way: a step, or a share of images, is done and kept first.
+STOPPABLE = ("train", "launch", "chaos", "sample", "translate", "evaluate", "pairs")
 INTERNAL_ERROR = 70
 PIPED = 200  # characters in a line of a table that goes into a file or another program
 
@@ -66,7 +69,8 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         verb = command.verb(args) if isinstance(command, Verbs) else FLEET_VERBS[0]
         if verb in FLEET_VERBS and not (verb == DOCTOR and launcher.contradiction()):
             rank = launcher.detect()
-        code = command.main(args, prog_name, standalone_mode=False) or 0
+        with contextlib.nullcontext() if verb in STOPPABLE or rank.kind != "none" else _sigterm_as_ctrl_c():
+            code = command.main(args, prog_name, standalone_mode=False) or 0
     except (Exception, SystemExit) as error:
         code = tell(error, rank if rank.kind == "none" else launcher.detect())  # which knows more once it has connected
     _flush()
@@ -102,6 +106,16 @@ def _open_standard_streams() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM ends the process as Ctrl-C does: files that are not done are removed, and processes it started end."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _escape_what_cannot_be_shown() -> None:

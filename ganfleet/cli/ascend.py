@@ -1,7 +1,6 @@
 """``ganfleet ascend``: what MindSpore's Ascend back end makes of a config, without a card."""
 
 import json
-import signal
 from pathlib import Path
 
 import click
@@ -54,7 +53,6 @@ def check(
     from ganfleet.ascend import stubs
     from ganfleet.store import publish
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the process that compiles ends too, and its files go
     files = [file for path in paths for file in _files(path)]
     subjects = [checks.Subject(path, None, overrides, world_size) for path in files]
     subjects += [checks.Subject(None, name, overrides, world_size) for name in strategies]

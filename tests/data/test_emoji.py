@@ -5,9 +5,13 @@ import hashlib
 import io
 import json
 import os
+import signal
+import subprocess
 import sys
 import tarfile
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +130,37 @@ def test_npm_fetches_what_is_not_given(noto, out, tmp_path, monkeypatch):
     assert ganfleet("data", "emoji", "--vendor", "google", "--out", str(out)).code == 0
     assert (tmp_path / "asked").read_text() == "emoji-datasource-google@16.0.0\n"
     assert len(rows(out)) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_file_and_no_process(number, tmp_path, monkeypatch):
+    use_npm(
+        monkeypatch,
+        tmp_path,
+        f"echo $$ > {tmp_path}/number.new; mv {tmp_path}/number.new {tmp_path}/number; exec sleep 60",
+    )
+    for name in ("temporary", "data"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    command = [
+        sys.executable,
+        "-m",
+        "ganfleet",
+        "data",
+        "emoji",
+        "--vendor",
+        "google",
+        "--out",
+        str(tmp_path / "data" / "x"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "number").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(30) == 130 and "Traceback" not in process.stderr.read()
+    assert list((tmp_path / "temporary").iterdir()) == list((tmp_path / "data").iterdir()) == []
+    assert not Path(f"/proc/{(tmp_path / 'number').read_text().strip()}/cmdline").exists()
 
 
 @pytest.mark.parametrize(

@@ -397,6 +397,11 @@ def test_without_a_compiler_stock_runs(anew, capfd, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     assert_stock(capfd, "no C++ compiler", "install g++")
 
+
+def test_a_compiler_that_is_not_there_is_named(anew, capfd, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-g++ -m64")
+    assert_stock(capfd, "CXX names no-such-g++", "unset it")
+
     @ms.jit
     def run(x, weight):
         return forms.blur(forms.leaky_relu(forms.conv2d(x, weight, 1, 1), 0.2))

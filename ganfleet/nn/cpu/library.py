@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import mindspore
 
+from ganfleet.compiler import NoCompiler, cxx
 from ganfleet.document import is_homeless, user_cache
 
 SOURCE = Path(__file__).with_name("kernels.cc")
@@ -118,12 +118,11 @@ def compiled(onednn: OneDNN) -> Path:
     if ":" in str(path):
         raise Unavailable(f"MindSpore cannot load {path}, for the colon in it: set XDG_CACHE_HOME")
     if not sound(path):
-        compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++"))), None)
-        if compiler is None:
-            raise Unavailable("no C++ compiler is found: install g++, or name one in CXX")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            publish(path, compiler, onednn.path)
+            publish(path, cxx(), onednn.path)
+        except NoCompiler as error:
+            raise Unavailable(str(error)) from None
         except OSError as error:
             raise Unavailable(f"{path} cannot be written ({error.strerror}): set XDG_CACHE_HOME") from None
     return path
@@ -144,7 +143,7 @@ def sound(path: Path) -> bool:
     return hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
 
 
-def publish(path: Path, compiler: str, onednn: Path) -> None:
+def publish(path: Path, compiler: list[str], onednn: Path) -> None:
     """Compile to a file aside, check it, add its digest and rename it. All ranks may do so at once: files are alike.
 
     Raises:
@@ -154,19 +153,19 @@ def publish(path: Path, compiler: str, onednn: Path) -> None:
     os.close(handle)
     link = (str(onednn), f"-Wl,-rpath,{onednn.parent}", "-Wl,-z,defs")  # defs: a missing function is an error now
     try:
-        command = [compiler, *FLAGS, "-o", aside, str(SOURCE), *link]
+        command = [*compiler, *FLAGS, "-o", aside, str(SOURCE), *link]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
-            raise Unavailable(f"{compiler} cannot compile {SOURCE}: {said}")
+            raise Unavailable(f"{compiler[0]} cannot compile {SOURCE}: {said}")
         if wrong := wrong_kernel(aside):
-            raise Unavailable(f"{wrong}, as {compiler} compiles it, is wrong: name another compiler in CXX")
+            raise Unavailable(f"{wrong}, as {compiler[0]} compiles it, is wrong: name another compiler in CXX")
         with open(aside, "r+b") as file:
             digest = hashlib.sha256(file.read()).digest()
             file.write(digest)
         os.replace(aside, path)
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{compiler} takes more than {PATIENCE} s: start again when there is less to do") from None
+        raise Unavailable(f"{compiler[0]} takes more than {PATIENCE} s: start again when there is less to do") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
