@@ -103,6 +103,21 @@ def test_a_resnet_that_halves_once_takes_sizes_that_one_that_halves_twice_refuse
                 strategy.check(strategy.schedule()[0], 1)
 
 
+def test_a_residual_resnet_adds_to_its_image_what_another_draws():
+    image = np.random.default_rng(0).uniform(-1, 1, (2, 3, 8, 12)).astype(np.float32)
+
+    def output(**options):
+        net = made(Pix2Pix, resolution=8, generator="resnet", blocks=1, ngf=2, ndf=1, **options).generator()
+        rng = np.random.default_rng(1)
+        for parameter in net.trainable_params():
+            parameter.set_data(ms.Tensor(rng.normal(0, 0.2, parameter.shape).astype(np.float32)))
+        return net(ms.Tensor(image)).asnumpy().astype(np.float64)
+
+    drawn = output()
+    assert np.abs(drawn).max() > 0.3
+    np.testing.assert_allclose(np.tanh(output(residual=True) - image), drawn, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("resolution", [8, 16, 64, 256, 512, [8, 24]])
 def test_every_power_of_two_and_other_multiples_of_eight_get_a_unet_and_a_d(resolution):
     strategy = made(resolution=resolution, ngf=1, ndf=1)

@@ -43,14 +43,19 @@ class ResNetTrunk(ms_nn.Cell):
 
 
 class ResNetGenerator(ResNetTrunk):
-    """Images (n, channels, h, w) → images of the same shape in [-1, 1], see ``ResNetTrunk``."""
+    """Images (n, channels, h, w) → images of the same shape in [-1, 1], see ``ResNetTrunk``.
 
-    def __init__(self, channels: int, width: int, blocks: int, downs: int = 2):
+    With ``residual``, what it makes is added to its image (arXiv:1511.04587), and may leave [-1, 1] a little.
+    """
+
+    def __init__(self, channels: int, width: int, blocks: int, downs: int = 2, residual: bool = False):
         super().__init__(channels, width, blocks, downs)
         self.last = nn.Conv2d(width, channels, 7, init=INIT)
+        self.residual = residual
 
     def construct(self, image):
-        return nn.tanh(self.last(nn.reflection_pad(self.features(image), 3)))
+        made = self.last(nn.reflection_pad(self.features(image), 3))
+        return image + made if self.residual else nn.tanh(made)
 
 
 class ResidualBlock(ms_nn.Cell):

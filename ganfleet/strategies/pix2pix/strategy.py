@@ -160,7 +160,8 @@ class Pix2Pix(PairTranslation):
 
         ``dropout`` is the share of values that it leaves out in inner layers, with ``test_dropout`` in translations
         too. ``generator: resnet`` is CycleGAN's, which halves images ``downs`` times, once for small ones, and has
-        ``blocks``; None for nine at 256 pixels and more, six below.
+        ``blocks``; None for nine at 256 pixels and more, six below. ``residual`` has it make what is to be added to
+        the image, for two kinds of image that differ little.
         """
 
         generator: Literal["unet", "resnet"] = "unet"
@@ -169,12 +170,14 @@ class Pix2Pix(PairTranslation):
         test_dropout: bool = True
         downs: PositiveInt = 2
         blocks: PositiveInt | None = None
+        residual: bool = False
         l1: NonNegativeFloat = 100.0
         lr_constant_kimg: NonNegativeFloat = 40.0
         lr_decay_kimg: float = Field(40.0, gt=0)
 
         def without_effect(self):
-            unread = {"downs", "blocks"} if self.generator == "unet" else {"depth", "dropout", "test_dropout"}
+            of_unet, of_resnet = {"depth", "dropout", "test_dropout"}, {"downs", "blocks", "residual"}
+            unread = of_resnet if self.generator == "unet" else of_unet
             return unread | (set() if self.perceptual else {"perceptual_weight"})
 
     def __init__(self, options, image, batch_size):
@@ -207,7 +210,7 @@ class Pix2Pix(PairTranslation):
         options, channels = self.options, self.image.channels
         if options.generator == "resnet":
             blocks = options.blocks or blocks_at(options.resolution)
-            return ResNetGenerator(channels, options.ngf, blocks, options.downs)
+            return ResNetGenerator(channels, options.ngf, blocks, options.downs, options.residual)
         still = still_masks(options.dropout, self.shapes) if options.test_dropout else []
         return UNetGenerator(channels, options.ngf, self.depth, still)
 
