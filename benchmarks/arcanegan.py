@@ -2,11 +2,12 @@
 
     python benchmarks/arcanegan.py runs data/emoji/pairs docs/img
 
-runs holds arcane-base, arcane-tuned, arcane-blended, arcane-student and arcane-bound, as the page calls them. Prints L1
+runs holds arcane-base3, arcane-tuned, arcane-blended, arcane-student and arcane-bound, as the page calls them. Prints L1
 and KID as `ganfleet evaluate` does, of images that nobody translated.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ganfleet.observe.grid import save_png
 
 SHOWN = 16
 PSI = 0.7
+MODELS = {"base": "arcane-base3", "tuned": "arcane-tuned", "blended": "arcane-blended"}
 TRANSLATORS = {"student": "arcane-student", "true pairs": "arcane-bound"}
 
 
@@ -31,8 +33,8 @@ def main(runs: Path, pairs: Path, pictures: Path) -> None:
         print(f"{len(inputs)} inputs of {side}x{side}: l1 {l1:.4f}, kid {kid[0]:.4f} ± {kid[1]:.4f}")
 
         rows = {}
-        for name in ("base", "tuned", "blended"):
-            with ganfleet.load(runs / f"arcane-{name}") as loaded:
+        for name, run in MODELS.items():
+            with ganfleet.load(runs / run) as loaded:
                 rows[name] = loaded.sample(range(SHOWN), truncation=PSI)
         rows["student"] = np.stack([student.translate(image, "A2B") for image in rows["base"]])
     draw(pictures / "arcanegan_latents.png", rows)
@@ -71,6 +73,10 @@ class Features:
 
     def __len__(self):
         return len(self._rows)
+
+    def chunks(self, size: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), size):
+            yield self._rows[start : start + size].astype(np.float64)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return self._rows[indices].astype(np.float64)
