@@ -3,15 +3,21 @@
 Those of the checkpoints are in ``saving``.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ganfleet.fleet import pages
+from ganfleet.strategies.base import Stage
+
 if TYPE_CHECKING:
     from ganfleet.engine.measuring import OfRun
     from ganfleet.engine.trainer import Trainer
+
+A_WHILE = 20  # seconds
 
 
 class Callback:
@@ -89,6 +95,25 @@ class Log(Callback):
 
     def on_rollback(self, run):
         run.fleet.first(lambda: run.journal.go_back(run.clock))
+
+
+class HugePages(Callback):
+    """Huge pages for a process that computes on a CPU (see ``fleet.pages``), when a stage has run for a while.
+
+    Its memory is there by then, and a short run is over before they could be worth the second that they cost.
+    """
+
+    def __init__(self):
+        self._stage: Stage | None = None
+        self._due = 0.0
+
+    def after_step(self, run, stats):
+        now = time.monotonic()
+        if run.stage != self._stage:
+            self._stage, self._due = run.stage, now + A_WHILE
+        elif now > self._due:
+            self._due = float("inf")
+            pages.use_huge()
 
 
 class Samples(Callback):

@@ -173,6 +173,7 @@ def _run(config: Config, prepared: Prepared, connected: Fleet) -> Path:
             parts.Metrics(prepared.measure),
             Checkpoints(run_dir),
             Ahead(),
+            *([parts.HugePages()] if connected.on_cpu else []),
         )
         journal.say(
             f"{config.strategy.name}: {connected.world_size} x {connected.backend}, {connected.total_lanes} lanes, "
