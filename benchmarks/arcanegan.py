@@ -2,8 +2,8 @@
 
     python benchmarks/arcanegan.py runs data/emoji/pairs docs/img
 
-runs holds arcane-base3, arcane-tuned, arcane-blended, arcane-student and arcane-bound, as the page calls them. Prints L1
-and KID as `ganfleet evaluate` does, of images that nobody translated.
+runs holds arcane-base3, arcane-tuned, arcane-blended, arcane-student and arcane-bound, as the page calls them. Prints
+L1 and KID as `ganfleet evaluate` does, of images that nobody translated.
 """
 
 import argparse
