@@ -4,10 +4,12 @@ import mmap
 import platform
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from ganfleet.engine import callbacks
 from ganfleet.fleet import pages
 
 pytestmark = pytest.mark.skipif(
@@ -38,3 +40,15 @@ def test_memory_that_is_hardly_used_is_not_taken():
     before = known("Rss")
     pages.use_huge()
     assert known("Rss") - before < 4 << 20
+
+
+def test_a_run_moves_its_memory_once_in_each_stage_and_not_at_its_start(monkeypatch):
+    moved, time = [], SimpleNamespace(now=0.0)
+    monkeypatch.setattr(pages, "use_huge", lambda: moved.append(time.now))
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: time.now)
+    callback, run = callbacks.HugePages(), SimpleNamespace(stage="8x8")
+    for step in range(12):
+        time.now = 10.0 * step
+        run.stage = "8x8" if step < 6 else "16x16"
+        callback.after_step(run, {})
+    assert moved == [30, 90]
