@@ -47,8 +47,8 @@ VERBS = {
 DOCTOR = "doctor"  # reports variables that contradict each other, beside what else it finds
 # Those that a launcher may start as one rank of many.
 FLEET_VERBS = ("train", "sample", "translate", "evaluate", "pairs", DOCTOR)
-# Those that answer SIGTERM in their own way: a step, or a share of images, is done and kept first.
-STOPPABLE = ("train", "launch", "chaos", "sample", "translate", "evaluate", "pairs")
+# Those whose processes are a fleet, if one of one rank, which has its own ways with SIGTERM.
+FLEETS = {*FLEET_VERBS, "launch", "chaos"} - {DOCTOR}
 INTERNAL_ERROR = 70
 PIPED = 200  # characters in a line of a table that goes into a file or another program
 
@@ -69,7 +69,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         verb = command.verb(args) if isinstance(command, Verbs) else FLEET_VERBS[0]
         if verb in FLEET_VERBS and not (verb == DOCTOR and launcher.contradiction()):
             rank = launcher.detect()
-        with contextlib.nullcontext() if verb in STOPPABLE or rank.kind != "none" else _sigterm_as_ctrl_c():
+        with contextlib.nullcontext() if verb in FLEETS or rank.kind != "none" else _sigterm_as_ctrl_c():
             code = command.main(args, prog_name, standalone_mode=False) or 0
     except (Exception, SystemExit) as error:
         code = tell(error, rank if rank.kind == "none" else launcher.detect())  # which knows more once it has connected

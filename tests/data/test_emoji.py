@@ -134,23 +134,13 @@ def test_npm_fetches_what_is_not_given(noto, out, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_file_and_no_process(number, tmp_path, monkeypatch):
-    use_npm(
-        monkeypatch,
-        tmp_path,
-        f"echo $$ > {tmp_path}/number.new; mv {tmp_path}/number.new {tmp_path}/number; exec sleep 60",
-    )
+    use_npm(monkeypatch, tmp_path, f"cd {tmp_path}; echo $$ > number.new; mv number.new number; exec sleep 60")
     for name in ("temporary", "data"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     command = [
         sys.executable,
-        "-m",
-        "ganfleet",
-        "data",
-        "emoji",
-        "--vendor",
-        "google",
-        "--out",
+        *["-m", "ganfleet", "data", "emoji", "--vendor", "google", "--out"],
         str(tmp_path / "data" / "x"),
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

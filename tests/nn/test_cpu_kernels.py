@@ -392,15 +392,15 @@ def assert_stock(capfd, *reasons):
         assert reason in lines[0]
 
 
+def test_a_compiler_that_is_not_there_is_named(anew, capfd, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-g++ -m64")
+    assert_stock(capfd, "CXX names no-such-g++", "unset it")
+
+
 def test_without_a_compiler_stock_runs(anew, capfd, monkeypatch):
     monkeypatch.setenv("PATH", str(anew))
     monkeypatch.delenv("CXX", raising=False)
     assert_stock(capfd, "no C++ compiler", "install g++")
-
-
-def test_a_compiler_that_is_not_there_is_named(anew, capfd, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-g++ -m64")
-    assert_stock(capfd, "CXX names no-such-g++", "unset it")
 
     @ms.jit
     def run(x, weight):
