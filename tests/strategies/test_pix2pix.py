@@ -1,5 +1,7 @@
 """pix2pix and pix2pixHD in training: the same bits on any fleet and through a resume, and what they refuse."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import mindspore as ms
 import numpy as np
@@ -103,19 +105,23 @@ def test_a_resnet_that_halves_once_takes_sizes_that_one_that_halves_twice_refuse
                 strategy.check(strategy.schedule()[0], 1)
 
 
-def test_a_residual_resnet_adds_to_its_image_what_another_draws():
+def test_a_residual_resnet_adds_to_its_image_what_another_draws_and_translates_within_bounds():
     image = np.random.default_rng(0).uniform(-1, 1, (2, 3, 8, 12)).astype(np.float32)
 
     def output(**options):
-        net = made(Pix2Pix, resolution=8, generator="resnet", blocks=1, ngf=2, ndf=1, **options).generator()
+        strategy = made(Pix2Pix, resolution=8, generator="resnet", blocks=1, ngf=2, ndf=1, **options)
+        net = strategy.generator()
         rng = np.random.default_rng(1)
         for parameter in net.trainable_params():
             parameter.set_data(ms.Tensor(rng.normal(0, 0.2, parameter.shape).astype(np.float32)))
-        return net(ms.Tensor(image)).asnumpy().astype(np.float64)
+        translated = strategy.a_to_b(SimpleNamespace(G=net), {"image_a": ms.Tensor(image)})
+        return net(ms.Tensor(image)).asnumpy().astype(np.float64), translated.asnumpy()
 
-    drawn = output()
+    drawn, _ = output()
     assert np.abs(drawn).max() > 0.3
-    np.testing.assert_allclose(np.tanh(output(residual=True) - image), drawn, rtol=0, atol=1e-6)
+    added, translated = output(residual=True)
+    np.testing.assert_allclose(np.tanh(added - image), drawn, rtol=0, atol=1e-6)
+    assert np.abs(added).max() > 1 and np.array_equal(translated, np.clip(added, -1, 1).astype(np.float32))
 
 
 @pytest.mark.parametrize("resolution", [8, 16, 64, 256, 512, [8, 24]])

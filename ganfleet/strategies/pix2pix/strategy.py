@@ -234,6 +234,10 @@ class Pix2Pix(PairTranslation):
             given = (*given, noise[name])
         return nets.G(image, given)
 
+    def a_to_b(self, nets, inputs):
+        made = nets.G(inputs["image_a"])
+        return ops.minimum(ops.maximum(made, -1.0), 1.0) if self.options.residual else made  # as ONNX has it
+
     def d_loss(self, nets, real, noise):
         return self.judged(nets, real, noise, self.made(nets, real["image_a"], noise))
 
