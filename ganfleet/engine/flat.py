@@ -7,6 +7,7 @@ from mindspore import Parameter, Tensor, mint, nn, ops
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.engine.tensors import named
 from ganfleet.nn import forms
+from ganfleet.nn.optim import works_in_place
 
 
 class State(nn.Cell):
@@ -26,7 +27,10 @@ class State(nn.Cell):
 
     def spread(self, flat):
         """Write the flat weights (P,) into the networks' own."""
-        self.map(_assign, self.weights, mint.split(flat, self.sizes))
+        if forms.in_place():
+            forms.spread_in_place(flat, self.weights)
+        else:
+            self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
     def move_buffers(self, total, start, finite):
         """Move each buffer by what its records on all lanes add up to; they begin at ``start`` of ``total``."""
@@ -47,6 +51,8 @@ class WholeState(State):
         slots = [vector(player, slot, np.zeros_like(start)) for slot in player.optimizer.slots()]
         self.slots = ms.ParameterTuple(slots)
         self.average = vector(player, "ema", start if player.ema is not None else start[:1])
+        # Fewer passes over memory, which are what an update costs on a CPU.
+        self.in_place = after_update is None and works_in_place(player.optimizer)
 
     def update(self, total, scale, hyper):
         finite = forms.all_finite(total)
@@ -58,21 +64,25 @@ class WholeState(State):
         return summary(finite, total, self.size + self.seen_size)
 
     def apply(self, total, scale, hyper, finite):
-        gradient = forms.span(total, 0, self.size) * scale
         updates = self.updates + 1
-        weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
-        if self.after_update is not None:
-            weights = self.after_update(weights)
-        for i in range(len(slots)):
-            ops.assign(self.slots[i], forms.new_or_old(finite, slots[i], self.slots[i]))
-        weights = forms.new_or_old(finite, weights, self.flat)
-        ops.assign(self.flat, weights)
+        if finite is None and self.in_place and forms.in_place():
+            self.optimizer.update_in_place(total, scale, self.flat, self.slots, updates, hyper)
+            self.spread(self.flat)
+        else:
+            gradient = forms.span(total, 0, self.size) * scale
+            weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
+            if self.after_update is not None:
+                weights = self.after_update(weights)
+            for i in range(len(slots)):
+                ops.assign(self.slots[i], forms.new_or_old(finite, slots[i], self.slots[i]))
+            weights = forms.new_or_old(finite, weights, self.flat)
+            ops.assign(self.flat, weights)
+            self.spread(weights)
         ops.assign(self.updates, forms.new_or_old(finite, updates, self.updates))
         self.move_buffers(total, self.size, finite)
-        self.spread(weights)
 
     def move_average(self, beta):
-        ops.assign(self.average, self.flat + (self.average - self.flat) * beta)
+        forms.average(self.average, self.flat, beta)
 
 
 def vector(player, name: str, data: np.ndarray) -> Parameter:

@@ -177,7 +177,7 @@ class ShardedState(State):
         flat = self.flat()
         for part in self.parts:
             own = forms.span(flat, part.start, part.stop)
-            ops.assign(part.average, own + (part.average - own) * beta)
+            forms.average(part.average, own, beta)
 
 
 class Propose(Graph):

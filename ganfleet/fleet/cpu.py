@@ -101,6 +101,11 @@ def in_turn() -> Iterator[None]:
                     os.sched_setscheduler(thread, other, os.sched_param(0))
 
 
+def own() -> set[int]:
+    """The cores that this process is bound to by ``pin``, if it is."""
+    return _pinned[-1].cores if _pinned else set()
+
+
 def allowed() -> set[int]:
     """The cores that this process may use when it is not pinned."""
     return _pinned[0].before if _pinned else os.sched_getaffinity(0)

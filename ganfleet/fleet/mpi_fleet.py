@@ -6,9 +6,11 @@ import numpy as np
 from mindspore import Tensor
 
 from ganfleet.errors import ConfigError
+from ganfleet.fleet import cpu, slices
 from ganfleet.fleet.base import Fleet
+from ganfleet.fleet.launcher import host
 
-SPIN_SECONDS = 200e-6  # how long a rank that waits keeps its core: as long as a few exchanges of small vectors take
+SPIN_SECONDS = 200e-6  # how long a rank keeps its own core while it waits: as long as a few exchanges of small vectors
 NAP_SECONDS = 50e-6
 
 
@@ -32,6 +34,15 @@ class MpiFleet(Fleet):
         self._comm = MPI.COMM_WORLD
         self._room = np.empty(0, np.float32)  # for what comes from a partner; new memory costs as much as the sum
         super().__init__(lanes, reduction, self._comm.rank, self._comm.size)
+        self._spin_seconds = SPIN_SECONDS
+        if self._shares_its_core():
+            self._spin_seconds = 0
+            slices.lengthen()
+
+    def _shares_its_core(self) -> bool:
+        """Whether this rank has one core, and another rank has the same; all ranks ask together."""
+        mine = (host(), cpu.own())
+        return self._comm.allgather(mine).count(mine) > 1 and len(cpu.own()) == 1
 
     def _gather(self, value):
         return self._comm.allgather(value)
@@ -39,20 +50,13 @@ class MpiFleet(Fleet):
     def _combine(self, partial):
         if self.reduction == "fast":
             total = np.empty_like(partial.asnumpy())
-            _wait(self._comm.Ibarrier())
+            self._wait(self._comm.Ibarrier())
             self._comm.Allreduce(partial.asnumpy(), total)
             return Tensor.from_numpy(total)
-        # Recursive doubling climbs the tree a level per exchange; a + b has the bits of b + a, so partners agree.
-        total, distance = partial, 1
-        while distance < self.world_size:
-            mine = total.asnumpy()  # waits for it, and so for the last sum to be done with what came from a partner
-            if self._room.size < mine.size:
-                self._room = np.empty(mine.size, mine.dtype)
-            theirs = self._room[: mine.size]
-            self._exchange(mine, theirs, self.rank ^ distance)
-            total = total + Tensor.from_numpy(theirs)
-            distance *= 2
-        return total
+        total, exchanges = self._sum_of_part(partial.asnumpy())
+        for kept, given, partner in reversed(exchanges):
+            self._exchange(total[kept], total[given], partner)
+        return Tensor.from_numpy(total)
 
     def _scatter(self, partial, size):
         partial = partial.asnumpy()
@@ -64,37 +68,54 @@ class MpiFleet(Fleet):
         """This rank's row of the sum over all ranks."""
         if self.reduction == "fast":
             own = np.empty_like(rows[0])
-            _wait(self._comm.Ibarrier())
+            self._wait(self._comm.Ibarrier())
             self._comm.Reduce_scatter_block(rows, own)
             return own
-        # Recursive halving climbs the same tree: of two partners, one goes on with the even rows, one with the odd.
-        distance = 1
-        while len(rows) > 1:
-            partner, odd = self.rank ^ distance, self.rank // distance % 2
-            mine, given = rows[odd::2].copy(), rows[1 - odd :: 2].copy()
-            rows = np.empty_like(mine)
-            self._exchange(given, rows, partner)
-            np.add(mine, rows, out=rows)
-            distance *= 2
-        return rows[0]
+        # Of a vector in parts, the part of a rank is the one whose number has the rank's bits in reverse.
+        bits = self.world_size.bit_length() - 1
+        order = [sum((number >> bit & 1) << bits - 1 - bit for bit in range(bits)) for number in range(len(rows))]
+        total, exchanges = self._sum_of_part(rows[order].reshape(-1))
+        return total[exchanges[-1][0]] if exchanges else total
+
+    def _sum_of_part(self, vector: np.ndarray) -> tuple[np.ndarray, list[tuple[slice, slice, int]]]:
+        """A vector of which one part is the sum over all ranks, and the exchanges that this took.
+
+        Of each exchange: what this rank went on with, what it gave away, and to which partner.
+        Recursive halving climbs the tree a level per exchange: of two partners, each goes on with one half of what both
+        have. a + b has the bits of b + a.
+        """
+        mine, total, exchanges = vector, np.empty_like(vector), []
+        start, stop, distance = 0, vector.size, 1
+        while distance < self.world_size:
+            middle, partner = (start + stop) // 2, self.rank ^ distance
+            kept, given = slice(start, middle), slice(middle, stop)
+            if self.rank & distance:
+                kept, given = given, kept
+            if self._room.size < kept.stop - kept.start:
+                self._room = np.empty(kept.stop - kept.start, np.float32)
+            theirs = self._room[: kept.stop - kept.start]
+            self._exchange(mine[given], theirs, partner)
+            np.add(mine[kept], theirs, out=total[kept])
+            exchanges.append((kept, given, partner))
+            mine, start, stop, distance = total, kept.start, kept.stop, 2 * distance
+        return mine, exchanges
 
     def _join(self, part):
         mine = part.asnumpy()
         joined = np.empty(self.world_size * mine.size, mine.dtype)
-        _wait(self._comm.Ibarrier())
+        self._wait(self._comm.Ibarrier())
         self._comm.Allgather(mine, joined)
         return Tensor.from_numpy(joined)
 
     def _exchange(self, given, taken, partner: int) -> None:
         """Send ``given`` to ``partner``, and receive ``taken``. MPI's own Sendrecv would keep the core meanwhile."""
         coming, going = self._comm.Irecv(taken, partner), self._comm.Isend(given, partner)
-        _wait(coming)
-        _wait(going)
+        self._wait(coming)
+        self._wait(going)
 
-
-def _wait(request) -> None:
-    """Wait, and give the core away after a while, which MPI itself keeps: ranks may be more than cores."""
-    end = time.perf_counter() + SPIN_SECONDS
-    while not request.Test():
-        if time.perf_counter() > end:
-            time.sleep(NAP_SECONDS)
+    def _wait(self, request) -> None:
+        """Wait, and give the core away after a while, which MPI itself keeps: ranks may be more than cores."""
+        end = time.perf_counter() + self._spin_seconds
+        while not request.Test():
+            if time.perf_counter() > end:
+                time.sleep(NAP_SECONDS)

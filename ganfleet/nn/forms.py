@@ -206,6 +206,31 @@ def adam(gradient, weights, m, v, betas, step, epsilon):
     return weights - step * (m / (ops.sqrt(v) + epsilon)), m, v
 
 
+@ops.constexpr
+def in_place():
+    """Whether ``adam_in_place`` and ``spread_in_place`` can be called."""
+    return _device() == "CPU" and form() != STOCK
+
+
+def adam_in_place(weights, m, v, gradient, scale, betas, step, epsilon):
+    """``adam`` by ``scale`` () times ``gradient``, which may be longer, on parameters that become what it returns."""
+    beta1, beta2 = betas
+    cpu.adam_in_place(weights, m, v, gradient, scale, (beta1, 1 - beta1, beta2, 1 - beta2, step, epsilon))
+
+
+def spread_in_place(flat, weights):
+    """The parameters ``weights`` become what lies one behind the other in ``flat``."""
+    cpu.spread_in_place(flat, weights)
+
+
+def average(parameter, x, keep):
+    """The ``parameter`` (P,) becomes x + keep · (parameter − x)."""
+    if in_place():
+        cpu.average_in_place(parameter, x, keep)
+    else:
+        ops.assign(parameter, x + (parameter - x) * keep)
+
+
 def moving_average(old, new, decay):
     """decay · old + (1 − decay) · new."""
     if isinstance(decay, ms.Tensor):

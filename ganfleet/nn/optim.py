@@ -61,6 +61,10 @@ class Optimizer:
     optimizer for the weights from ``start`` to ``stop`` of the flat vector, most often itself; behind the last weight
     there are zeros. One that must see the whole gradient first has ``of_whole(gradient, hyper)`` too, which gives what
     is cut into parts.
+
+    One may also have ``update_in_place(gradient, scale, weights, slots, t, hyper)``: what ``update`` does by ``scale``
+    () times the first P values of ``gradient``, to the parameters ``weights`` and ``slots`` themselves. It is called
+    where ``forms.in_place`` allows that.
     """
 
     lr: float
@@ -93,14 +97,21 @@ def cut(values: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 
 def part_of(optimizer: Any, start: int, stop: int) -> Any:
-    """The bound ``optimizer`` for a part of the weights; None where it does not say that it can.
+    """The bound ``optimizer`` for a part of the weights; None where it does not say that it can."""
+    return optimizer.part(start, stop) if _goes_with_update(optimizer, "part") else None
 
-    A class that inherits ``part`` and has an ``update`` of its own has not said so.
-    """
+
+def works_in_place(optimizer: Any) -> bool:
+    """Whether it says that it can update parameters in place."""
+    return _goes_with_update(optimizer, "update_in_place")
+
+
+def _goes_with_update(optimizer, method):
+    """Whether ``method`` is there and meant for this ``update``: a class that inherits it and has an ``update`` of its
+    own has not said so."""
     classes = type(optimizer).__mro__
     of_update = next((i for i, each in enumerate(classes) if "update" in vars(each)), 0)
-    says = any("part" in vars(each) for each in classes[: of_update + 1])
-    return optimizer.part(start, stop) if says else None
+    return any(method in vars(each) for each in classes[: of_update + 1])
 
 
 def bind(optimizer: Any, layout: list[Weight]) -> Any:
@@ -128,12 +139,18 @@ class Adam(Optimizer):
         return ("m", "v")
 
     def update(self, gradient, weights, slots, t, hyper):
+        weights, m, v = forms.adam(gradient, weights, *slots, *self._scalars(t, hyper))
+        return weights, (m, v)
+
+    def update_in_place(self, gradient, scale, weights, slots, t, hyper):
+        forms.adam_in_place(weights, *slots, gradient, scale, *self._scalars(t, hyper))
+
+    def _scalars(self, t, hyper):
+        """The betas, the step, and ε."""
         beta1 = hyper.get("beta1", self.betas[0])
         beta2 = hyper.get("beta2", self.betas[1])
         root = ops.sqrt(1 - ops.pow(beta2, t))
-        step = hyper["lr"] * root / (1 - ops.pow(beta1, t))
-        weights, m, v = forms.adam(gradient, weights, *slots, (beta1, beta2), step, self.eps * root)
-        return weights, (m, v)
+        return (beta1, beta2), hyper["lr"] * root / (1 - ops.pow(beta1, t)), self.eps * root
 
     def part(self, start, stop):
         return self

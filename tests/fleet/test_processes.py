@@ -1,6 +1,7 @@
 """How a fleet's processes end. Most ranks here do not train, so that a fleet starts in seconds."""
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from ganfleet.fleet import launcher
 from ganfleet.fleet.launcher import ECHO_SECONDS
 
 pytestmark = one_at_a_time
+LINUX = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) if sys.platform == "linux" else (0, 0)
 
 
 @pytest.fixture
@@ -365,6 +367,38 @@ def test_the_ranks_of_mpiexec_sum_to_the_bits_of_one_process_and_change_no_lane(
     command = [str(BIN / "mpiexec"), "-n", "4", sys.executable, "-m", "mpi4py", "reduce.py"]
     ended = run(command, tmp_path, timeout=120)
     assert ended.code == 0, ended.output
+
+
+SLICES = """\
+import ctypes
+import os
+import platform
+from ganfleet import fleet
+from ganfleet.config import FleetConfig
+
+def slice_of(thread):
+    number, attributes = {"x86_64": 315, "aarch64": 275}[platform.machine()], bytearray(48)
+    ctypes.CDLL(None).syscall(number, thread, (ctypes.c_char * 48).from_buffer(attributes), 48, 0)
+    return int.from_bytes(attributes[24:32], "little") / 1e6
+
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+before, nice = slice_of(0), os.nice(0)
+with fleet.connect(FleetConfig(), 4):
+    assert os.nice(0) == nice
+    found = "as before" if slice_of(0) == before else slice_of(0)
+    os.write(1, f"slice: {found}\n".encode())  # print may write a line in two pieces
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(LINUX < (6, 12), reason="needs Linux 6.12, where a thread can ask for it")
+@pytest.mark.parametrize("ranks, milliseconds", [(2, "as before"), (4, "100.0")])
+def test_ranks_of_mpiexec_compute_longer_at_a_time_where_they_share_cores(ranks, milliseconds, tmp_path):
+    (tmp_path / "slices.py").write_text(SLICES)
+    command = [str(BIN / "mpiexec"), "-n", str(ranks), sys.executable, "-m", "mpi4py", "slices.py"]
+    ended = run(command, tmp_path, timeout=120)
+    assert ended.code == 0, ended.output
+    assert ended.output.count(f"slice: {milliseconds}\n") == ranks, ended.output
 
 
 # ── And in training, with collectives

@@ -40,6 +40,14 @@ def wrong_kernel(path: str) -> str | None:
         ("all_finite", (vector,), [np.ones(1)]),
         ("all_finite", (np.where(np.arange(19) == 17, np.float32(np.nan), vector),), [np.zeros(1)]),
     ]
+    # In place, what is expected is what the first arguments become.
+    gradient, weights, m, v = vectors
+    two, kept = np.full(1, 2, np.float32), scalars[2]
+    cases += [
+        ("adam_in_place", (weights, m, v, gradient, two, *scalars), adam(2 * gradient, weights, m, v, *scalars)),
+        ("average_in_place", (weights, m, kept), [m + kept * (weights.astype(float) - m)]),
+        ("spread_in_place", (vector, normal(2, 3), normal(13)), [vector, vector[:6].reshape(2, 3), vector[6:]]),
+    ]
     for x_shape, w_shape, stride, padding in CONVOLUTIONS:
         x, w = normal(*x_shape), normal(*w_shape)
         y = convolution(x, w, stride, padding)
@@ -53,7 +61,12 @@ def wrong_kernel(path: str) -> str | None:
         ]
     for name, inputs, expected in cases:
         try:
-            actual = call(getattr(library, name), inputs, *(each.shape for each in expected))
+            function = getattr(library, name)
+            if name.endswith("_in_place"):
+                inputs = [each.copy() for each in inputs]
+                actual = inputs if call(function, inputs, (1,)) else None
+            else:
+                actual = call(function, inputs, *(each.shape for each in expected))
         except AttributeError:
             return name
         if actual is None or not all(map(near, actual, expected)):

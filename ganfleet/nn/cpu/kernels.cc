@@ -1,4 +1,4 @@
-// Convolution and its adjoints, batch norm, leaky ReLU, a blur and Adam for MindSpore's Custom operator on a CPU with
+// Convolution and its adjoints, batch norm, leaky ReLU, a blur and updates for MindSpore's Custom operator on a CPU with
 // AVX2, in float32.
 //
 // MindSpore gives oneDNN plain (n, c, h, w) arrays, for which it has no better way than patches times a matrix. Here
@@ -316,7 +316,8 @@ int convolve(Kind kind, int64_t stride, int64_t padding, void **data, int64_t **
 
 // ── What MindSpore calls: (count, data, ranks, shapes, types, stream, extra), inputs first, the output last
 
-#define OPERATOR(name) extern "C" int name(int, void **data, int *ranks, int64_t **shapes, const char **, void *, void *)
+#define OPERATOR(name)  \
+  extern "C" int name(int arguments, void **data, int *ranks, int64_t **shapes, const char **, void *, void *)
 // convolution_2_1 has stride 2 and padding 1
 #define CONVOLUTION(stride, padding)                                                                                \
   OPERATOR(convolution_##stride##_##padding) { return convolve(FORWARD, stride, padding, data, shapes); }           \
@@ -474,31 +475,80 @@ namespace {
 float root(float x) { return std::sqrt(x); }
 Eight root(Eight x) { return Eight(_mm256_sqrt_ps(__m256(x))); }
 
+// Adam's vectors, before an update and after it: the same where it is in place.
+struct Vectors {
+  const float *gradient, *weights, *m, *v;
+  float *new_weights, *new_m, *new_v;
+};
+
 // Adam on one value of each vector, or on eight.
-template <class T> void move(int64_t i, void **data, const float (&scalars)[6]) {
-  auto place = [&](int which) { return static_cast<float *>(data[which]) + i; };
-  auto [keep1, take1, keep2, take2, step, epsilon] = scalars;
-  const T gradient = load<T>(place(0)), weight = load<T>(place(1));
-  const T m = keep1 * load<T>(place(2)) + take1 * gradient;
-  const T v = keep2 * load<T>(place(3)) + take2 * (gradient * gradient);
+template <class T> void move(int64_t i, const Vectors &of, const float (&scalars)[7]) {
+  auto [scale, keep1, take1, keep2, take2, step, epsilon] = scalars;
+  const T gradient = load<T>(of.gradient + i) * scale, weight = load<T>(of.weights + i);
+  const T m = keep1 * load<T>(of.m + i) + take1 * gradient;
+  const T v = keep2 * load<T>(of.v + i) + take2 * (gradient * gradient);
   const T moved = weight - step * (m / (root(v) + epsilon));
-  memcpy(place(10), &moved, sizeof moved);
-  memcpy(place(11), &m, sizeof m);
-  memcpy(place(12), &v, sizeof v);
+  memcpy(of.new_weights + i, &moved, sizeof moved);
+  memcpy(of.new_m + i, &m, sizeof m);
+  memcpy(of.new_v + i, &v, sizeof v);
 }
+
+void move(int64_t count, const Vectors &of, const float (&scalars)[7]) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) move<Eight>(i, of, scalars);
+  for (; i < count; ++i) move<float>(i, of, scalars);
+}
+
+float scalar(void *data) { return *static_cast<const float *>(data); }
 
 }  // namespace
 
 // (gradient, weights, m, v, β1, 1 − β1, β2, 1 − β2, step, ε) → weights, m and v after Adam's update; all vectors (P,)
 OPERATOR(adam) {
-  float scalars[6];
-  for (int i = 0; i < 6; ++i) scalars[i] = *static_cast<const float *>(data[4 + i]);
-  const int64_t count = shapes[0][0];
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) move<Eight>(i, data, scalars);
-  for (; i < count; ++i) move<float>(i, data, scalars);
+  float scalars[7] = {1};
+  for (int i = 0; i < 6; ++i) scalars[1 + i] = scalar(data[4 + i]);
+  auto vector = [&](int which) { return static_cast<float *>(data[which]); };
+  move(shapes[0][0], {vector(0), vector(1), vector(2), vector(3), vector(10), vector(11), vector(12)}, scalars);
   return 0;
 }
+
+// ── In place: their first output is one value that says nothing
+
+// (weights, m, v, gradient, scale, β1, 1 − β1, β2, 1 − β2, step, ε): the same, by scale · gradient, whose vector may be
+// longer than the others
+OPERATOR(adam_in_place) {
+  float scalars[7];
+  for (int i = 0; i < 7; ++i) scalars[i] = scalar(data[4 + i]);
+  auto weights = static_cast<float *>(data[0]), m = static_cast<float *>(data[1]), v = static_cast<float *>(data[2]);
+  move(shapes[0][0], {static_cast<float *>(data[3]), weights, m, v, weights, m, v}, scalars);
+  *static_cast<float *>(data[11]) = 0;
+  return 0;
+}
+
+// (average, x, keep): the average becomes x + keep · (average − x); vectors (P,)
+OPERATOR(average_in_place) {
+  auto average = static_cast<float *>(data[0]);
+  auto x = static_cast<const float *>(data[1]);
+  const float keep = scalar(data[2]);
+  for (int64_t i = 0; i < shapes[0][0]; ++i) average[i] = x[i] + (average[i] - x[i]) * keep;
+  *static_cast<float *>(data[3]) = 0;
+  return 0;
+}
+
+// (flat, weight, weight, …): the weights become what lies one behind the other in flat
+OPERATOR(spread_in_place) {
+  auto flat = static_cast<const float *>(data[0]);
+  for (int weight = 1; weight + 1 < arguments; ++weight) {
+    int64_t values = 1;
+    for (int i = 0; i < ranks[weight]; ++i) values *= shapes[weight][i];
+    memcpy(data[weight], flat, values * sizeof *flat);
+    flat += values;
+  }
+  *static_cast<float *>(data[arguments - 1]) = 0;
+  return 0;
+}
+
+// ── Whether an update is made at all
 
 // (x) → 1 if all of x is finite, else 0: whether no value has all bits of its exponent set
 OPERATOR(all_finite) {

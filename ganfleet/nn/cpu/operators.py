@@ -97,6 +97,15 @@ class _NormGradient(_Kernel):
         super().__init__("norm_gradient", (shape, shape[1:2], shape[1:2]), bprop)
 
 
+class _InPlace(_Kernel):
+    """Writes into parameters among its arguments. MindSpore runs operators with effects on memory in their order among
+    those that read it."""
+
+    def __init__(self, name):
+        super().__init__(name, (1,))
+        self.add_prim_attr("side_effect_mem", True)
+
+
 def conv2d(x, weight, stride, padding):
     n, _, h, w = x.shape
     out, _, kernel_h, kernel_w = weight.shape
@@ -121,14 +130,32 @@ def norm(x, gain, bias, epsilon):
 
 
 def adam(gradient, weights, m, v, scalars):
-    tensors = ()
-    for scalar in scalars:
-        tensors += (scalar if isinstance(scalar, ms.Tensor) else _constant(scalar),)
+    tensors = _tensors(scalars)
     return _Kernel("adam", (weights.shape,) * 3)(gradient, weights, m, v, *tensors)
+
+
+def adam_in_place(weights, m, v, gradient, scale, scalars):
+    tensors = _tensors(scalars)
+    return _InPlace("adam_in_place")(weights, m, v, gradient, scale, *tensors)
+
+
+def average_in_place(average, x, keep):
+    return _InPlace("average_in_place")(average, x, keep)
+
+
+def spread_in_place(flat, weights):
+    return _InPlace("spread_in_place")(flat, *weights)
 
 
 def all_finite(x):
     return _Kernel("all_finite", (1,))(x)[0] > 0
+
+
+def _tensors(scalars):
+    tensors = ()
+    for scalar in scalars:
+        tensors += (scalar if isinstance(scalar, ms.Tensor) else _constant(scalar),)
+    return tensors
 
 
 @ops.constexpr
