@@ -178,7 +178,7 @@ def _compare(total: np.ndarray, expected: np.ndarray) -> None:
 def _exchange(fleet) -> links.Exchange:
     """What one rank of ``fleet`` does to reduce a vector."""
     if fleet.reduction == "exact" and fleet.backend == "mpi":
-        return links.doubling(fleet.world_size)
+        return links.halving(fleet.world_size)
     if fleet.reduction == "exact" and fleet.world_size > 2:
         return links.gather(fleet.world_size)
     return links.ring(fleet.world_size)

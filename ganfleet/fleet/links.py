@@ -70,10 +70,9 @@ def gather(ranks: int) -> Exchange:
     return Exchange(ranks - 1, ranks - 1)
 
 
-def doubling(ranks: int) -> Exchange:
-    """Recursive doubling, for a power of two: what ``exact`` does over MPI (Thakur, Rabenseifner and Gropp, 2005)."""
-    levels = ranks.bit_length() - 1
-    return Exchange(levels, levels)
+def halving(ranks: int) -> Exchange:
+    """Recursive halving, then doubling, for a power of two: what ``exact`` does over MPI (Rabenseifner, 2004)."""
+    return Exchange(2 * (ranks.bit_length() - 1), 2 * (ranks - 1) / ranks)
 
 
 def hierarchical(size: int, ranks: int, per_node: int, within: Link, between: Link) -> float:

@@ -1,7 +1,7 @@
 """How long a thread computes before another one on its core does.
 
-Each change costs what the cache held. Linux changes after 3 ms by default, and ranks that share a core lose a twentieth of
-their time by that.
+Each change costs what the cache held. Linux changes after 3 ms by default, by which ranks that share a core lose a
+twentieth of their time.
 """
 
 import ctypes
