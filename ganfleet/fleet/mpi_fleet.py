@@ -53,6 +53,8 @@ class MpiFleet(Fleet):
             self._wait(self._comm.Ibarrier())
             self._comm.Allreduce(partial.asnumpy(), total)
             return Tensor.from_numpy(total)
+        if self.world_size == 1:
+            return partial
         total, exchanges = self._sum_of_part(partial.asnumpy())
         for kept, given, partner in reversed(exchanges):
             self._exchange(total[kept], total[given], partner)
@@ -81,6 +83,7 @@ class MpiFleet(Fleet):
         """A vector of which one part is the sum over all ranks, and the exchanges that this took.
 
         Of each exchange: what this rank went on with, what it gave away, and to which partner.
+
         Recursive halving climbs the tree a level per exchange: of two partners, each goes on with one half of what both
         have. a + b has the bits of b + a.
         """
