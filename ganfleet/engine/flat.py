@@ -60,26 +60,32 @@ class WholeState(State):
         if not forms.branches():
             self.apply(total, scale, hyper, finite)
         elif finite:
-            self.apply(total, scale, hyper, None)
+            if self.in_place and forms.in_place():
+                self.apply_in_place(total, scale, hyper)
+            else:
+                self.apply(total, scale, hyper, None)
         return summary(finite, total, self.size + self.seen_size)
 
     def apply(self, total, scale, hyper, finite):
+        gradient = forms.span(total, 0, self.size) * scale
         updates = self.updates + 1
-        if finite is None and self.in_place and forms.in_place():
-            self.optimizer.update_in_place(total, scale, self.flat, self.slots, updates, hyper)
-            self.spread(self.flat)
-        else:
-            gradient = forms.span(total, 0, self.size) * scale
-            weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
-            if self.after_update is not None:
-                weights = self.after_update(weights)
-            for i in range(len(slots)):
-                ops.assign(self.slots[i], forms.new_or_old(finite, slots[i], self.slots[i]))
-            weights = forms.new_or_old(finite, weights, self.flat)
-            ops.assign(self.flat, weights)
-            self.spread(weights)
+        weights, slots = self.optimizer.update(gradient, self.flat, self.slots, updates, hyper)
+        if self.after_update is not None:
+            weights = self.after_update(weights)
+        for i in range(len(slots)):
+            ops.assign(self.slots[i], forms.new_or_old(finite, slots[i], self.slots[i]))
+        weights = forms.new_or_old(finite, weights, self.flat)
+        ops.assign(self.flat, weights)
         ops.assign(self.updates, forms.new_or_old(finite, updates, self.updates))
-        self.move_buffers(total, self.size, finite)
+        self.move_buffers(total, self.size, finite)  # some by the networks' own weights: those before the update
+        self.spread(weights)
+
+    def apply_in_place(self, total, scale, hyper):
+        updates = self.updates + 1
+        self.optimizer.update_in_place(total, scale, self.flat, self.slots, updates, hyper)
+        ops.assign(self.updates, updates)
+        self.move_buffers(total, self.size, None)
+        self.spread(self.flat)
 
     def move_average(self, beta):
         forms.average(self.average, self.flat, beta)
