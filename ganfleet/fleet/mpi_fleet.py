@@ -42,7 +42,7 @@ class MpiFleet(Fleet):
     def _shares_its_core(self) -> bool:
         """Whether this rank has one core, and another rank has the same; all ranks ask together."""
         mine = (host(), cpu.own())
-        return self._comm.allgather(mine).count(mine) > 1 and len(cpu.own()) == 1
+        return self._gather(mine).count(mine) > 1 and len(cpu.own()) == 1
 
     def _gather(self, value):
         return self._comm.allgather(value)
@@ -94,9 +94,10 @@ class MpiFleet(Fleet):
             kept, given = slice(start, middle), slice(middle, stop)
             if self.rank & distance:
                 kept, given = given, kept
-            if self._room.size < kept.stop - kept.start:
-                self._room = np.empty(kept.stop - kept.start, np.float32)
-            theirs = self._room[: kept.stop - kept.start]
+            size = kept.stop - kept.start
+            if self._room.size < size:
+                self._room = np.empty(size, np.float32)
+            theirs = self._room[:size]
             self._exchange(mine[given], theirs, partner)
             np.add(mine[kept], theirs, out=total[kept])
             exchanges.append((kept, given, partner))

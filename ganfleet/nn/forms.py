@@ -209,7 +209,7 @@ def adam(gradient, weights, m, v, betas, step, epsilon):
 @ops.constexpr
 def in_place():
     """Whether ``adam_in_place`` and ``spread_in_place`` can be called."""
-    return _device() == "CPU" and form() != STOCK
+    return form() != STOCK
 
 
 def adam_in_place(weights, m, v, gradient, scale, betas, step, epsilon):

@@ -327,13 +327,25 @@ int convolve(Kind kind, int64_t stride, int64_t padding, void **data, int64_t **
 STRIDE(1)
 STRIDE(2)
 
+namespace {
+
+float scalar(const void *data) { return *static_cast<const float *>(data); }
+
+// How many values an array of this shape has.
+int64_t size(int rank, const int64_t *shape) {
+  int64_t values = 1;
+  for (int i = 0; i < rank; ++i) values *= shape[i];
+  return values;
+}
+
+}  // namespace
+
 // (x, y, slope) → y where x > 0, slope · y elsewhere. Leaky ReLU is gate(x, x), its gradient gate(x, dy), and so on.
 OPERATOR(gate) {
   auto x = static_cast<const float *>(data[0]), y = static_cast<const float *>(data[1]);
-  const float slope = *static_cast<const float *>(data[2]);
+  const float slope = scalar(data[2]);
   auto out = static_cast<float *>(data[3]);
-  int64_t count = 1;
-  for (int i = 0; i < ranks[0]; ++i) count *= shapes[0][i];
+  const int64_t count = size(ranks[0], shapes[0]);
   for (int64_t i = 0; i < count; ++i) out[i] = y[i] * (x[i] > 0 ? 1.0f : slope);
   return 0;
 }
@@ -406,7 +418,7 @@ OPERATOR(norm) {
   const Channels of(ranks[0], shapes[0]);
   auto input = static_cast<const float *>(data[0]), gain = static_cast<const float *>(data[1]);
   auto bias = static_cast<const float *>(data[2]);
-  const float epsilon = *static_cast<const float *>(data[3]);
+  const float epsilon = scalar(data[3]);
   auto output = static_cast<float *>(data[4]), means = static_cast<float *>(data[5]);
   auto variances = static_cast<float *>(data[6]);
   const int64_t pixels = of.pixels;
@@ -439,7 +451,7 @@ OPERATOR(norm_gradient) {
   auto slope = static_cast<const float *>(data[0]), input = static_cast<const float *>(data[1]);
   auto gain = static_cast<const float *>(data[2]), means = static_cast<const float *>(data[3]);
   auto variances = static_cast<const float *>(data[4]);
-  const float epsilon = *static_cast<const float *>(data[5]);
+  const float epsilon = scalar(data[5]);
   auto output = static_cast<float *>(data[6]), dgain = static_cast<float *>(data[7]);
   auto dbias = static_cast<float *>(data[8]);
   const int64_t pixels = of.pixels;
@@ -499,8 +511,6 @@ void move(int64_t count, const Vectors &of, const float (&scalars)[7]) {
   for (; i < count; ++i) move<float>(i, of, scalars);
 }
 
-float scalar(void *data) { return *static_cast<const float *>(data); }
-
 }  // namespace
 
 // (gradient, weights, m, v, β1, 1 − β1, β2, 1 − β2, step, ε) → weights, m and v after Adam's update; all vectors (P,)
@@ -539,8 +549,7 @@ OPERATOR(average_in_place) {
 OPERATOR(spread_in_place) {
   auto flat = static_cast<const float *>(data[0]);
   for (int weight = 1; weight + 1 < arguments; ++weight) {
-    int64_t values = 1;
-    for (int i = 0; i < ranks[weight]; ++i) values *= shapes[weight][i];
+    const int64_t values = size(ranks[weight], shapes[weight]);
     memcpy(data[weight], flat, values * sizeof *flat);
     flat += values;
   }
@@ -553,8 +562,7 @@ OPERATOR(spread_in_place) {
 // (x) → 1 if all of x is finite, else 0: whether no value has all bits of its exponent set
 OPERATOR(all_finite) {
   auto x = static_cast<const uint32_t *>(data[0]);
-  int64_t count = 1;
-  for (int i = 0; i < ranks[0]; ++i) count *= shapes[0][i];
+  const int64_t count = size(ranks[0], shapes[0]);
   uint32_t found = 0;
   for (int64_t i = 0; i < count; ++i) found |= (x[i] & 0x7f800000u) == 0x7f800000u;
   *static_cast<float *>(data[1]) = found ? 0.0f : 1.0f;
