@@ -5,6 +5,7 @@ waits up to a minute for its scheduler after a failure, takes a rank that leaves
 its processes behind when it is terminated. With ``mpi`` they are started by mpiexec.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -296,7 +297,7 @@ class Family:
         before = {rank: self._outputs[rank].size for rank in self.place.ranks}
         for rank in self.place.ranks:
             if self._board.read(rank).pid:  # before, the signal would end it
-                self._send(rank, STACKS)
+                self._send_to_main_thread(rank, STACKS)
                 self._send(rank, signal.SIGCONT)
         time.sleep(seconds)
         self.listen()
@@ -305,6 +306,15 @@ class Family:
     def _send(self, rank: int, number: int) -> None:
         with suppress(psutil.NoSuchProcess):
             self._process(rank).send_signal(number)
+
+    def _send_to_main_thread(self, rank: int, number: int) -> None:
+        """So that it shows where it was stopped: when a stopped process goes on, any of its threads may take a signal
+        to the whole of it, and the main one may be somewhere else by then."""
+        process, tgkill = self._process(rank), getattr(ctypes.CDLL(None), "tgkill", None)
+        if tgkill is None:  # glibc before 2.30
+            self._send(rank, number)
+        elif process.is_running():
+            tgkill(process.pid, process.pid, int(number))
 
 
 @contextmanager
