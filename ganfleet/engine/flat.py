@@ -82,10 +82,9 @@ class WholeState(State):
 
     def apply_in_place(self, total, scale, hyper):
         updates = self.updates + 1
-        self.optimizer.update_in_place(total, scale, self.flat, self.slots, updates, hyper)
+        self.move_buffers(total, self.size, None)  # some by the networks' own weights: those before the update
+        self.optimizer.update_in_place(total, scale, self.flat, self.slots, self.weights, updates, hyper)
         ops.assign(self.updates, updates)
-        self.move_buffers(total, self.size, None)
-        self.spread(self.flat)
 
     def move_average(self, beta):
         forms.average(self.average, self.flat, beta)

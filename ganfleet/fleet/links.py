@@ -71,7 +71,11 @@ def gather(ranks: int) -> Exchange:
 
 
 def halving(ranks: int) -> Exchange:
-    """Recursive halving, then doubling, for a power of two: what ``exact`` does over MPI (Rabenseifner, 2004)."""
+    """Recursive halving, then doubling, for a power of two: what ``exact`` does over MPI (Rabenseifner, 2004).
+
+    In memory that ranks share (``fleet.shared_sum``), each of them reads as much of what others wrote, and meets them
+    twice, which takes as many messages.
+    """
     return Exchange(2 * (ranks.bit_length() - 1), 2 * (ranks - 1) / ranks)
 
 

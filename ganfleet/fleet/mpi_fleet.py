@@ -9,6 +9,7 @@ from ganfleet.errors import ConfigError
 from ganfleet.fleet import cpu, slices
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.launcher import host
+from ganfleet.fleet.shared_sum import SharedSum
 
 SPIN_SECONDS = 200e-6  # how long a rank keeps its own core while it waits: as long as a few exchanges of small vectors
 NAP_SECONDS = 50e-6
@@ -34,15 +35,15 @@ class MpiFleet(Fleet):
         self._comm = MPI.COMM_WORLD
         self._room = np.empty(0, np.float32)  # for what comes from a partner; new memory costs as much as the sum
         super().__init__(lanes, reduction, self._comm.rank, self._comm.size)
-        self._spin_seconds = SPIN_SECONDS
-        if self._shares_its_core():
-            self._spin_seconds = 0
-            slices.lengthen()
-
-    def _shares_its_core(self) -> bool:
-        """Whether this rank has one core, and another rank has the same; all ranks ask together."""
         mine = (host(), cpu.own())
-        return self._gather(mine).count(mine) > 1 and len(cpu.own()) == 1
+        places = self._gather(mine)
+        shares_its_core = places.count(mine) > 1 and len(cpu.own()) == 1
+        self._spin_seconds = 0 if shares_its_core else SPIN_SECONDS
+        if shares_its_core:
+            slices.lengthen()
+        self._shared_sum = None
+        if self.world_size > 1 and len({name for name, _ in places}) == 1:
+            self._shared_sum = SharedSum(self.rank, self.world_size, self._gather, self._meet)
 
     def _gather(self, value):
         return self._comm.allgather(value)
@@ -50,11 +51,13 @@ class MpiFleet(Fleet):
     def _combine(self, partial):
         if self.reduction == "fast":
             total = np.empty_like(partial.asnumpy())
-            self._wait(self._comm.Ibarrier())
+            self._meet()
             self._comm.Allreduce(partial.asnumpy(), total)
             return Tensor.from_numpy(total)
         if self.world_size == 1:
             return partial
+        if self._fits_in_shared_memory(partial.size):
+            return Tensor.from_numpy(self._shared_sum(partial.asnumpy()).copy())
         total, exchanges = self._sum_of_part(partial.asnumpy())
         for kept, given, partner in reversed(exchanges):
             self._exchange(total[kept], total[given], partner)
@@ -70,9 +73,11 @@ class MpiFleet(Fleet):
         """This rank's row of the sum over all ranks."""
         if self.reduction == "fast":
             own = np.empty_like(rows[0])
-            self._wait(self._comm.Ibarrier())
+            self._meet()
             self._comm.Reduce_scatter_block(rows, own)
             return own
+        if self._fits_in_shared_memory(rows.size):
+            return self._shared_sum(rows.reshape(-1)).reshape(rows.shape)[self.rank].copy()
         # Of a vector in parts, the part of a rank is the one whose number has the rank's bits in reverse.
         bits = self.world_size.bit_length() - 1
         order = [sum((number >> bit & 1) << bits - 1 - bit for bit in range(bits)) for number in range(len(rows))]
@@ -116,6 +121,13 @@ class MpiFleet(Fleet):
         coming, going = self._comm.Irecv(taken, partner), self._comm.Isend(given, partner)
         self._wait(coming)
         self._wait(going)
+
+    def _fits_in_shared_memory(self, size: int) -> bool:
+        """Whether vectors of ``size`` values are added up in memory that the ranks share."""
+        return self._shared_sum is not None and self._shared_sum.fits(size)
+
+    def _meet(self) -> None:
+        self._wait(self._comm.Ibarrier())
 
     def _wait(self, request) -> None:
         """Wait, and give the core away after a while, which MPI itself keeps: ranks may be more than cores."""

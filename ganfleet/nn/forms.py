@@ -212,10 +212,12 @@ def in_place():
     return form() != STOCK
 
 
-def adam_in_place(weights, m, v, gradient, scale, betas, step, epsilon):
-    """``adam`` by ``scale`` () times ``gradient``, which may be longer, on parameters that become what it returns."""
+def adam_in_place(weights, m, v, gradient, scale, betas, step, epsilon, own):
+    """``adam`` by ``scale`` () times ``gradient``, which may be longer, on parameters that become what it returns. The
+    parameters ``own`` become the new weights, which lie one behind the other in the vector.
+    """
     beta1, beta2 = betas
-    cpu.adam_in_place(weights, m, v, gradient, scale, (beta1, 1 - beta1, beta2, 1 - beta2, step, epsilon))
+    cpu.adam_in_place(weights, m, v, gradient, scale, (beta1, 1 - beta1, beta2, 1 - beta2, step, epsilon), own)
 
 
 def spread_in_place(flat, weights):

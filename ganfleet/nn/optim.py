@@ -62,9 +62,10 @@ class Optimizer:
     there are zeros. One that must see the whole gradient first has ``of_whole(gradient, hyper)`` too, which gives what
     is cut into parts.
 
-    One may also have ``update_in_place(gradient, scale, weights, slots, t, hyper)``: what ``update`` does by ``scale``
-    () times the first P values of ``gradient``, to the parameters ``weights`` and ``slots`` themselves. It is called
-    where ``forms.in_place`` allows that.
+    One may also have ``update_in_place(gradient, scale, weights, slots, own, t, hyper)``: what ``update`` does by
+    ``scale`` () times the first P values of ``gradient``, to the parameters ``weights`` and ``slots`` themselves. The
+    networks' parameters ``own``, in the order in which they lie in ``weights``, become the new weights too. It is
+    called where ``forms.in_place`` allows that.
     """
 
     lr: float
@@ -142,8 +143,8 @@ class Adam(Optimizer):
         weights, m, v = forms.adam(gradient, weights, *slots, *self._scalars(t, hyper))
         return weights, (m, v)
 
-    def update_in_place(self, gradient, scale, weights, slots, t, hyper):
-        forms.adam_in_place(weights, *slots, gradient, scale, *self._scalars(t, hyper))
+    def update_in_place(self, gradient, scale, weights, slots, own, t, hyper):
+        forms.adam_in_place(weights, *slots, gradient, scale, *self._scalars(t, hyper), own)
 
     def _scalars(self, t, hyper):
         """The betas, the step, and ε."""

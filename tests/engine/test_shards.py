@@ -219,21 +219,27 @@ def in_turn(train, folder, turns):
 
 
 SCATTERING = """\
+import os
 import sys
 import numpy as np
 from mindspore import Tensor
 from ganfleet.fleet.mpi_fleet import MpiFleet
 
-fleet = MpiFleet(12, sys.argv[1])
-vectors = np.random.default_rng(0).standard_normal((12, 13 + 2)).astype(np.float32)
-total = fleet.reduce(lambda lane: Tensor(vectors[lane])).asnumpy()
-found = fleet.reduce_scatter(lambda lane: Tensor(vectors[lane]), 13).asnumpy()
-ranks = fleet.world_size
-parts = np.split(np.append(total[:13], np.zeros(-13 % ranks, np.float32)), ranks)
-expected = np.append(parts[fleet.rank], total[13:])
-joined = fleet.join(Tensor(parts[fleet.rank])).asnumpy()
-same = np.array_equal if fleet.reduction == "exact" else np.allclose
-assert found.dtype == np.float32 and same(found, expected) and np.array_equal(joined, np.concatenate(parts))
+def refuse(name):
+    raise OSError
+
+for create in os.memfd_create, refuse:  # with memory that ranks share, and by messages
+    os.memfd_create = create
+    fleet = MpiFleet(12, sys.argv[1])
+    vectors = np.random.default_rng(0).standard_normal((12, 13 + 2)).astype(np.float32)
+    total = fleet.reduce(lambda lane: Tensor(vectors[lane])).asnumpy()
+    found = fleet.reduce_scatter(lambda lane: Tensor(vectors[lane]), 13).asnumpy()
+    ranks = fleet.world_size
+    parts = np.split(np.append(total[:13], np.zeros(-13 % ranks, np.float32)), ranks)
+    expected = np.append(parts[fleet.rank], total[13:])
+    joined = fleet.join(Tensor(parts[fleet.rank])).asnumpy()
+    same = np.array_equal if fleet.reduction == "exact" else np.allclose
+    assert found.dtype == np.float32 and same(found, expected) and np.array_equal(joined, np.concatenate(parts))
 """
 
 

@@ -42,11 +42,13 @@ def wrong_kernel(path: str) -> str | None:
     ]
     # In place, what is expected is what the first arguments become.
     gradient, weights, m, v = vectors
-    two, kept = np.full(1, 2, np.float32), scalars[2]
+    two, kept, own = np.full(1, 2, np.float32), scalars[2], (normal(2, 3), normal(13))
+    moved = adam(2 * gradient, weights, m, v, *scalars)
+    inputs = gradient, two, *scalars
     cases += [
-        ("adam_in_place", (weights, m, v, gradient, two, *scalars), adam(2 * gradient, weights, m, v, *scalars)),
+        ("adam_in_place", (weights, m, v, *inputs, *own), [*moved, *inputs, moved[0][:6].reshape(2, 3), moved[0][6:]]),
         ("average_in_place", (weights, m, kept), [m + kept * (weights.astype(float) - m)]),
-        ("spread_in_place", (vector, normal(2, 3), normal(13)), [vector, vector[:6].reshape(2, 3), vector[6:]]),
+        ("spread_in_place", (vector, *own), [vector, vector[:6].reshape(2, 3), vector[6:]]),
     ]
     for x_shape, w_shape, stride, padding in CONVOLUTIONS:
         x, w = normal(*x_shape), normal(*w_shape)

@@ -487,28 +487,37 @@ namespace {
 float root(float x) { return std::sqrt(x); }
 Eight root(Eight x) { return Eight(_mm256_sqrt_ps(__m256(x))); }
 
-// Adam's vectors, before an update and after it: the same where it is in place.
+// Adam's vectors, before an update and after it: the same where it is in place, and the new weights twice.
 struct Vectors {
   const float *gradient, *weights, *m, *v;
-  float *new_weights, *new_m, *new_v;
+  float *new_weights, *new_m, *new_v, *copy;
 };
 
-// Adam on one value of each vector, or on eight.
-template <class T> void move(int64_t i, const Vectors &of, const float (&scalars)[7]) {
+// Adam on one value of each vector, or on eight. With ``past``, the copy goes past the caches: nobody reads it soon.
+template <class T, bool past> void move(int64_t i, const Vectors &of, const float (&scalars)[7]) {
   auto [scale, keep1, take1, keep2, take2, step, epsilon] = scalars;
   const T gradient = load<T>(of.gradient + i) * scale, weight = load<T>(of.weights + i);
   const T m = keep1 * load<T>(of.m + i) + take1 * gradient;
   const T v = keep2 * load<T>(of.v + i) + take2 * (gradient * gradient);
   const T moved = weight - step * (m / (root(v) + epsilon));
   memcpy(of.new_weights + i, &moved, sizeof moved);
+  if constexpr (past && sizeof moved == sizeof(Eight)) _mm256_stream_ps(of.copy + i, __m256(moved));
+  else memcpy(of.copy + i, &moved, sizeof moved);
   memcpy(of.new_m + i, &m, sizeof m);
   memcpy(of.new_v + i, &v, sizeof v);
 }
 
-void move(int64_t count, const Vectors &of, const float (&scalars)[7]) {
+template <bool past> void move(int64_t count, const Vectors &of, const float (&scalars)[7]) {
   int64_t i = 0;
-  for (; i + 8 <= count; i += 8) move<Eight>(i, of, scalars);
-  for (; i < count; ++i) move<float>(i, of, scalars);
+  for (; i + 8 <= count; i += 8) move<Eight, past>(i, of, scalars);
+  for (; i < count; ++i) move<float, past>(i, of, scalars);
+}
+
+void move(int64_t count, const Vectors &of, const float (&scalars)[7]) {
+  const bool aligned = reinterpret_cast<uintptr_t>(of.copy) % sizeof(Eight) == 0;
+  if (!aligned || of.copy == of.new_weights) return move<false>(count, of, scalars);
+  move<true>(count, of, scalars);
+  _mm_sfence();
 }
 
 }  // namespace
@@ -518,20 +527,26 @@ OPERATOR(adam) {
   float scalars[7] = {1};
   for (int i = 0; i < 6; ++i) scalars[1 + i] = scalar(data[4 + i]);
   auto vector = [&](int which) { return static_cast<float *>(data[which]); };
-  move(shapes[0][0], {vector(0), vector(1), vector(2), vector(3), vector(10), vector(11), vector(12)}, scalars);
+  auto weights = vector(10), m = vector(11), v = vector(12);
+  move(shapes[0][0], {vector(0), vector(1), vector(2), vector(3), weights, m, v, weights}, scalars);
   return 0;
 }
 
 // ── In place: their first output is one value that says nothing
 
-// (weights, m, v, gradient, scale, β1, 1 − β1, β2, 1 − β2, step, ε): the same, by scale · gradient, whose vector may be
-// longer than the others
+// (weights, m, v, gradient, scale, β1, 1 − β1, β2, 1 − β2, step, ε, weight, weight, …): the same, by scale · gradient,
+// whose vector may be longer than the others; the new weights also go to those at the end, one behind the other
 OPERATOR(adam_in_place) {
   float scalars[7];
   for (int i = 0; i < 7; ++i) scalars[i] = scalar(data[4 + i]);
   auto weights = static_cast<float *>(data[0]), m = static_cast<float *>(data[1]), v = static_cast<float *>(data[2]);
-  move(shapes[0][0], {static_cast<float *>(data[3]), weights, m, v, weights, m, v}, scalars);
-  *static_cast<float *>(data[11]) = 0;
+  auto gradient = static_cast<const float *>(data[3]);
+  for (int own = 11; own + 1 < arguments; ++own) {
+    const int64_t values = size(ranks[own], shapes[own]);
+    move(values, {gradient, weights, m, v, weights, m, v, static_cast<float *>(data[own])}, scalars);
+    gradient += values, weights += values, m += values, v += values;
+  }
+  *static_cast<float *>(data[arguments - 1]) = 0;
   return 0;
 }
 

@@ -134,9 +134,9 @@ def adam(gradient, weights, m, v, scalars):
     return _Kernel("adam", (weights.shape,) * 3)(gradient, weights, m, v, *tensors)
 
 
-def adam_in_place(weights, m, v, gradient, scale, scalars):
+def adam_in_place(weights, m, v, gradient, scale, scalars, own):
     tensors = _tensors(scalars)
-    return _InPlace("adam_in_place")(weights, m, v, gradient, scale, *tensors)
+    return _InPlace("adam_in_place")(weights, m, v, gradient, scale, *tensors, *own)
 
 
 def average_in_place(average, x, keep):
