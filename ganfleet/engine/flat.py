@@ -33,7 +33,10 @@ class State(nn.Cell):
             self.map(_assign, self.weights, mint.split(flat, self.sizes))
 
     def move_buffers(self, total, start, finite):
-        """Move each buffer by what its records on all lanes add up to; they begin at ``start`` of ``total``."""
+        """Move each buffer by what its records on all lanes add up to; they begin at ``start`` of ``total``.
+
+        Some move by the networks' own weights, as they were before the update: call this before these are written.
+        """
         for buffer in self.moving:
             stop = start + buffer.seen.size
             moved = buffer.moved(forms.span(total, start, stop))
@@ -77,12 +80,12 @@ class WholeState(State):
         weights = forms.new_or_old(finite, weights, self.flat)
         ops.assign(self.flat, weights)
         ops.assign(self.updates, forms.new_or_old(finite, updates, self.updates))
-        self.move_buffers(total, self.size, finite)  # some by the networks' own weights: those before the update
+        self.move_buffers(total, self.size, finite)
         self.spread(weights)
 
     def apply_in_place(self, total, scale, hyper):
         updates = self.updates + 1
-        self.move_buffers(total, self.size, None)  # some by the networks' own weights: those before the update
+        self.move_buffers(total, self.size, None)
         self.optimizer.update_in_place(total, scale, self.flat, self.slots, self.weights, updates, hyper)
         ops.assign(self.updates, updates)
 
