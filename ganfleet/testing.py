@@ -24,7 +24,7 @@ from ganfleet.engine.callbacks import Callback
 from ganfleet.engine.schedule import check_schedule
 from ganfleet.engine.trainer import Trainer
 from ganfleet.errors import GanfleetError
-from ganfleet.fleet import SimulatedFleet, check_lanes, cpu
+from ganfleet.fleet import SimulatedFleet, check_lanes, cpu, subnormals
 from ganfleet.size import Size
 from ganfleet.store import checkpoint
 from ganfleet.store.checkpoint import Difference, Snapshot
@@ -120,7 +120,7 @@ def simulate(
     done = resumed_from.facts["clock"]["step"] if resumed_from else 0
     config = _config(strategy, found, options or {}, {**TRAIN, **train, "steps": done + steps})
     check_lanes(config.train.lanes, world_size, "auto")
-    with cpu.pin(config.fleet.cpu_threads):  # as a rank does, so that the bits are those of a real run
+    with cpu.pin(config.fleet.cpu_threads), subnormals.flushed():  # as a rank does, so that the bits are those of one
         source = as_source(FakeImages() if source is None else source, config.strategy.resolution)
         fleet = SimulatedFleet(config.train.lanes, "auto", world_size)
         image = ImageSpec(source.channels, source.classes, source.text)

@@ -11,7 +11,7 @@ import fleets
 import pytest
 
 import ganfleet  # noqa: F401  sets what MindSpore reads at import
-from ganfleet.fleet import cpu
+from ganfleet.fleet import cpu, subnormals
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # References run once: code that is compiled in half the time is worth more than fast code.
@@ -35,7 +35,8 @@ def pytest_collection_finish():
 
 def pytest_configure(config):
     if not getattr(config.option, "numprocesses", None):  # not the process that only hands out tests
-        cpu.pin(1)  # before any kernel runs, as connect() does: bits depend on it
+        cpu.pin(1)  # before any kernel runs, as connect() does: bits depend on both
+        subnormals.flush()
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks

@@ -4,7 +4,7 @@
 from contextlib import ExitStack
 
 from ganfleet.errors import ConfigError
-from ganfleet.fleet import ascend, cpu, heartbeat, launcher
+from ganfleet.fleet import ascend, cpu, heartbeat, launcher, subnormals
 from ganfleet.fleet.base import Fleet
 from ganfleet.fleet.launcher import Launcher
 from ganfleet.fleet.simulated import SimulatedFleet
@@ -38,7 +38,8 @@ def connect(settings, lanes: int, started: Launcher | None = None) -> Fleet:
     ``started`` is what the launcher says, where that is not in the environment.
 
     Everything that can be wrong is checked before the first byte goes to another rank. msrun's scheduler does not
-    come back from here. On a CPU this process is bound to ``settings.cpu_threads`` cores until the fleet is closed.
+    come back from here. On a CPU this process is bound to ``settings.cpu_threads`` cores until the fleet is closed, and
+    takes subnormal numbers for zero.
 
     Raises:
         ConfigError: a backend that the launcher did not start or that cannot use the cards, lanes that do not divide
@@ -91,6 +92,7 @@ def _connect(
     with ExitStack() as taken:
         if on_cpu:
             taken.enter_context(cpu.pin(cpu_threads, started.local_rank or 0))
+            taken.enter_context(subnormals.flushed())
         else:
             ascend.make_deterministic(hf32)
         fleet = _open(backend, world_size, lanes, reduction)
