@@ -5,8 +5,6 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 # By the processor, the 32-bit word of C's fenv_t that holds its control register, and the bits of it which take for
 # zero subnormal numbers that are read and such as would be written. Those of aarch64 have not been tried.
 REGISTERS = {"x86_64": (7, 0x8040), "aarch64": (0, 1 << 24)}
@@ -26,6 +24,8 @@ def flush(on: bool = True) -> bool:
     Returns:
         Whether it held before.
     """
+    import numpy as np  # slow, and not wanted by commands that compute nothing
+
     if platform.machine() not in REGISTERS:
         return False
     word, bits = REGISTERS[platform.machine()]
