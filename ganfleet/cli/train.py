@@ -37,9 +37,10 @@ def command(path: str, workers: int | None, log_dir: Path | None, overrides: tup
 
 def train_alone(path: str, overrides: tuple[str, ...]) -> None:
     """Train in this process."""
-    from ganfleet.fleet import start_mindspore
+    from ganfleet.fleet import start_mindspore, subnormals
 
-    start_mindspore()
+    if start_mindspore().get_context("device_target") == "CPU":
+        subnormals.flush()  # ``connect`` does so, too late for a plugin that computes when it is imported
     from ganfleet import config
     from ganfleet.engine.run import train
 

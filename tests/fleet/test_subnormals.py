@@ -12,6 +12,7 @@ from mindspore import Tensor, ops
 from mindspore import nn as ms_nn
 
 from ganfleet import nn, testing
+from ganfleet.cli.train import train_alone
 from ganfleet.fleet import subnormals
 from ganfleet.nn import forms
 from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
@@ -79,6 +80,22 @@ def test_it_holds_for_this_thread_and_those_it_starts_until_the_end_of_the_block
                 assert doubled() == 0
             assert doubled() == 0 == pool.submit(doubled).result()
         assert doubled() > 0
+    finally:
+        subnormals.flush(before)
+
+
+def test_it_holds_when_a_plugin_is_imported_which_may_compute(monkeypatch):
+    class Loaded(Exception):
+        pass
+
+    def load(path, overrides):
+        raise Loaded(doubled())
+
+    monkeypatch.setattr("ganfleet.config.load", load)
+    before = subnormals.flush(False)
+    try:
+        with pytest.raises(Loaded, match=r"^0\.0$"):
+            train_alone("any", ())
     finally:
         subnormals.flush(before)
 
