@@ -145,7 +145,7 @@ class Fleet:
             raise raised
 
     def close(self) -> None:
-        """Leave the fleet, and give back what connecting took: the cores that this process was bound to."""
+        """Leave the fleet, and give back what connecting took: the cores, and how this thread computes."""
         self.at_close.close()
 
     def _combine(self, partial: Any) -> Any:

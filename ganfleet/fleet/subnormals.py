@@ -9,6 +9,7 @@ from contextlib import contextmanager
 # zero subnormal numbers that are read and such as would be written. Those of aarch64 have not been tried.
 REGISTERS = {"x86_64": (7, 0x8040), "aarch64": (0, 1 << 24)}
 WORDS = 16  # more than a fenv_t has
+_found: list[bool] = []  # what held before each block that has not ended, the first one first
 
 
 def flush(on: bool = True) -> bool:
@@ -45,9 +46,12 @@ def flush(on: bool = True) -> bool:
 
 @contextmanager
 def flushed() -> Iterator[None]:
-    """``flush`` until the end of the block, and then what this thread did before."""
-    before = flush()
+    """``flush`` until the end of the block, or of the last one where several overlap; then what was before the first."""
+    _found.append(flush())
     try:
         yield
     finally:
-        flush(before)
+        first, *_ = _found
+        _found.pop()
+        if not _found:
+            flush(first)

@@ -84,6 +84,19 @@ def test_it_holds_for_this_thread_and_those_it_starts_until_the_end_of_the_block
         subnormals.flush(before)
 
 
+def test_of_blocks_that_overlap_the_last_one_ends_it():
+    before = subnormals.flush(False)
+    try:
+        first, second = subnormals.flushed(), subnormals.flushed()
+        first.__enter__(), second.__enter__()
+        first.__exit__(None, None, None)
+        assert doubled() == 0
+        second.__exit__(None, None, None)
+        assert doubled() > 0
+    finally:
+        subnormals.flush(before)
+
+
 def test_it_holds_when_a_plugin_is_imported_which_may_compute(monkeypatch):
     class Loaded(Exception):
         pass
