@@ -46,7 +46,7 @@ def flush(on: bool = True) -> bool:
 
 @contextmanager
 def flushed() -> Iterator[None]:
-    """``flush`` until the end of the block, or of the last one where several overlap; then what was before the first."""
+    """``flush`` until the end of the block, of the last one where several overlap; then what was before the first."""
     _found.append(flush())
     try:
         yield
