@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor, ops
 from mindspore import nn as ms_nn
+from one_number import OneNumber
 
 from ganfleet import nn, testing
 from ganfleet.cli.train import train_alone
 from ganfleet.fleet import subnormals
 from ganfleet.nn import forms
-from ganfleet.strategies.base import Phase, Player, Strategy, StrategyOptions
+from ganfleet.strategies.base import Player
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="tried on x86-64 alone")
 TINY = np.full(17, 714, np.uint32).view(np.float32)  # 1e-42, which these tests would take for zero if they read it
@@ -38,31 +39,18 @@ def test_mindspore_gives_zero_whichever_of_its_threads_computes(make):
     assert {add(one, other).asnumpy().tobytes() for _ in range(40)} == {bytes(TINY.nbytes)}
 
 
-class Faint(Strategy):
-    """D learns the brightness of images from a loss so faint that its gradients are near 1e-38."""
-
-    class Options(StrategyOptions):
-        resolution: int = 4
+class Faint(OneNumber):
+    """Its loss is so faint that its gradients are near 1e-38."""
 
     def players(self, stage):
         return {"D": Player(ms_nn.SequentialCell(nn.Dense(stage.resolution**2, 1)), nn.Adam(0.1))}
 
-    def phases(self, stage):
-        return [Phase("D", self.loss)]
-
-    def draw(self, rng, n, clock):
-        return {"wanted": rng.standard_normal((n, 1))}
-
     def loss(self, nets, real, noise):
-        image = real["image"]
-        error = nets.D(image.reshape(image.shape[0], -1)) - noise["wanted"]
-        return 3e-36 * (error * error).mean(), {}
-
-    def sample(self, nets, noise):
-        return ops.zeros((noise["wanted"].shape[0], 1, 4, 4), ms.float32)
+        loss, stats = super().loss(nets, real, noise)
+        return 3e-36 * loss, stats
 
 
-@pytest.mark.parametrize("form", [forms.form(), forms.STOCK])
+@pytest.mark.parametrize("form", [None, forms.STOCK], ids=["auto", "stock"])
 def test_fleets_of_every_size_agree_about_gradients_that_may_be_subnormal(form):
     """Without ``flush``, one rank and two differ in Adam's mean of the gradients, by 2e-40."""
     with forms.using(form):
@@ -71,33 +59,32 @@ def test_fleets_of_every_size_agree_about_gradients_that_may_be_subnormal(form):
     assert set(means.ravel() == 0) == {False, True}
 
 
-def test_it_holds_for_this_thread_and_those_it_starts_until_the_end_of_the_block():
+@pytest.fixture
+def unflushed():
     before = subnormals.flush(False)
-    try:
-        assert doubled() == 2 * 714 * 2.0**-149
-        with subnormals.flushed(), ThreadPoolExecutor(1) as pool:
-            with subnormals.flushed():
-                assert doubled() == 0
-            assert doubled() == 0 == pool.submit(doubled).result()
-        assert doubled() > 0
-    finally:
-        subnormals.flush(before)
+    yield
+    subnormals.flush(before)
 
 
-def test_of_blocks_that_overlap_the_last_one_ends_it():
-    before = subnormals.flush(False)
-    try:
-        first, second = subnormals.flushed(), subnormals.flushed()
-        first.__enter__(), second.__enter__()
-        first.__exit__(None, None, None)
-        assert doubled() == 0
-        second.__exit__(None, None, None)
-        assert doubled() > 0
-    finally:
-        subnormals.flush(before)
+def test_it_holds_for_this_thread_and_those_it_starts_until_the_end_of_the_block(unflushed):
+    assert doubled() == 2 * 714 * 2.0**-149
+    with subnormals.flushed(), ThreadPoolExecutor(1) as pool:
+        with subnormals.flushed():
+            assert doubled() == 0
+        assert doubled() == 0 == pool.submit(doubled).result()
+    assert doubled() > 0
 
 
-def test_it_holds_when_a_plugin_is_imported_which_may_compute(monkeypatch):
+def test_of_blocks_that_overlap_the_last_one_ends_it(unflushed):
+    first, second = subnormals.flushed(), subnormals.flushed()
+    first.__enter__(), second.__enter__()
+    first.__exit__(None, None, None)
+    assert doubled() == 0
+    second.__exit__(None, None, None)
+    assert doubled() > 0
+
+
+def test_it_holds_when_a_plugin_is_imported_which_may_compute(unflushed, monkeypatch):
     class Loaded(Exception):
         pass
 
@@ -105,12 +92,8 @@ def test_it_holds_when_a_plugin_is_imported_which_may_compute(monkeypatch):
         raise Loaded(doubled())
 
     monkeypatch.setattr("ganfleet.config.load", load)
-    before = subnormals.flush(False)
-    try:
-        with pytest.raises(Loaded, match=r"^0\.0$"):
-            train_alone("any", ())
-    finally:
-        subnormals.flush(before)
+    with pytest.raises(Loaded, match=r"^0\.0$"):
+        train_alone("any", ())
 
 
 def test_numpy_does_not_warn_that_the_smallest_number_is_zero():
