@@ -143,8 +143,8 @@ def simulate(
 def assert_fleet_invisible(
     strategy: type[Strategy] | str, *, world_sizes: Sequence[int] = (1, 2, 4), steps: int = 4, **how: Any
 ) -> None:
-    """Check that fleets of all ``world_sizes`` train ``strategy`` to the same bits; choose ``steps`` so that every
-    phase is due. ``how`` is as for ``simulate``.
+    """Check that fleets of all ``world_sizes`` train ``strategy`` to the same bits, and log the same; choose ``steps``
+    so that every phase is due. ``how`` is as for ``simulate``.
 
     Raises:
         AssertionError: they do not. It names what differs, from which step on, and the usual mistake behind it.
@@ -336,13 +336,16 @@ def _name(strategy: type[Strategy] | str) -> str:
 def _assert_equal(expected: Simulation, actual: Simulation, problem: str, advice: str) -> None:
     """``advice`` is what to do about attributes that training changes."""
     differences = checkpoint.diff(expected.snapshot, actual.snapshot)
-    if not differences:
-        return
-    told = [f"{problem}: {_first_component(differences, expected.snapshot)}"]
     pairs = zip(expected.stats, actual.stats, strict=True)
     steps = [step for step, (ours, theirs) in enumerate(pairs) if _plain(ours) != _plain(theirs)]
+    if not differences and not steps:
+        return
+    where = _first_component(differences, expected.snapshot) if differences else "the model is the same, the log is not"
+    told = [f"{problem}: {where}"]
     if steps:
-        told.append(f"The logged stats differ from step {steps[0]} on")
+        ours, theirs = expected.stats[steps[0]], actual.stats[steps[0]]
+        names = [name for name in ours if _plain(ours[name]) != _plain(theirs.get(name))]
+        told.append(f"The logged stats differ from step {steps[0]} on ({', '.join(names)})")
     for (step, lane), draws in expected.draws.items():
         if draws != actual.draws[step, lane]:
             told.append(

@@ -17,6 +17,7 @@ import platform
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import mindspore as ms
@@ -25,6 +26,7 @@ from mindspore import Parameter, Tensor, nn
 
 import ganfleet
 from ganfleet.document import expanded, is_homeless, user_cache
+from ganfleet.engine import operators
 from ganfleet.engine.fingerprint import Unnameable, fingerprint
 from ganfleet.engine.scratch import scratch
 from ganfleet.fleet import heartbeat
@@ -47,18 +49,29 @@ refusals: list[str] = []  # why graphs were compiled that could not be stored
 class Graph(nn.Cell):
     """A Cell whose ``construct`` is compiled once for all processes. It takes and returns tensors."""
 
+    trains = False  # whether what it gives becomes a part of a model
+
     def __init__(self):
         super().__init__(auto_prefix=False)
         self.compiled_for = set()
 
+    def code(self) -> Callable:
+        """What the user has written of it."""
+        return type(self)
+
     def compile(self, *arguments, **keywords):
-        """What ``Cell.compile`` does, from the disk where it can."""
+        """What ``Cell.compile`` does, from the disk where it can.
+
+        Raises:
+            ConfigError: it draws random numbers (see ``operators``).
+        """
         signature = tuple(_kind(each) for each in arguments)
         if signature in self.compiled_for:
             super().compile(*arguments, **keywords)
         else:
             with heartbeat.compiling(), around():
                 _compile(self, super().compile, signature, arguments, keywords)
+                operators.check(self)
             self.compiled_for.add(signature)
 
 

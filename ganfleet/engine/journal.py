@@ -1,5 +1,6 @@
 """What a run says: to the log, TensorBoard, the terminal and the grid folder. Only rank 0 writes."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from ganfleet.clock import Clock
-from ganfleet.engine import compile_cache
+from ganfleet.engine import compile_cache, operators
 from ganfleet.errors import StorageError
 from ganfleet.observe import Observers
 from ganfleet.store.publish import is_full
@@ -28,11 +29,13 @@ class Journal:
         self._told_of_full_disk = False
 
     def __enter__(self):
+        operators.tell = self.say
         if self._observers:
             compile_cache.around = self._observers.compiling
         return self
 
     def __exit__(self, *_):
+        operators.tell = warnings.warn
         if self._observers:
             compile_cache.around = nullcontext
             self._observers.close()

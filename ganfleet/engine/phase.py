@@ -91,6 +91,8 @@ class CompiledPhase:
 
 
 class _PhaseGraph(Graph):
+    trains = True
+
     def __init__(self, compiled, nets, scaled, real_names, noise_names):
         super().__init__()
         player = compiled.player
@@ -101,6 +103,9 @@ class _PhaseGraph(Graph):
         self.seen = ms.ParameterTuple([buffer.seen for buffer in player.buffers])
         # A loop in a graph is parsed anew for each of its turns: for hundreds of weights, seconds.
         self.map = ops.Map()
+
+    def code(self):
+        return self.loss
 
     def forward(self, real, noise, scale):
         result = self.loss(self.nets, real, noise)

@@ -181,6 +181,9 @@ class _CompiledGraph(compile_cache.Graph):
         self.nets = nets
         self.names = names
 
+    def code(self):
+        return self.function
+
     @ms.jit
     def construct(self, *arrays):
         result = self.function(self.nets, named(self.names, arrays))

@@ -26,9 +26,11 @@ from ganfleet.nn.recompute import recomputable, recompute
 from ganfleet.nn.resample import blur, depth_to_space, downsample, space_to_depth, upsample
 from ganfleet.nn.residual import ResidualBlock
 from ganfleet.nn.spectral import SpectralConv2d, SpectralDense, SpectralEmbedding, SpectralNorm
+from ganfleet.nn.steady import ELU, Mish, Softplus, elu, log, logsumexp, mish, power, softplus
 from ganfleet.nn.transformer import TransformerBlock
 
 __all__ = [
+    "ELU",
     "SGD",
     "Adam",
     "AdamW",
@@ -49,12 +51,14 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "LearnedSinusoids",
+    "Mish",
     "Normal",
     "Optimizer",
     "PixelAttention",
     "RMSNorm",
     "RMSProp",
     "ResidualBlock",
+    "Softplus",
     "SpectralConv2d",
     "SpectralDense",
     "SpectralEmbedding",
@@ -70,6 +74,7 @@ __all__ = [
     "depth_to_space",
     "discriminator_loss",
     "downsample",
+    "elu",
     "future",
     "gelu",
     "gradient_penalty",
@@ -78,14 +83,18 @@ __all__ = [
     "initialize",
     "joined",
     "leaky_relu",
+    "log",
+    "logsumexp",
     "mean",
     "minibatch_stddev",
     "minimax_generator_loss",
+    "mish",
     "nonsaturating_generator_loss",
     "one_hot",
     "parameter",
     "parted",
     "pixel_norm",
+    "power",
     "r1",
     "recomputable",
     "recompute",
@@ -94,6 +103,7 @@ __all__ = [
     "scored_r1",
     "set_compute_type",
     "sinusoids",
+    "softplus",
     "space_to_depth",
     "supported",
     "tanh",

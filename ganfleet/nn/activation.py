@@ -1,4 +1,4 @@
-"""Activations whose stock form is slow or inexact on a CPU; the others (ReLU, softplus …) are MindSpore's own."""
+"""Activations whose stock form is slow or inexact on a CPU; the others (ReLU, SiLU …) are MindSpore's own."""
 
 import math
 

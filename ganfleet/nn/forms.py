@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import mindspore as ms
 import numpy as np
-from mindspore import mint, ops
+from mindspore import mint, nn, ops
+from mindspore.ops.operations._grad_ops import SoftplusGrad
 
 from ganfleet.errors import ConfigError
 
@@ -145,7 +146,47 @@ def mean(x, axes=None, keep_dims=False):
 
 def softplus(x):
     """log(1 + eˣ). On Ascend it has a first derivative only, which is all that a loss needs."""
-    return ascend.softplus(x) if _on_card() else ops.softplus(x)
+    return ascend.softplus(x) if _on_card() else _softplus(x)
+
+
+def log(x):
+    """The natural logarithm."""
+    return ops.log(x) if _on_card() else _log(x)
+
+
+def power(x, exponent):
+    """x to the power of a number."""
+    if _on_card():
+        return ops.pow(x, exponent)
+    return ops.pow(x.astype(ms.float64), exponent).astype(x.dtype)
+
+
+# MindSpore's CPU kernels of these compute what is left over of a block in another way than the rest, and choose their
+# blocks by how long they take. Those of float64 do not, nor do gradients that are made of x.
+class _Log(nn.Cell):
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+
+    def construct(self, x):
+        return ops.log(x.astype(ms.float64)).astype(x.dtype)
+
+    def bprop(self, x, out, dout):
+        return (dout / x,)
+
+
+class _Softplus(nn.Cell):
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.gradient = SoftplusGrad()
+
+    def construct(self, x):
+        return ops.relu(x) + ops.log1p(ops.exp(-ops.abs(x)))
+
+    def bprop(self, x, out, dout):
+        return (ops.where(x > 20, dout, self.gradient(dout, x)),)
+
+
+_log, _softplus = _Log(), _Softplus()
 
 
 def reflection_pad(x, border):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from mindspore import ops
 
+from ganfleet import nn
 from ganfleet.strategies.diffusion.schedule import Schedule, both
 
 BIN = 1 / 255  # half of the distance between two grey values in [-1, 1]
@@ -66,7 +67,7 @@ def _log_likelihood(x, mean, log_variance):
     above, below = _normal_cdf((x - mean + BIN) * inverse), _normal_cdf((x - mean - BIN) * inverse)
     black, white = ops.cast(x < -EDGE, x.dtype), ops.cast(x > EDGE, x.dtype)
     probability = black * above + white * (1 - below) + (1 - black - white) * (above - below)
-    return ops.log(ops.maximum(probability, TINY))
+    return nn.log(ops.maximum(probability, TINY))
 
 
 def _normal_cdf(x):

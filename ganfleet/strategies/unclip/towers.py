@@ -106,8 +106,8 @@ class Towers(Strategy):
         logits = nets.scale(ops.matmul(images, captions.transpose(1, 0)))
         n = logits.shape[0]
         right = (logits * ops.eye(n, n, logits.dtype)).sum() / n
-        of_images = ops.logsumexp(logits, 1).mean() - right
-        of_captions = ops.logsumexp(logits, 0).mean() - right
+        of_images = nn.logsumexp(logits, 1).mean() - right
+        of_captions = nn.logsumexp(logits, 0).mean() - right
         return 0.5 * (of_images + of_captions), {"of_images": of_images, "of_captions": of_captions}
 
     def sample_inputs(self, rng, clock, label=None):
