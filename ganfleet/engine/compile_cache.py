@@ -70,8 +70,8 @@ class Graph(nn.Cell):
             super().compile(*arguments, **keywords)
         else:
             with heartbeat.compiling(), around():
-                _compile(self, super().compile, signature, arguments, keywords)
-                operators.check(self)
+                compiled = _compile(self, super().compile, signature, arguments, keywords)
+                operators.check(self, compiled)
             self.compiled_for.add(signature)
 
 
@@ -105,11 +105,12 @@ def place() -> Path | None:
     return None if is_homeless(kept) else kept
 
 
-def _compile(graph: Graph, compiler, signature, arguments, keywords) -> None:
+def _compile(graph: Graph, compiler, signature, arguments, keywords) -> bytes | None:
+    """Compile the ``graph``, or load it; what was compiled, None where MindSpore cannot write it down."""
     root = place()
     if root is None:
         compiler(*arguments, **keywords)
-        return
+        return _written(graph)
     with _one_at_a_time:
         try:
             if keywords or None in signature:
@@ -123,11 +124,13 @@ def _compile(graph: Graph, compiler, signature, arguments, keywords) -> None:
         if stored is not None and _loads(stored, parameters, graph, compiler, arguments):
             with contextlib.suppress(OSError):
                 os.utime(path)  # used just now
-            return
+            return stored
         compiler(*arguments, **keywords)
         counts["compiled"] += 1
-        if name and stored is None and (compiled := _storable(graph, parameters)):
+        compiled = _written(graph)
+        if name and stored is None and compiled and _storable(graph, compiled, parameters):
             _write(path, compiled)
+        return compiled
 
 
 def _surroundings() -> list:
@@ -163,26 +166,31 @@ _asked = 0  # how many graphs this process has asked MindSpore to load: it numbe
 _private: Path | None = None  # where MindSpore looks for them; it can be told once in a process
 
 
-def _storable(graph: Graph, parameters: dict) -> bytes | None:
-    """The compiled ``graph``; None where MindSpore could not load it."""
+def _written(graph: Graph) -> bytes | None:
+    """What ``graph`` was compiled to, in MindSpore's format; None where it cannot write that down."""
     from mindspore.graph.api import _cell_graph_executor
-    from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto
 
     try:
-        compiled = _cell_graph_executor._graph_executor.get_func_graph_proto(graph.compile_phase, "mind_ir", False)
+        return _cell_graph_executor._graph_executor.get_func_graph_proto(graph.compile_phase, "mind_ir", False)
     except (RuntimeError, ValueError, TypeError) as error:
         refusals.append(f"{type(graph).__qualname__}: {str(error).splitlines()[0]}")
         return None
+
+
+def _storable(graph: Graph, compiled: bytes, parameters: dict) -> bool:
+    """Whether MindSpore could load the ``compiled`` graph."""
+    from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto
+
     model = ModelProto.FromString(compiled)
     kinds = [each.type for output in model.graph.output for each in output.attr_info.values]
     if any(kind != AttributeProto.TENSORS for kind in kinds):
         refusals.append(f"{type(graph).__qualname__}: it returns something else than tensors")
-        return None
+        return False
     unknown = {each.ref_key for each in model.graph.parameter} - set(parameters)
     if unknown:
         refusals.append(f"{type(graph).__qualname__}: of its parameters, {', '.join(sorted(unknown))} were not found")
-        return None
-    return compiled
+        return False
+    return True
 
 
 def _loads(stored: bytes, parameters: dict, graph: Graph, compiler, arguments) -> bool:

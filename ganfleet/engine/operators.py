@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import mindspore as ms
 import numpy as np
-from mindspore.graph.api import _cell_graph_executor
 
 from ganfleet.errors import ConfigError
 
@@ -43,15 +42,16 @@ tell: Callable[[str], None] = warnings.warn  # whom an operator is told to; a ru
 _told: set[str] = set()
 
 
-def check(graph) -> None:
-    """Look at what a ``compile_cache.Graph`` has just been compiled to.
+def check(graph, compiled: bytes | None) -> None:
+    """Look at what a ``compile_cache.Graph`` was ``compiled`` to, in MindSpore's format. None, where MindSpore cannot
+    write it down, is nothing that a strategy computes.
 
     An operator whose last digits are not steady is told once, if the graph ``trains``.
 
     Raises:
         ConfigError: it draws random numbers.
     """
-    nodes = _nodes(graph)
+    nodes = _nodes(compiled or b"")
     found = {operator for operator, _ in nodes}
     code = graph.code()
     where = f"{getattr(code, '__qualname__', type(code).__name__)}()"
@@ -70,19 +70,14 @@ def check(graph) -> None:
             )
 
 
-def _nodes(graph) -> set[tuple[str, bool]]:
-    """The operators in the graph, and whether they are steady; none where MindSpore cannot write the graph down, as it
-    can whatever a strategy computes.
-    """
+def _nodes(compiled: bytes) -> set[tuple[str, bool]]:
+    """The operators in a graph, and whether they are steady; none if none of them matters here."""
     from mindspore.train.mind_ir_pb2 import ModelProto
 
-    try:
-        written = _cell_graph_executor._graph_executor.get_func_graph_proto(graph.compile_phase, "mind_ir", False)
-    except (RuntimeError, ValueError, TypeError):
-        return set()
-    if not (RANDOM | set(UNSTEADY)).intersection(name.decode() for name in re.findall(rb"REF::(\w+):", written)):
+    if not (RANDOM | set(UNSTEADY)).intersection(name.decode() for name in re.findall(rb"REF::(\w+):", compiled)):
         return set()  # a large graph takes long to read
-    nodes = ModelProto.FromString(written).graph.node
+    model = ModelProto.FromString(compiled)
+    nodes = [node for each in (model.graph, *model.functions) for node in each.node]  # functions are branches and loops
     made_by = {name: node for node in nodes for name in node.output}
     found = set()
     for node in nodes:

@@ -8,10 +8,12 @@ from mindspore import ops
 from one_number import OneNumber
 
 from ganfleet import nn, testing
-from ganfleet.engine import operators
+from ganfleet.engine import compile_cache, operators
 from ganfleet.engine.compile_cache import Graph
 from ganfleet.errors import ConfigError
 from ganfleet.strategies.base import Player
+
+ms.set_context(mode=ms.GRAPH_MODE)
 
 
 class WithLayer(OneNumber):
@@ -158,6 +160,33 @@ DRAWS = [
 def test_all_that_draws_is_found(function):
     with pytest.raises(ConfigError, match="draws random numbers in its graph"):
         Calls(function)(ms.Tensor(np.ones(4, np.float32)))
+
+
+def test_a_graph_from_the_disk_is_looked_at_too():
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="draws random numbers in its graph"):
+            Calls(randn)(ms.Tensor(np.ones(5, np.float32)))
+    assert compile_cache.counts["loaded"]
+
+
+class Branch(Calls):
+    def total(self, x):
+        return self.function(x).sum() if x.sum() > 0 else x.sum()
+
+
+class Loop(Calls):
+    def total(self, x):
+        i = 0 * x.sum()
+        while i < 3:
+            x = x + self.function(x)
+            i = i + 1
+        return x.sum()
+
+
+@pytest.mark.parametrize("graph", [Branch, Loop])
+def test_what_draws_in_a_branch_or_a_loop_is_found(graph):
+    with pytest.raises(ConfigError, match=r"draws random numbers in its graph \(StandardNormal\)"):
+        graph(randn_like)(ms.Tensor(np.ones(4, np.float32)))
 
 
 def test_dropout_is_no_random_operator_where_it_does_nothing(told):
