@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from mindspore import nn as ms_nn
-from mindspore import ops
 
 import ganfleet
 from ganfleet import nn
@@ -23,11 +22,11 @@ def players():
 
 def d_loss(nets, real, noise):
     real_score, fake_score = nets.D(real["x"]), nets.D(nets.G(noise["z"]))
-    return ops.softplus(-real_score).mean() + ops.softplus(fake_score).mean(), {"scores/real": real_score.mean()}
+    return nn.softplus(-real_score).mean() + nn.softplus(fake_score).mean(), {"scores/real": real_score.mean()}
 
 
 def g_loss(nets, real, noise):
-    return ops.softplus(-nets.D(nets.G(noise["z"]))).mean(), {}
+    return nn.softplus(-nets.D(nets.G(noise["z"]))).mean(), {}
 
 
 def draw(rng, n, clock):
