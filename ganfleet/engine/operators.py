@@ -32,11 +32,11 @@ UNSTEADY = {
     "Elu": "ganfleet.nn.elu",
     "Log": "ganfleet.nn.log or logsumexp",
     "Mish": "ganfleet.nn.mish",
-    "Pow": "ganfleet.nn.power",
+    "Pow": "ganfleet.nn.power, or exp(y * ganfleet.nn.log(x)) where the exponent is a tensor,",
     "PowTensorScalar": "ganfleet.nn.power",
     "Softplus": "ganfleet.nn.softplus",
 }
-STEADY_POWERS = {1.0, 2.0}
+STEADY_POWERS = {0.0, 1.0, 2.0}  # where the exponent is one number
 
 tell: Callable[[str], None] = warnings.warn  # whom an operator is told to; a run says it
 _told: set[str] = set()
@@ -108,5 +108,6 @@ def _is_steady(exponent) -> bool:
     [value] = exponent.attribute
     if value.tensors:
         [tensor] = value.tensors
-        return tensor.data_type == tensor.FLOAT and np.frombuffer(tensor.raw_data, np.float32)[0] in STEADY_POWERS
+        is_number = tensor.data_type == tensor.FLOAT and math.prod(tensor.dims) == 1
+        return is_number and np.frombuffer(tensor.raw_data, np.float32)[0] in STEADY_POWERS
     return (value.i or value.d or value.f) in STEADY_POWERS

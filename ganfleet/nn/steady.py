@@ -29,8 +29,7 @@ def softplus(x):
 
 def elu(x, alpha=1.0):
     """x where x > 0, alpha · (eˣ − 1) elsewhere (arXiv:1511.07289)."""
-    above = ops.relu(x)
-    return above + alpha * (ops.exp(x - above) - 1)
+    return ops.relu(x) + alpha * (ops.exp(ops.where(x > 0, ops.zeros_like(x), x)) - 1)
 
 
 def mish(x):

@@ -224,6 +224,14 @@ def cubed(x):
     return x**3
 
 
+def zeroth(x):
+    return x**0
+
+
+def squared_by_a_tensor(x):
+    return ops.pow(x, ops.ones_like(x) * 2)
+
+
 def root(x):
     return ops.pow(x, 0.5)
 
@@ -252,6 +260,8 @@ def ours(x):
         (deviation, []),
         (deviations, ["Pow"]),
         (ops.norm, []),
+        (zeroth, []),
+        (squared_by_a_tensor, ["Pow"]),
         (cubed, ["Pow"]),
         (root, ["Pow"]),
         (power_of_tensors, ["Log", "Pow"]),

@@ -5,6 +5,7 @@ first calls, and some compute what is left over of a block in another way than t
 import jax
 import jax.numpy as jnp
 import mindspore as ms
+import numpy as np
 import pytest
 from mindspore import nn as ms_nn
 from mindspore import ops
@@ -56,6 +57,15 @@ class ValueAndGradient(ms_nn.Cell):
         return y, gradient
 
 
+def elu(x):
+    return nn.elu(x).sum()
+
+
+@ms.jit
+def elu_and_slope(x):
+    return nn.elu(x), ms.grad(elu)(x)
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_values_and_gradients_have_the_same_bits_at_every_call(function):
     for shape in ((1, 4), (3, 7), (13, 77)):
@@ -78,3 +88,9 @@ def test_values_and_gradients_have_the_same_bits_at_every_call(function):
 )
 def test_they_are_exact_to_second_order(layer, reference):
     assert_exact_to_second_order(layer, lambda params, x: reference(x), 3 * normal(5, 7))
+
+
+def test_elu_keeps_its_values_and_slopes_where_pieces_meet_and_at_the_ends():
+    x = ms.Tensor(np.float32([-np.inf, 0, np.inf]))
+    values, slopes = elu_and_slope(x)
+    assert values.asnumpy().tolist() == [-1, 0, np.inf] and slopes.asnumpy().tolist() == [0, 1, 1]
